@@ -1,0 +1,1 @@
+"""The three kinds, their status and their conditions: the single source of the CRDs."""
