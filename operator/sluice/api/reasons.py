@@ -1,0 +1,109 @@
+"""Every condition type, condition reason and command outcome that Sluice writes: one list, so that docs and tests
+can be complete. Reasons are CamelCase words of the field (Kubernetes' and SageMaker's)."""
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """Condition types. Ready, Reconciling and Stalled are kstatus'; Serving and RolledOut are Sluice's."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    SERVING = "Serving"
+    ROLLED_OUT = "RolledOut"
+
+
+class Reason(StrEnum):
+    """Why a condition has its status."""
+
+    # steady
+    IN_SERVICE = "InService"
+    ACCEPTED = "Accepted"
+    ROLLED_OUT = "RolledOut"
+    NOT_REFERENCED = "NotReferenced"
+    WAITING_FOR_ENDPOINTS = "WaitingForEndpoints"
+    SETTLED = "Settled"
+    NOTHING_STALLED = "NothingStalled"
+
+    # on the way
+    PENDING = "Pending"
+    CREATING = "Creating"
+    SETTLING = "Settling"
+    DEPLOYING = "Deploying"
+    UPDATING_VARIANTS = "UpdatingVariants"
+    UPDATING_TAGS = "UpdatingTags"
+    WAITING_FOR_SAGEMAKER = "WaitingForSageMaker"
+    SYSTEM_UPDATING = "SystemUpdating"
+    ROLLING_BACK = "RollingBack"
+    RECREATING = "Recreating"
+    RECOVERING = "Recovering"
+    ADOPTING = "Adopting"
+    DELETING = "Deleting"
+    ALARM_FIRING = "AlarmFiring"
+    ALARMS_UNREADABLE = "AlarmsUnreadable"
+    CORRECTING_DRIFT = "CorrectingDrift"
+    ENDING_FOREIGN_UPDATE = "ForeignUpdate"
+
+    # a person must act (Stalled=True) or something outside must
+    MISSING_REFERENCE = "MissingReference"
+    INVALID_SPEC = "InvalidSpec"
+    INVALID_DEPLOYMENT_CONFIG = "InvalidDeploymentConfig"
+    NOT_PERMITTED = "NotPermitted"
+    NOT_SUPPORTED_BY_BACKEND = "NotSupportedByBackend"
+    BACKEND_NOT_AVAILABLE = "BackendNotAvailable"
+    PLACEMENT_CHANGED = "PlacementChanged"
+    NAME_CONFLICT = "NameConflict"
+    NOT_OWNED = "NotOwned"
+    ADOPTION_DIFFERS = "AdoptionDiffers"
+    ROLLED_BACK = "RolledBack"
+    HELD_BY_ROLLBACK = "HeldByRollback"
+    CREATION_FAILED = "CreationFailed"
+    ENDPOINT_FAILED = "EndpointFailed"
+    OUT_OF_SERVICE = "OutOfService"
+    UPDATE_ROLLBACK_FAILED = "UpdateRollbackFailed"
+    VARIANT_UPDATE_FAILED = "VariantUpdateFailed"
+    ALARM_MISSING = "AlarmMissing"
+    DRIFTED = "Drifted"
+    FOREIGN_OWNER = "ForeignOwner"
+    REJECTED_BY_SAGEMAKER = "RejectedBySageMaker"
+    ACCESS_DENIED = "AccessDenied"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    NO_CREDENTIALS = "NoCredentials"
+    THROTTLED = "Throttled"
+    UNREACHABLE = "Unreachable"
+    RECONCILE_DISABLED = "ReconcileDisabled"
+    READ_ONLY = "ReadOnly"
+    FIELDS_IGNORED = "FieldsIgnored"
+
+
+class CommandResult(StrEnum):
+    """What became of a command annotation (the capability table's outcomes)."""
+
+    DONE = "Done"
+    QUEUED = "Queued"
+    REFUSED = "Refused"
+
+
+class Outcome(StrEnum):
+    """How a deployment ended."""
+
+    SUCCEEDED = "Succeeded"
+    ROLLED_BACK = "RolledBack"
+    UPDATE_ROLLBACK_FAILED = "UpdateRollbackFailed"
+    FAILED = "Failed"
+    SUPERSEDED = "Superseded"
+
+
+class Cause(StrEnum):
+    """What triggered the end of a deployment that did not succeed."""
+
+    NONE = "None"
+    ALARM = "Alarm"
+    HEALTH = "Health"
+    CAPACITY = "Capacity"
+    DEADLINE = "Deadline"
+    MODEL_DATA = "ModelData"
+    PERSON = "Person"
+    SILENT = "Silent"
+    UNKNOWN = "Unknown"

@@ -1,0 +1,69 @@
+"""Kubernetes as the operator needs it. One adapter implements this (sluice.kube)."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+Object = dict[str, Any]
+"""A Kubernetes object as JSON."""
+
+
+class Conflict(Exception):
+    """The object changed since it was read (409): drop the pass."""
+
+
+class Gone(Exception):
+    """The object does not exist (404)."""
+
+
+class KubeUnavailable(Exception):
+    """The API server could not be asked (connection, 429, 5xx): try again later."""
+
+
+class Forbidden(Exception):
+    """The operator's ServiceAccount lacks a permission (403); the message names verb and resource."""
+
+
+class Kube(Protocol):
+    """Typed nowhere outside the adapter: objects are plain JSON. `kind` is Model, EndpointConfig, Endpoint,
+    ControllerRevision, ConfigMap or Lease. Every method may raise KubeUnavailable or Forbidden."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        """A live read; None if it does not exist."""
+        ...
+
+    def list(self, kind: str, namespace: str | None = None, label_selector: str = "") -> AsyncIterator[Object]:
+        """A chunked listing, of one namespace or of all."""
+        ...
+
+    async def create(self, kind: str, namespace: str, body: Object) -> Object:
+        """Create. Raises Conflict if it exists."""
+        ...
+
+    async def replace(self, kind: str, namespace: str, body: Object) -> Object:
+        """Replace with the body's resourceVersion as precondition. Raises Conflict, Gone."""
+        ...
+
+    async def replace_status(self, kind: str, namespace: str, body: Object) -> Object:
+        """Write the status subresource with the body's resourceVersion as precondition. Raises Conflict, Gone."""
+        ...
+
+    async def patch_metadata(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        resource_version: str | None,
+        finalizers: list[str] | None = None,
+        annotations: Mapping[str, str | None] | None = None,
+    ) -> Object:
+        """Merge-patch metadata; finalizers replaces the list. Raises Conflict, Gone."""
+        ...
+
+    async def delete(self, kind: str, namespace: str, name: str) -> None:
+        """Delete; a missing object is fine."""
+        ...
+
+    async def event(self, regarding: Object, *, type_: str, reason: str, message: str) -> None:
+        """Record an Event. Failures are logged, never raised: events are a courtesy."""
+        ...
