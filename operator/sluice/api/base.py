@@ -1,8 +1,7 @@
 """What every API type shares: frozen values, SageMaker's field names, and the Kubernetes marks a field can carry.
 
-A type of the API is a pydantic model derived from `ApiModel` (specs: unknown fields are refused) or `StatusModel`
-(status: unknown fields are skipped, because a newer operator may have written them). Attribute docstrings become the
-descriptions in the CRD and in docs/reference. A field's Kubernetes marks stand in its `Annotated` metadata:
+A type of the API is a pydantic model derived from `ApiModel`; unknown fields are refused. Attribute docstrings become
+the descriptions in the CRD and in docs/reference. A field's Kubernetes marks stand in its `Annotated` metadata:
 
     production_variants: Annotated[tuple[ProductionVariant, ...], ListMap("variantName"), Field(max_length=10)]
 
@@ -169,9 +168,3 @@ class ApiModel(BaseModel):
     def to_manifest(self) -> dict[str, Any]:
         """The value as JSON for the API server: manifest names, absent fields left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-class StatusModel(ApiModel):
-    """A part of a status. Unknown fields are skipped: another version of the operator may have written them."""
-
-    model_config = ConfigDict(extra="ignore")
