@@ -1,6 +1,6 @@
 """Kubernetes as the operator needs it. One adapter implements this (sluice.kube)."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 Object = dict[str, Any]
@@ -23,16 +23,25 @@ class Forbidden(Exception):
     """The operator's ServiceAccount lacks a permission (403); the message names verb and resource."""
 
 
+class Rejected(Exception):
+    """The API server refused the request (400, 422): a bug of ours, or a CRD of another version than the operator."""
+
+
 class Kube(Protocol):
     """Typed nowhere outside the adapter: objects are plain JSON. `kind` is Model, EndpointConfig, Endpoint,
-    ControllerRevision, ConfigMap or Lease. Every method may raise KubeUnavailable or Forbidden."""
+    ControllerRevision, ConfigMap, Lease or Namespace (namespace ""). Every method may raise KubeUnavailable,
+    Forbidden or Rejected."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """A live read; None if it does not exist."""
         ...
 
     def list(self, kind: str, namespace: str | None = None, label_selector: str = "") -> AsyncIterator[Object]:
-        """A chunked listing, of one namespace or of all."""
+        """A chunked listing, of one namespace or of all. Raises Gone if the kind is not served."""
+        ...
+
+    def list_metadata(self, kind: str, namespace: str | None = None, label_selector: str = "") -> AsyncIterator[Object]:
+        """As `list`, but only each object's metadata."""
         ...
 
     async def create(self, kind: str, namespace: str, body: Object) -> Object:
@@ -54,7 +63,7 @@ class Kube(Protocol):
         name: str,
         *,
         resource_version: str | None,
-        finalizers: list[str] | None = None,
+        finalizers: Sequence[str] | None = None,
         annotations: Mapping[str, str | None] | None = None,
     ) -> Object:
         """Merge-patch metadata; finalizers replaces the list. Raises Conflict, Gone."""

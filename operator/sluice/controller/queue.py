@@ -1,0 +1,278 @@
+"""Which object gets a pass next: a keyed, de-duplicating, delayed queue, and the workers that drain it.
+
+`Schedule` is the rule book, without I/O and without a clock: a key is ready, running, or due later, and never runs
+twice at the same time. `WorkQueue` is the asyncio shell around it. The semantics are those of Kubernetes' client-go
+work queue, because they lose nothing: a key that is added while it runs gets another pass afterwards.
+"""
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+from sluice.ports.clock import Clock
+
+K = TypeVar("K", bound=Hashable)
+
+Sleep = Callable[[float], Awaitable[None]]
+"""Waits for so many seconds of the clock in use; tests step it."""
+
+BACKOFF_FIRST_SECONDS = 0.5
+BACKOFF_LONGEST_SECONDS = 60.0
+LONGEST_DELAY_SECONDS = 600.0
+"""No delay is longer than this, so that a wall clock that was set back cannot put a deadline off for ever."""
+
+
+class Schedule(Generic[K]):
+    """The state of every key. All times are monotonic seconds, passed in."""
+
+    def __init__(self) -> None:
+        self._ready: dict[K, float] = {}
+        self._running: dict[K, float] = {}
+        self._again: set[K] = set()
+        self._due: dict[K, float] = {}
+        self._heap: list[tuple[float, int, K]] = []
+        self._order = itertools.count()
+
+    def add(self, key: K, now: float) -> None:
+        """The key needs a pass now; if it is running, one more after that."""
+        if key in self._running:
+            self._again.add(key)
+        else:
+            self._ready.setdefault(key, now)
+
+    def add_at(self, key: K, when: float, now: float) -> None:
+        """The key needs a pass at `when`. Of several times the earliest wins."""
+        if when <= now:
+            self.add(key, now)
+            return
+        if self._due.get(key, when + 1) <= when:
+            return
+        self._due[key] = when
+        heapq.heappush(self._heap, (when, next(self._order), key))
+        if len(self._heap) > 2 * len(self._due) + 64:
+            self._heap = [(due, next(self._order), late) for late, due in self._due.items()]
+            heapq.heapify(self._heap)
+
+    def take(self, now: float) -> K | None:
+        """The key that waits longest, which runs from now on; None if none is ready."""
+        self.promote(now)
+        if not self._ready:
+            return None
+        key = next(iter(self._ready))
+        del self._ready[key]
+        self._running[key] = now
+        return key
+
+    def done(self, key: K, now: float) -> None:
+        """The key's pass ended."""
+        del self._running[key]
+        if key in self._again:
+            self._again.discard(key)
+            self._ready.setdefault(key, now)
+
+    def drop_delay(self, key: K) -> None:
+        """The key's object is gone: its deadline means nothing any more. A pass that is due now still runs."""
+        self._due.pop(key, None)
+
+    def promote(self, now: float) -> None:
+        """Make everything ready that is due."""
+        while self._heap and self._heap[0][0] <= now:
+            when, _, key = heapq.heappop(self._heap)
+            if self._due.get(key) == when:
+                del self._due[key]
+                self.add(key, now)
+
+    def next_due(self) -> float | None:
+        """When the earliest delayed key is due."""
+        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    @property
+    def depth(self) -> int:
+        """Keys that are ready and wait for a worker."""
+        return len(self._ready)
+
+    @property
+    def running(self) -> int:
+        """Keys in a worker's hands."""
+        return len(self._running)
+
+    @property
+    def delayed(self) -> int:
+        """Keys with a deadline in the future."""
+        return len(self._due)
+
+    def oldest_ready(self) -> float | None:
+        """Since when the key waits that waits longest."""
+        return next(iter(self._ready.values()), None)
+
+    def oldest_running(self) -> float | None:
+        """Since when the longest pass runs."""
+        return min(self._running.values(), default=None)
+
+
+Handle = Callable[[K], Awaitable[float | None]]
+"""One pass: returns after how many seconds the key wants the next one (None: only when something happens)."""
+OnError = Callable[[K, Exception, float], None]
+"""A pass raised; the key gets another in so many seconds."""
+
+
+class WorkQueue(Generic[K]):
+    """Runs `handle` for keys on a fixed number of workers. Everything but `run` and `stop` may be called before the
+    workers start: keys wait."""
+
+    def __init__(self, clock: Clock, handle: Handle[K], on_error: OnError[K], *, sleep: Sleep = asyncio.sleep) -> None:
+        self._clock = clock
+        self._handle = handle
+        self._on_error = on_error
+        self._sleep = sleep
+        self._schedule: Schedule[K] = Schedule()
+        self._failures: dict[K, int] = {}
+        self._free: list[asyncio.Future[None]] = []
+        self._sleeper: asyncio.Future[None] | None = None
+        self._rearmed = asyncio.Event()
+        self._started_at: float | None = None
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def add(self, key: K) -> None:
+        """The key needs a pass now."""
+        self._schedule.add(key, self._clock.monotonic())
+        self._wake()
+
+    def add_after(self, key: K, seconds: float) -> None:
+        """The key needs a pass in so many seconds, or earlier if it already was to get one."""
+        now = self._clock.monotonic()
+        before = self._schedule.next_due()
+        self._schedule.add_at(key, now + min(seconds, LONGEST_DELAY_SECONDS), now)
+        self._wake()
+        after = self._schedule.next_due()
+        if after is not None and (before is None or after < before):
+            self._rearm()
+
+    def forget(self, key: K) -> None:
+        """The key's object is gone: no deadline, no backoff."""
+        self._schedule.drop_delay(key)
+        self._failures.pop(key, None)
+
+    def start(self, workers: int) -> None:
+        """Begin to work. Called once."""
+        self._started_at = self._clock.monotonic()
+        self._tasks = [asyncio.create_task(self._promote_due(), name="queue: deadlines")]
+        self._tasks += [asyncio.create_task(self._work(), name=f"queue: worker {n}") for n in range(workers)]
+
+    async def stop(self, within_seconds: float) -> bool:
+        """Take no more keys, let the running passes end. False: some did not end in time and were cancelled."""
+        self._stopping = True
+        for free in self._free:
+            if not free.done():
+                free.set_result(None)
+        if not self._tasks:
+            return True
+        self._tasks[0].cancel()
+        _, late = await asyncio.wait(self._tasks, timeout=within_seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+        return not late
+
+    def problems(self) -> tuple[str, ...]:
+        """Workers that ended though nobody stopped them."""
+        if self._stopping:
+            return ()
+        return tuple(f"{task.get_name()} is dead" for task in self._tasks if task.done())
+
+    @property
+    def depth(self) -> int:
+        """Keys that wait for a worker."""
+        return self._schedule.depth
+
+    @property
+    def running(self) -> int:
+        """Passes under way."""
+        return self._schedule.running
+
+    @property
+    def delayed(self) -> int:
+        """Keys with a deadline."""
+        return self._schedule.delayed
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is ready and nothing runs."""
+        return not self._schedule.depth and not self._schedule.running
+
+    def oldest_ready_age_seconds(self) -> float:
+        """How long the key has waited that waits longest, counted from the workers' start."""
+        return self._age(self._schedule.oldest_ready())
+
+    def longest_pass_seconds(self) -> float:
+        """How long the longest running pass has been running."""
+        return self._age(self._schedule.oldest_running())
+
+    def _age(self, since: float | None) -> float:
+        if since is None or self._started_at is None or self._stopping:
+            return 0.0
+        return max(0.0, self._clock.monotonic() - max(since, self._started_at))
+
+    def _wake(self) -> None:
+        """Wake one free worker for each ready key."""
+        for free in self._free[: self._schedule.depth]:
+            if not free.done():
+                free.set_result(None)
+
+    def _rearm(self) -> None:
+        self._rearmed.set()
+        if self._sleeper is not None:
+            self._sleeper.cancel()
+
+    async def _promote_due(self) -> None:
+        while True:
+            self._rearmed.clear()
+            due = self._schedule.next_due()
+            if due is None:
+                await self._rearmed.wait()
+                continue
+            delay = due - self._clock.monotonic()
+            if delay > 0:
+                self._sleeper = asyncio.ensure_future(self._sleep(delay))
+                try:
+                    await asyncio.wait({self._sleeper})
+                finally:
+                    self._sleeper.cancel()
+                    self._sleeper = None
+            self._schedule.promote(self._clock.monotonic())
+            self._wake()
+
+    async def _work(self) -> None:
+        while not self._stopping:
+            key = self._schedule.take(self._clock.monotonic())
+            if key is None:
+                free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._free.append(free)
+                try:
+                    await free
+                finally:
+                    self._free.remove(free)
+                continue
+            await self._pass(key)
+
+    async def _pass(self, key: K) -> None:
+        try:
+            again = await self._handle(key)
+        except Exception as error:  # noqa: BLE001 - one key's bug must not stop the others; it is reported and retried
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            delay = min(BACKOFF_LONGEST_SECONDS, BACKOFF_FIRST_SECONDS * 2.0 ** min(failures - 1, 20))
+            self._on_error(key, error, delay)
+            again = delay
+        else:
+            self._failures.pop(key, None)
+        finally:
+            self._schedule.done(key, self._clock.monotonic())
+            self._wake()
+        if again is not None:
+            self.add_after(key, again)
