@@ -1,0 +1,242 @@
+"""The one adapter over the official asyncio client: ports.kube.Kube with plain JSON bodies.
+
+The client's typed models are not used: they drop fields that they do not know, so reading and writing back through
+them would lose data. What is used are its configuration, its token refresh, its TLS and its connection pool."""
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+
+from sluice.kube.resources import RESOURCES, Resource
+from sluice.ports.kube import Conflict, Forbidden, Gone, KubeUnavailable, Object, Rejected
+from sluice.ports.telemetry import NoTelemetry, Telemetry
+
+logger = logging.getLogger(__name__)
+
+CALL_TIMEOUT_SECONDS = 15.0
+CHUNK_SIZE = 500
+EVENT_SOURCE = "sluice"
+MAX_EVENT_NOTE_LENGTH = 1024
+JSON = "application/json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+MERGE_PATCH = "application/merge-patch+json"
+
+
+class KubeClient:
+    """ports.kube.Kube. Calls are bounded in number and in time; calls on Leases are never held up by others."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        identity: str,
+        telemetry: Telemetry | None = None,
+        concurrency: int = 32,
+        call_timeout_seconds: float = CALL_TIMEOUT_SECONDS,
+    ) -> None:
+        configuration.connection_pool_maxsize = concurrency + 4
+        configuration.retries = None
+        self._api = ApiClient(configuration)
+        self._api.user_agent = "sluice-operator"
+        self._identity = identity
+        self._telemetry = telemetry or NoTelemetry()
+        self._slots = asyncio.Semaphore(concurrency)
+        self._timeout = aiohttp.ClientTimeout(total=call_timeout_seconds)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()  # type: ignore[no-untyped-call] # the library is typed in parts
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        """A live read; None if it does not exist."""
+        resource = RESOURCES[kind]
+        try:
+            return await self._call("get", resource, resource.path(namespace, name))
+        except Gone:
+            return None
+
+    async def list(self, kind: str, namespace: str | None = None, label_selector: str = "") -> AsyncIterator[Object]:
+        """A chunked listing. A listing that expired between two chunks raises KubeUnavailable: start again."""
+        async for item in self._list(RESOURCES[kind], namespace, label_selector, JSON):
+            yield item
+
+    async def list_metadata(
+        self, kind: str, namespace: str | None = None, label_selector: str = ""
+    ) -> AsyncIterator[Object]:
+        """As `list`, but only each object's metadata."""
+        async for item in self._list(RESOURCES[kind], namespace, label_selector, METADATA_ONLY):
+            yield item
+
+    async def create(self, kind: str, namespace: str, body: Object) -> Object:
+        """Create. Raises Conflict if it exists."""
+        resource = RESOURCES[kind]
+        return await self._call("create", resource, resource.path(namespace), body=body)
+
+    async def replace(self, kind: str, namespace: str, body: Object) -> Object:
+        """Replace with the body's resourceVersion as precondition. Raises Conflict, Gone."""
+        resource = RESOURCES[kind]
+        return await self._call("update", resource, resource.path(namespace, body["metadata"]["name"]), body=body)
+
+    async def replace_status(self, kind: str, namespace: str, body: Object) -> Object:
+        """Write the status subresource with the body's resourceVersion as precondition. Raises Conflict, Gone."""
+        resource = RESOURCES[kind]
+        path = resource.path(namespace, body["metadata"]["name"], "status")
+        return await self._call("update_status", resource, path, body=body)
+
+    async def patch_metadata(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        resource_version: str | None,
+        finalizers: Sequence[str] | None = None,
+        annotations: Mapping[str, str | None] | None = None,
+    ) -> Object:
+        """Merge-patch metadata; finalizers replaces the list. Raises Conflict, Gone."""
+        resource = RESOURCES[kind]
+        metadata: dict[str, Any] = {}
+        if resource_version is not None:
+            metadata["resourceVersion"] = resource_version
+        if finalizers is not None:
+            metadata["finalizers"] = [*finalizers]
+        if annotations:
+            metadata["annotations"] = dict(annotations)
+        return await self._call("patch", resource, resource.path(namespace, name), body={"metadata": metadata})
+
+    async def delete(self, kind: str, namespace: str, name: str) -> None:
+        """Delete; a missing object is fine."""
+        resource = RESOURCES[kind]
+        try:
+            await self._call("delete", resource, resource.path(namespace, name))
+        except Gone:
+            return
+
+    async def event(self, regarding: Object, *, type_: str, reason: str, message: str) -> None:
+        """Record an Event about one state of an object. The name holds what it says about which state, so that a
+        pass that is repeated after a crash does not say it twice."""
+        metadata = regarding["metadata"]
+        said = json.dumps([metadata.get("uid"), metadata.get("resourceVersion"), type_, reason, message])
+        digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+        body: Object = {
+            "apiVersion": RESOURCES["Event"].api_version,
+            "kind": "Event",
+            "metadata": {"name": f"{metadata['name'][:230]}.{digest}", "namespace": metadata["namespace"]},
+            "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": EVENT_SOURCE,
+            "reportingInstance": self._identity[:128],
+            "action": "Reconcile",
+            "type": type_,
+            "reason": reason[:128],
+            "note": message.encode()[:MAX_EVENT_NOTE_LENGTH].decode(errors="ignore"),
+            "regarding": {
+                "apiVersion": regarding["apiVersion"],
+                "kind": regarding["kind"],
+                "namespace": metadata["namespace"],
+                "name": metadata["name"],
+                "uid": metadata.get("uid"),
+                "resourceVersion": metadata.get("resourceVersion"),
+            },
+        }
+        try:
+            await self.create("Event", metadata["namespace"], body)
+        except Conflict:
+            return
+        except (KubeUnavailable, Forbidden, Gone, Rejected) as error:
+            logger.warning(
+                "event %s of %s/%s was not recorded: %s", reason, metadata["namespace"], metadata["name"], error
+            )
+
+    async def _list(
+        self, resource: Resource, namespace: str | None, label_selector: str, accept: str
+    ) -> AsyncIterator[Object]:
+        query = {"limit": str(CHUNK_SIZE)}
+        if label_selector:
+            query["labelSelector"] = label_selector
+        while True:
+            page = await self._call("list", resource, resource.path(namespace), query=query, accept=accept)
+            for item in page["items"]:
+                # Items of built-in kinds do not carry these two.
+                item["apiVersion"], item["kind"] = resource.api_version, resource.kind
+                yield item
+            token = page["metadata"].get("continue")
+            if not token:
+                return
+            query["continue"] = token
+
+    def _slot(self, resource: Resource) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if resource.kind == "Lease" else self._slots
+
+    async def _call(
+        self,
+        verb: str,
+        resource: Resource,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        accept: str = JSON,
+    ) -> Object:
+        method = {"create": "POST", "update": "PUT", "update_status": "PUT", "patch": "PATCH", "delete": "DELETE"}
+        url = path + ("?" + urlencode(query) if query else "")
+        async with self._slot(resource):
+            started = time.monotonic()
+            code = "error"
+            try:
+                status, data = await self._request(
+                    method.get(verb, "GET"), url, MERGE_PATCH if verb == "patch" else JSON, accept, body
+                )
+                code = str(status)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise KubeUnavailable(f"{verb} {path}: {type(error).__name__}: {error}") from error
+            finally:
+                self._telemetry.kube_call(verb, resource.kind, code, time.monotonic() - started)
+        if 200 <= status < 300:
+            answer: Object = json.loads(data)
+            return answer
+        raise _failure(status, f"{verb} {path}: {status} {_message(data)}", listing=verb == "list")
+
+    async def _request(
+        self, method: str, url: str, content_type: str, accept: str, body: Object | None
+    ) -> tuple[int, bytes]:
+        _, address, headers, _, _ = await self._api.param_serialize(
+            method,
+            url,
+            header_params={"Accept": accept, "Content-Type": content_type},
+            auth_settings=["BearerToken"],
+        )
+        response = await self._api.call_api(method, address, headers, body, _request_timeout=self._timeout)
+        return int(response.status), await response.read()  # type: ignore[no-untyped-call] # as above
+
+
+def _failure(status: int, message: str, *, listing: bool) -> Exception:
+    """The port's word for an HTTP status. 401 is an outage: the token is read again before the next call."""
+    if status == 404:
+        return Gone(message)
+    if status == 409:
+        return Conflict(message)
+    if status == 403:
+        return Forbidden(message)
+    if status in (401, 408, 429) or status >= 500 or (status == 410 and listing):
+        return KubeUnavailable(message)
+    if status == 410:
+        return Gone(message)
+    return Rejected(message)
+
+
+def _message(data: bytes) -> str:
+    """The message of a Status object, or what else the server (or a proxy on the way) said."""
+    try:
+        return str(json.loads(data)["message"])
+    except (ValueError, KeyError, TypeError):
+        return data[:200].decode(errors="replace")

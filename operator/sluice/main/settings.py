@@ -1,0 +1,250 @@
+"""The operator's settings: each is documented where it is defined, comes from one environment variable, and is refused
+with its name, what was found and what is allowed. docs/reference/settings.md is generated from this module.
+
+How AWS is reached (credentials, proxies, endpoint addresses, certificates) is not among them: that is boto3's own
+environment (AWS_REGION, AWS_ENDPOINT_URL_SAGEMAKER, AWS_CA_BUNDLE, HTTPS_PROXY ...), which the operator leaves alone.
+"""
+
+import dataclasses
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PREFIX = "SLUICE_"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+LOG_FORMATS = ("json", "plain")
+
+
+class SettingsError(ValueError):
+    """One or more settings are wrong; the message names each variable, what was found and what is allowed."""
+
+
+class _RefusedError(ValueError):
+    """What is allowed instead."""
+
+
+Parse = Callable[[str], Any]
+
+
+def _integer(low: int, high: int) -> tuple[Parse, str]:
+    allowed = f"an integer from {low} to {high}"
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]+", text) or not low <= int(text) <= high:
+            raise _RefusedError
+        return int(text)
+
+    return parse, allowed
+
+
+def _number(low: float, high: float) -> tuple[Parse, str]:
+    allowed = f"a number from {low:g} to {high:g}"
+
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or not low <= float(text) <= high:
+            raise _RefusedError
+        return float(text)
+
+    return parse, allowed
+
+
+def _boolean() -> tuple[Parse, str]:
+    words = {"true": True, "1": True, "false": False, "0": False}
+
+    def parse(text: str) -> bool:
+        if text.lower() not in words:
+            raise _RefusedError
+        return words[text.lower()]
+
+    return parse, "true, false, 1 or 0"
+
+
+def _choice(*choices: str) -> tuple[Parse, str]:
+    def parse(text: str) -> str:
+        for choice in choices:
+            if text.lower() == choice.lower():
+                return choice
+        raise _RefusedError
+
+    return parse, "one of " + ", ".join(choices)
+
+
+def _text(pattern: str, allowed: str) -> tuple[Parse, str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise _RefusedError
+        return text
+
+    return parse, allowed
+
+
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+
+
+def _namespaces() -> tuple[Parse, str]:
+    def parse(text: str) -> tuple[str, ...]:
+        words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+        if not all(re.fullmatch(_LABEL, word) for word in words):
+            raise _RefusedError
+        return words
+
+    return parse, "namespace names, separated by commas; empty: all namespaces"
+
+
+def _setting(default: Any, how: tuple[Parse, str], *, default_text: str | None = None) -> Any:
+    parse, allowed = how
+    metadata = {"parse": parse, "allowed": allowed, "default": default_text}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting. The variable of `settle_seconds` is SLUICE_SETTLE_SECONDS, and so on."""
+
+    installation_id: str | None = _setting(
+        None,
+        _text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "1 to 63 letters, digits, '.', '_' or '-'"),
+        default_text="the UID of the kube-system namespace",
+    )
+    """The first part of every owner tag and of the ExternalId. Set it where endpoints must survive a rebuilt cluster;
+    never change it afterwards."""
+
+    operator_namespace: str = _setting("sluice-system", _text(_LABEL, "a namespace name"))
+    """Where the Lease and the permission policy (ConfigMap sluice-permissions) live: the operator's own namespace."""
+
+    watch_namespaces: tuple[str, ...] = _setting((), _namespaces(), default_text="empty: all namespaces")
+    """Namespaces whose objects the operator handles."""
+
+    identity: str = _setting(
+        socket.gethostname, _text(r"[^\s/]{1,253}", "1 to 253 characters without spaces and '/'"),
+        default_text="the host's name",
+    )  # fmt: skip
+    """Who holds the Lease: the pod's name. A restarted container of the same pod takes its own Lease back at once."""
+
+    workers: int = _setting(16, _integer(1, 256))
+    """Passes that may run at the same time."""
+
+    settle_seconds: int = _setting(5, _integer(0, 30))
+    """An endpoint that serves starts a deployment when nothing it references changed for this long."""
+
+    read_only: bool = _setting(False, _boolean())
+    """Observe and write status, but make no change in AWS."""
+
+    lease_seconds: int = _setting(15, _integer(3, 300))
+    """A pod that vanished gives the Lease up after this long; another pod does nothing before that."""
+
+    sweep_seconds: int = _setting(60, _integer(5, 3600))
+    """How often all objects are listed to find what a watch missed."""
+
+    permissions_seconds: int = _setting(10, _integer(1, 300))
+    """How often the permission policy is read."""
+
+    health_port: int = _setting(8080, _integer(0, 65535))
+    """Port of /healthz, /readyz and /metrics. 0: any free port, which is logged."""
+
+    stuck_seconds: int = _setting(300, _integer(10, 3600))
+    """/healthz fails when a key waited for a worker, or a pass ran, for longer than this."""
+
+    stop_seconds: int = _setting(20, _integer(1, 600))
+    """How long running passes may go on after SIGTERM."""
+
+    kube_concurrency: int = _setting(32, _integer(1, 256))
+    """Calls to the Kubernetes API at the same time."""
+
+    sagemaker_sweep_seconds: int = _setting(30, _integer(1, 3600))
+    """How often the endpoints of an account and region that changed are listed."""
+
+    sagemaker_full_list_seconds: int = _setting(300, _integer(5, 86400))
+    """How often all endpoints of an account and region are listed, which shows deletions."""
+
+    sagemaker_moving_seconds: float = _setting(5.0, _number(0.1, 300))
+    """How often an endpoint that is changing is described."""
+
+    aws_calls_per_second: float = _setting(10.0, _number(0.1, 1000))
+    """Calls to SageMaker per second, account and region."""
+
+    aws_threads: int = _setting(32, _integer(1, 256))
+    """Threads that call AWS."""
+
+    cloudwatch_seconds: float = _setting(10.0, _number(1, 300))
+    """How often alarms of endpoints under deployment are read."""
+
+    log_format: str = _setting("json", _choice(*LOG_FORMATS))
+    """Log lines as JSON objects, or as plain text."""
+
+    log_level: str = _setting("INFO", _choice(*LOG_LEVELS))
+    """The least severe messages that are logged."""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read the SLUICE_ variables; an empty one counts as absent. Raises SettingsError."""
+        known = {variable_name(item.name): item for item in dataclasses.fields(cls)}
+        wrong, values = [], {}
+        for variable, text in sorted(environ.items()):
+            if not variable.startswith(PREFIX):
+                continue
+            if variable not in known:
+                wrong.append(f"{variable}: unknown; known are {', '.join(sorted(known))}")
+                continue
+            item = known[variable]
+            if not text.strip():
+                continue
+            try:
+                values[item.name] = item.metadata["parse"](text.strip())
+            except _RefusedError:
+                wrong.append(f"{variable}: found {text!r}; allowed is {item.metadata['allowed']}")
+        if wrong:
+            raise SettingsError("\n".join(wrong))
+        return cls(**values)
+
+
+def variable_name(setting: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + setting.upper()
+
+
+def reference() -> str:
+    """docs/reference/settings.md."""
+    return _reference(_descriptions())
+
+
+def _descriptions() -> dict[str, str]:
+    """The docstring under each setting, read from this module's source."""
+    import ast
+    import inspect
+
+    body = ast.parse(inspect.getsource(Settings)).body[0]
+    assert isinstance(body, ast.ClassDef)  # noqa: S101 - narrows the type for the checker
+    texts = {}
+    for item, after in zip(body.body, body.body[1:], strict=False):
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and isinstance(after, ast.Expr):
+            texts[item.target.id] = inspect.cleandoc(ast.literal_eval(after.value)).replace("\n", " ")
+    return texts
+
+
+def _reference(texts: Mapping[str, str]) -> str:
+    lines = [
+        "# Settings of the operator",
+        "",
+        "<!-- Generated by `python -m sluice.main.settings` from operator/sluice/main/settings.py. -->",
+        "",
+        "Each setting is an environment variable of the operator. An unknown `SLUICE_` variable, or a value that is",
+        "not allowed, stops the operator at its start with a message that names it. How AWS is reached is boto3's own",
+        "environment: `AWS_REGION` (the region of Endpoints that name none), `AWS_ENDPOINT_URL_SAGEMAKER`,",
+        "`AWS_CA_BUNDLE`, `HTTPS_PROXY` and so on. `KUBECONFIG` names a cluster outside of a pod.",
+        "",
+        "| variable | default | allowed | meaning |",
+        "|---|---|---|---|",
+    ]
+    for item in dataclasses.fields(Settings):
+        default = item.metadata["default"] or f"`{str(item.default).lower()}`"
+        lines.append(f"| `{variable_name(item.name)}` | {default} | {item.metadata['allowed']} | {texts[item.name]} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")  # noqa: T201 - this is the output
