@@ -54,7 +54,12 @@ def render() -> str:
     }
     data["resource.customizations.actions.sluice.dev_Endpoint"] = _Text(_dump(actions))
     return HEADER + _dump(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "argocd-cm", "namespace": "argocd"}, "data": data}
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "argocd-cm", "namespace": "argocd"},
+            "data": data,
+        }
     )
 
 
