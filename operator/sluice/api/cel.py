@@ -7,13 +7,25 @@ from collections.abc import Sequence
 
 from sluice.api.base import Rule
 
+
+def found(text: str, *values: str) -> str:
+    """CEL for `text` with each `%s` replaced by the value of a CEL expression of type string.
+
+    `format` as the whole expression is what the API server's cost estimator takes: it does not know how long
+    `string(...)` gets, and a concatenation with it would count as without bound.
+    """
+    quoted = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{quoted}'.format([{', '.join(values)}])"
+
+
 NAME_RULE = Rule(
     rule="size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')",
     message="metadata.name is also the name in SageMaker: at most 63 characters, letters, digits and hyphens, no dots",
-    message_expression=(
-        "'metadata.name: found \"' + self.metadata.name + '\" with ' + string(size(self.metadata.name)) + "
-        "' characters, allowed are at most 63 characters, lower-case letters, digits and hyphens, no dots, "
-        "because it is also the name in SageMaker'"
+    message_expression=found(
+        'metadata.name: found "%s" with %s characters, allowed are at most 63 characters, lower-case letters, digits '
+        "and hyphens, no dots, because it is also the name in SageMaker",
+        "self.metadata.name",
+        "string(size(self.metadata.name))",
     ),
 )
 
@@ -44,8 +56,8 @@ def exactly_one(fields: Sequence[str], why: str) -> Rule:
     return Rule(
         rule=f"{_count(fields)} == 1",
         message=f"exactly one of {_words(fields)} must be set: {why}",
-        message_expression=(
-            f"'found ' + string({_count(fields)}) + ' of {_words(fields)}, exactly one must be set: {why}'"
+        message_expression=found(
+            f"{', '.join(fields)}: found %s of them, allowed is exactly one: {why}", f"string({_count(fields)})"
         ),
     )
 
@@ -55,9 +67,8 @@ def percent(field: str, lowest: int, highest: int) -> Rule:
     return Rule(
         rule=f"self.type != 'CAPACITY_PERCENT' || (self.value >= {lowest} && self.value <= {highest})",
         message=f"{field} of type CAPACITY_PERCENT is {lowest} to {highest}",
-        message_expression=(
-            f"'{field}.value: found ' + string(self.value) + ', allowed for type CAPACITY_PERCENT is "
-            f"{lowest} to {highest}'"
+        message_expression=found(
+            f"{field}.value: found %s, allowed for type CAPACITY_PERCENT is {lowest} to {highest}", "string(self.value)"
         ),
         field_path=".value",
     )
@@ -68,8 +79,8 @@ def immutable(field: str, remedy: str) -> Rule:
     return Rule(
         rule="self == oldSelf",
         message=f"{field} is immutable: {remedy}",
-        message_expression=(
-            f"'{field}: found \"' + self + '\", allowed is \"' + oldSelf + '\", because it is immutable: {remedy}'"
+        message_expression=found(
+            f'{field}: found "%s", allowed is "%s", because it is immutable: {remedy}', "self", "oldSelf"
         ),
     )
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sluice.api.base import ApiModel, ListMap, Rule, Rules
-from sluice.api.cel import both_or_neither, percent
+from sluice.api.cel import both_or_neither, found, percent
 from sluice.api.types import Int32
 
 WaitInSeconds = Annotated[int, Field(ge=0, le=3600), Int32]
@@ -66,12 +66,13 @@ _ROLLING_WAITS = f"{_steps('self.maximumBatchSize')} * self.waitIntervalInSecond
 def _timeout(waits: str) -> Rule:
     return Rule(
         rule=f"!has(self.maximumExecutionTimeoutInSeconds) || self.maximumExecutionTimeoutInSeconds > {waits}",
-        message="maximumExecutionTimeoutInSeconds must be greater than the sum of the waits, or the deployment could "
+        message="maximumExecutionTimeoutInSeconds must be greater than the sum of the waits: the deployment could "
         "never finish",
-        message_expression=(
-            "'maximumExecutionTimeoutInSeconds: found ' + string(self.maximumExecutionTimeoutInSeconds) + "
-            f"', must be greater than the sum of the waits, at least ' + string({waits}) + "
-            "', or the deployment could never finish'"
+        message_expression=found(
+            "maximumExecutionTimeoutInSeconds: found %s, allowed is more than the sum of the waits, which is at least "
+            "%s: the deployment could never finish",
+            "string(self.maximumExecutionTimeoutInSeconds)",
+            f"string({waits})",
         ),
         field_path=".maximumExecutionTimeoutInSeconds",
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sluice.api.base import ApiModel, ListMap, Rule, Rules
-from sluice.api.cel import both_or_neither, exactly_one, immutable
+from sluice.api.cel import both_or_neither, exactly_one, found, immutable
 from sluice.api.deployment import DeploymentConfig
 from sluice.api.types import Int32, ObjectName, ReservedTagKeys, RoleArn, SageMakerName, Tag
 
@@ -110,6 +110,9 @@ class EndpointKubernetes(ApiModel):
     """Alarms beside those of deploymentConfig.autoRollbackConfiguration."""
 
 
+_REGION = "(has({0}.sagemaker) && has({0}.sagemaker.region) ? {0}.sagemaker.region : '')"
+
+
 class EndpointSpec(ApiModel):
     """What CreateEndpoint and UpdateEndpoint take, where it runs, and how Sluice deals with what others change."""
 
@@ -117,19 +120,20 @@ class EndpointSpec(ApiModel):
         Rule(
             rule="self.backend == 'SageMaker' || !has(self.sagemaker)",
             message="sagemaker: is set, allowed only when backend is SageMaker",
-            message_expression=(
-                "'sagemaker: is set with backend ' + self.backend + ', allowed only when backend is SageMaker'"
+            message_expression=found(
+                "sagemaker: is set with backend %s, allowed only when backend is SageMaker", "self.backend"
             ),
             field_path=".sagemaker",
             reason="FieldValueForbidden",
         ),
         Rule(
-            rule="self.?sagemaker.?region.orValue('') == oldSelf.?sagemaker.?region.orValue('')",
+            rule=f"{_REGION.format('self')} == {_REGION.format('oldSelf')}",
             message="sagemaker.region is immutable: it can neither be changed nor added nor removed; create another "
             "Endpoint",
-            message_expression=(
-                "'sagemaker.region: found \"' + self.?sagemaker.?region.orValue('') + '\", allowed is \"' + "
-                "oldSelf.?sagemaker.?region.orValue('') + '\", because it is immutable: create another Endpoint'"
+            message_expression=found(
+                'sagemaker.region: found "%s", allowed is "%s", because it is immutable: create another Endpoint',
+                _REGION.format("self"),
+                _REGION.format("oldSelf"),
             ),
             field_path=".sagemaker.region",
         ),
@@ -178,9 +182,10 @@ _EFFECTIVE = "(has({0}.spec.endpointName) ? {0}.spec.endpointName : {0}.metadata
 ENDPOINT_NAME_RULE = Rule(
     rule=f"{_EFFECTIVE.format('self')} == {_EFFECTIVE.format('oldSelf')}",
     message="spec.endpointName is immutable: create another Endpoint for another name",
-    message_expression=(
-        f"'spec.endpointName: found \"' + {_EFFECTIVE.format('self')} + '\", allowed is \"' + "
-        f"{_EFFECTIVE.format('oldSelf')} + '\", because it is immutable: create another Endpoint'"
+    message_expression=found(
+        'spec.endpointName: found "%s", allowed is "%s", because it is immutable: create another Endpoint',
+        _EFFECTIVE.format("self"),
+        _EFFECTIVE.format("oldSelf"),
     ),
     field_path=".spec.endpointName",
 )

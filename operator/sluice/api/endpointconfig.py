@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sluice.api.base import ApiModel, ListAtomic, ListMap, ListSet, Rule
-from sluice.api.cel import both_or_neither, exactly_one
+from sluice.api.cel import both_or_neither, exactly_one, found
 from sluice.api.explainer import ExplainerConfig
 from sluice.api.types import (
     DestinationS3Uri,
@@ -54,18 +54,19 @@ class ServerlessConfig(ApiModel):
         Rule(
             rule="self.memorySizeInMB % 1024 == 0",
             message="memorySizeInMB is one of 1024, 2048, 3072, 4096, 5120 and 6144",
-            message_expression=(
-                "'memorySizeInMB: found ' + string(self.memorySizeInMB) + ', allowed are 1024, 2048, 3072, 4096, 5120 "
-                "and 6144'"
+            message_expression=found(
+                "memorySizeInMB: found %s, allowed are 1024, 2048, 3072, 4096, 5120 and 6144",
+                "string(self.memorySizeInMB)",
             ),
             field_path=".memorySizeInMB",
         ),
         Rule(
             rule="!has(self.provisionedConcurrency) || self.provisionedConcurrency <= self.maxConcurrency",
             message="provisionedConcurrency may not exceed maxConcurrency",
-            message_expression=(
-                "'provisionedConcurrency: found ' + string(self.provisionedConcurrency) + ', allowed is at most "
-                "maxConcurrency, ' + string(self.maxConcurrency)"
+            message_expression=found(
+                "provisionedConcurrency: found %s, allowed is at most maxConcurrency, %s",
+                "string(self.provisionedConcurrency)",
+                "string(self.maxConcurrency)",
             ),
             field_path=".provisionedConcurrency",
         ),
@@ -98,9 +99,10 @@ class ManagedInstanceScaling(ApiModel):
             rule="!has(self.minInstanceCount) || !has(self.maxInstanceCount) || "
             "self.minInstanceCount <= self.maxInstanceCount",
             message="minInstanceCount may not exceed maxInstanceCount",
-            message_expression=(
-                "'minInstanceCount: found ' + string(self.minInstanceCount) + ', allowed is at most maxInstanceCount, "
-                "' + string(self.maxInstanceCount)"
+            message_expression=found(
+                "minInstanceCount: found %s, allowed is at most maxInstanceCount, %s",
+                "string(self.minInstanceCount)",
+                "string(self.maxInstanceCount)",
             ),
             field_path=".minInstanceCount",
         ),
@@ -367,10 +369,10 @@ UniqueNamesRule = Rule(
     rule="!has(self.shadowProductionVariants) || self.shadowProductionVariants.all(s, "
     "!self.productionVariants.exists(p, p.variantName == s.variantName))",
     message="variantName must be unique among productionVariants and shadowProductionVariants",
-    message_expression=(
-        "'shadowProductionVariants: found the variantName \"' + self.shadowProductionVariants.filter(s, "
-        "self.productionVariants.exists(p, p.variantName == s.variantName))[0].variantName + "
-        "'\" also in productionVariants, allowed are unique names'"
+    message_expression=found(
+        'shadowProductionVariants: found the variantName "%s" also in productionVariants, allowed are unique names',
+        "self.shadowProductionVariants.filter(s, "
+        "self.productionVariants.exists(p, p.variantName == s.variantName))[0].variantName",
     ),
     field_path=".shadowProductionVariants",
     reason="FieldValueDuplicate",
@@ -388,9 +390,10 @@ class EndpointConfigSpec(ApiModel):
             rule="!has(self.shadowProductionVariants) || "
             "(size(self.shadowProductionVariants) == 1 && size(self.productionVariants) == 1)",
             message="shadowProductionVariants needs exactly one shadow and one production variant",
-            message_expression=(
-                "'shadowProductionVariants: found ' + string(size(self.shadowProductionVariants)) + ' shadow and ' + "
-                "string(size(self.productionVariants)) + ' production variants, allowed is one of each'"
+            message_expression=found(
+                "shadowProductionVariants: found %s shadow and %s production variants, allowed is one of each",
+                "string(size(self.shadowProductionVariants))",
+                "string(size(self.productionVariants))",
             ),
             field_path=".shadowProductionVariants",
         ),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sluice.api.base import ApiModel, IntOrString, ListAtomic, ListMap, Rule, Rules, Schema
-from sluice.api.cel import at_most_one, exactly_one
+from sluice.api.cel import at_most_one, exactly_one, found
 from sluice.api.types import (
     Int32,
     MetricPublishFrequency,
@@ -29,9 +29,10 @@ EnvironmentKeys = Rules(
         rule=f"self.all(key, key.matches('{ENVIRONMENT_KEY}') && size(key) <= 1024)",
         message="environment keys are letters, digits and underscores, do not begin with a digit, and have at most "
         "1024 characters",
-        message_expression=(
-            f"'environment: found the key \"' + self.filter(key, {_BAD_KEY})[0] + '\", allowed are letters, digits and "
-            "underscores, not a digit first, at most 1024 characters'"
+        message_expression=found(
+            'environment: found the key "%s", allowed are letters, digits and underscores, not a digit first, at most '
+            "1024 characters",
+            f"self.filter(key, {_BAD_KEY})[0]",
         ),
     )
 )
@@ -74,8 +75,9 @@ class S3DataSource(ApiModel):
         Rule(
             rule="self.s3DataType != 'S3Prefix' || self.s3Uri.endsWith('/')",
             message="s3Uri must end with '/' when s3DataType is S3Prefix",
-            message_expression=(
-                "'s3Uri: found \"' + self.s3Uri + '\", must end with \"/\" because s3DataType is S3Prefix'"
+            message_expression=found(
+                's3Uri: found "%s", allowed is a prefix that ends with "/", because s3DataType is S3Prefix',
+                "self.s3Uri",
             ),
             field_path=".s3Uri",
         ),
@@ -296,9 +298,10 @@ class SampleInvocation(ApiModel):
         Rule(
             rule="!has(self.periodSeconds) || !has(self.timeoutSeconds) || self.timeoutSeconds <= self.periodSeconds",
             message="timeoutSeconds may not exceed periodSeconds",
-            message_expression=(
-                "'timeoutSeconds: found ' + string(self.timeoutSeconds) + ', allowed is at most periodSeconds, ' + "
-                "string(self.periodSeconds)"
+            message_expression=found(
+                "timeoutSeconds: found %s, allowed is at most periodSeconds, %s",
+                "string(self.timeoutSeconds)",
+                "string(self.periodSeconds)",
             ),
             field_path=".timeoutSeconds",
         ),
@@ -344,9 +347,10 @@ def _environment_rule(field: str, present: str, size: str) -> Rule:
     return Rule(
         rule=f"!{present} || {size} <= {MAX_ENVIRONMENT_SIZE}",
         message=f"environment of {field}: keys and values together are at most {MAX_ENVIRONMENT_SIZE} characters",
-        message_expression=(
-            f"'environment of {field}: found ' + string({size}) + ' characters in keys and values, allowed are at most "
-            f"{MAX_ENVIRONMENT_SIZE}'"
+        message_expression=found(
+            f"environment of {field}: found %s characters in keys and values, allowed are at most "
+            f"{MAX_ENVIRONMENT_SIZE}",
+            f"string({size})",
         ),
     )
 
@@ -377,9 +381,10 @@ class ModelSpec(ApiModel):
         Rule(
             rule=f"!has(self.containers) || {_HOSTNAMES}.size() == 0 || {_HOSTNAMES}.size() == size(self.containers)",
             message="containers: if one container has a containerHostname, all must have one",
-            message_expression=(
-                f"'containers: found a containerHostname on ' + string({_HOSTNAMES}.size()) + ' of ' + "
-                "string(size(self.containers)) + ' containers, allowed is on all or on none'"
+            message_expression=found(
+                "containers: found a containerHostname on %s of %s containers, allowed is on all or on none",
+                f"string({_HOSTNAMES}.size())",
+                "string(size(self.containers))",
             ),
             field_path=".containers",
         ),

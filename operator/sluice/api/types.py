@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sluice.api.base import ApiModel, ListSet, Rule, Rules, Schema
+from sluice.api.cel import found
 from sluice.api.names import GROUP
 
 ObjectName = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
@@ -51,10 +52,9 @@ ReservedTagKeys = Rules(
     Rule(
         rule=f"self.all(tag, !tag.key.startsWith('{GROUP}/') && !tag.key.lowerAscii().startsWith('aws:'))",
         message=f"tag keys that begin with '{GROUP}/' or 'aws:' are reserved",
-        message_expression=(
-            f"'tags: found the reserved key \"' + self.filter(tag, tag.key.startsWith('{GROUP}/') || "
-            "tag.key.lowerAscii().startsWith('aws:'))[0].key + '\", allowed are keys that begin neither with "
-            f'"{GROUP}/" nor with "aws:"\''
+        message_expression=found(
+            f'tags: found the reserved key "%s", allowed are keys that begin neither with "{GROUP}/" nor with "aws:"',
+            f"self.filter(tag, tag.key.startsWith('{GROUP}/') || tag.key.lowerAscii().startsWith('aws:'))[0].key",
         ),
         reason="FieldValueForbidden",
     )
