@@ -12,6 +12,7 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"
     SERVING = "Serving"
     ROLLED_OUT = "RolledOut"
+    FIELDS_IGNORED = "FieldsIgnored"
 
 
 class Reason(StrEnum):

@@ -92,6 +92,8 @@ class VariantSummary(StatusModel):
     """The spec's count that was last written; the spec is written again only when it differs from this."""
     last_applied_weight: float | None = None
     """The spec's weight that was last written."""
+    retained_weight: float | None = None
+    """The live weight that a deployment retained in place of the spec's (retainAllVariantProperties)."""
 
 
 class RevisionStatus(StatusModel):

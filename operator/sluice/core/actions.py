@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sluice.core.hashing import digest
+
 Request = Mapping[str, Any]
 """Keyword arguments of a boto3 call, as they are sent."""
 
@@ -124,3 +126,10 @@ AwsAction = (
     | SyncTags
 )
 Action = KubeAction | AwsAction
+
+
+def acted_name(action: Action) -> str:
+    """What Observation.acted calls an action that the service answered with success."""
+    if isinstance(action, SyncTags):
+        return f"SyncTags:{action.resource}:{digest(action.wanted)}"
+    return type(action).__name__

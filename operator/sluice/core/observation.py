@@ -114,7 +114,7 @@ class Observation:
     account_id: str | None = None
     endpoint: Described | None = None
     tags: Mapping[str, str] | None = None
-    """The endpoint's tags when asked for; the owner is under TAG_OWNER."""
+    """The endpoint's tags when asked for; the owner is under OWNER_TAG."""
     content: HostingContent | None = None
     scalable_variants: frozenset[str] | None = None
     alarms: tuple[AlarmReading, ...] = ()

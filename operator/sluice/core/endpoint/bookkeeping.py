@@ -1,0 +1,141 @@
+"""What an endpoint at rest needs besides its revision: tags in step, outcomes noted on the stored revisions, old AWS
+objects collected. Level-triggered: compared with what is stored, so a pass that was killed is simply repeated."""
+
+from typing import Any
+
+from sluice.api.reasons import Outcome
+from sluice.api.status import AppliedTags
+from sluice.core.actions import Action, DeleteEndpointConfig, DeleteModel, DropRevision, MarkRevision, SyncTags
+from sluice.core.endpoint.draft import Draft
+from sluice.core.hashing import digest
+from sluice.core.requests import tag_map
+from sluice.core.revision import Revision, StoredRevision
+
+
+def sync_tags(d: Draft) -> bool:
+    """Bring tags in step with the spec. True if this pass sends any."""
+    changed = False
+    for resource, wanted in _wanted_tags(d).items():
+        kind = "endpoint" if resource.startswith("endpoint/") else resource
+        before = next((tags for tags in d.status.applied_tags if tags.resource == kind), None)
+        mark = digest(wanted)
+        if before is not None and before.digest == mark:
+            continue
+        made = AppliedTags(resource=kind, digest=mark, keys=tuple(sorted(wanted)))
+        if f"SyncTags:{resource}:{mark}" in d.observation.acted:
+            d.set(applied_tags=(*(t for t in d.status.applied_tags if t.resource != kind), made)[-26:])
+            continue
+        remove = tuple(sorted(set(before.keys if before else ()) - set(wanted)))
+        d.act(SyncTags(resource, wanted, remove))
+        changed = True
+    if changed:
+        d.again(d.given.settings.look_seconds)
+    else:
+        noted = {"endpoint", *_wanted_tags(d)}
+        d.set(applied_tags=tuple(tags for tags in d.status.applied_tags if tags.resource in noted))
+    return changed
+
+
+def created_tags(d: Draft, revision: Revision) -> None:
+    """A create call carried the tags: note them as written, where nothing was noted before."""
+    noted = {tags.resource for tags in d.status.applied_tags}
+    owner = d.given.resolution.owner
+    made = []
+    for resource, tags in _tags_of(revision, owner).items():
+        if resource not in noted:
+            made.append(AppliedTags(resource=resource, digest=digest(tags), keys=tuple(sorted(tags))))
+    d.set(applied_tags=(*d.status.applied_tags, *made)[-26:])
+
+
+def note_created_endpoint_tags(d: Draft) -> None:
+    """CreateEndpoint carried the endpoint's tags."""
+    wanted = tag_map(d.spec.get("tags"), d.given.resolution.owner)
+    made = AppliedTags(resource="endpoint", digest=digest(wanted), keys=tuple(sorted(wanted)))
+    d.set(applied_tags=(made,))
+
+
+def _wanted_tags(d: Draft) -> dict[str, dict[str, str]]:
+    owner = d.given.resolution.owner
+    wanted = {f"endpoint/{d.endpoint_name}": tag_map(d.spec.get("tags"), owner)}
+    serving, desired = d.status.revision, d.desired
+    if serving is not None and not serving.adopted and desired is not None and desired.fleet_hash == serving.fleet_hash:
+        stored = d.find_stored(serving.name)
+        config = serving.endpoint_config_name
+        names = stored.model_names if stored else desired.requests.model_names
+        if config:
+            wanted[f"endpoint-config/{config}"] = tag_map(desired.endpoint_config.get("tags"), owner)
+        for request, spec in zip(desired.requests.models, desired.models.values(), strict=False):
+            if request["ModelName"] in names:
+                wanted[f"model/{request['ModelName']}"] = tag_map(spec.get("tags"), owner)
+    return wanted
+
+
+def _tags_of(revision: Revision, owner: Any) -> dict[str, dict[str, str]]:
+    found = {
+        f"endpoint-config/{revision.requests.endpoint_config_name}": tag_map(
+            revision.endpoint_config.get("tags"), owner
+        )
+    }
+    for request in revision.requests.models:
+        found[f"model/{request['ModelName']}"] = {t["Key"]: t["Value"] for t in request["Tags"]}
+    return found
+
+
+def mark_outcomes(d: Draft) -> None:
+    """Note outcomes on the stored revisions: they are what a lost status is recovered from."""
+    wanted: dict[str, tuple[str, str]] = {}
+    for last in reversed(d.status.history):
+        if last.outcome is not Outcome.SUPERSEDED:
+            wanted[last.revision] = (str(last.outcome), last.message or "")
+    if d.status.revision is not None:
+        wanted[d.status.revision.name] = (str(Outcome.SUCCEEDED), "")
+    latch = d.status.latch
+    for stored in d.given.stored:
+        outcome, message = wanted.get(stored.name, ("", ""))
+        if latch is None and outcome in {Outcome.ROLLED_BACK, Outcome.UPDATE_ROLLBACK_FAILED}:
+            outcome = Outcome.FAILED  # a person said retry: it failed, but it is not latched
+        if outcome and stored.outcome != outcome:
+            d.act(MarkRevision(stored.name, outcome, message[:1000]))
+
+
+def collect(d: Draft) -> bool:
+    """Delete the AWS objects of one revision that nothing needs any more, then the revision. True if there was one."""
+    kept = _needed(d)
+    for stored in sorted(d.given.stored, key=lambda s: s.number):
+        if stored.name not in kept:
+            d.act(*collection(stored, [s for s in d.given.stored if s.name in kept], d.status_config_names()))
+            d.again(1.0)
+            return True
+    return False
+
+
+def collection(stored: StoredRevision, others: list[StoredRevision], in_use: frozenset[str]) -> tuple[Action, ...]:
+    """The actions that collect one stored revision: first what it names in AWS, last the record of it."""
+    models = {name for other in others for name in other.model_names}
+    configs = {other.endpoint_config_name for other in others} | in_use
+    actions: list[Action] = []
+    if stored.endpoint_config_name and stored.endpoint_config_name not in configs:
+        actions.append(DeleteEndpointConfig(stored.endpoint_config_name))
+    actions += [DeleteModel(name) for name in stored.model_names if name not in models]
+    return (*actions, DropRevision(stored.name))
+
+
+def _needed(d: Draft) -> frozenset[str]:
+    status = d.status
+    names = {r.name for r in (status.revision, status.previous_revision) if r is not None}
+    if status.deployment is not None:
+        names.add(status.deployment.revision)
+    if status.intent is not None and status.intent.revision:
+        names.add(status.intent.revision)
+    failed = next((last.revision for last in status.history if last.outcome is not Outcome.SUCCEEDED), None)
+    if failed:
+        names.add(failed)
+    configs = d.status_config_names()
+    names |= {stored.name for stored in d.given.stored if stored.endpoint_config_name in configs}
+    return frozenset(names)
+
+
+def say_ready(d: Draft) -> None:
+    """The revision asked for is in service."""
+    serving = d.status.revision
+    d.ready(f"Revision {serving.name if serving else '?'} is in service.")

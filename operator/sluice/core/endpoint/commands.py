@@ -1,0 +1,109 @@
+"""Command annotations: each value is acted on once and acknowledged in status.
+
+`retry` and `rollback` are answered here; `ignore-firing` where alarms are judged (deployment.py)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sluice.api import names
+from sluice.api.reasons import CommandResult, Reason
+from sluice.api.status import CommandAck, EndpointStatus, Latch
+from sluice.core import capabilities
+from sluice.core.endpoint.draft import MOVING, Draft
+from sluice.core.revision import StoredRevision
+
+ANNOTATIONS = {
+    capabilities.RETRY: names.RETRY,
+    capabilities.ROLLBACK: names.ROLLBACK,
+    capabilities.PROMOTE: names.PROMOTE,
+    capabilities.PAUSE: names.PAUSE,
+    capabilities.IGNORE_FIRING: names.IGNORE_FIRING,
+}
+
+
+def unanswered(endpoint: Mapping[str, Any], status: EndpointStatus) -> dict[str, str]:
+    """Commands whose value has not been acted on, by command. Queued ones count."""
+    annotations = endpoint["metadata"].get("annotations") or {}
+    answered = {ack.command: ack for ack in status.commands}
+    found = {}
+    for command, annotation in ANNOTATIONS.items():
+        value = annotations.get(annotation)
+        ack = answered.get(command)
+        if value and (ack is None or ack.value != value[:253] or ack.result is CommandResult.QUEUED):
+            found[command] = value
+    return found
+
+
+def acknowledge(
+    d: Draft, command: str, value: str, result: CommandResult, message: str = "", reason: Reason | None = None
+) -> None:
+    """Note in status what became of a command; the same note twice is one."""
+    before = next((ack for ack in d.status.commands if ack.command == command), None)
+    value = value[:253]
+    if before is not None and (before.value, before.result) == (value, result):
+        return
+    ack = CommandAck(command=command, value=value, result=result, reason=reason, message=message[:512], time=d.now)
+    d.set(commands=(*(a for a in d.status.commands if a.command != command), ack))
+
+
+def remember_all(d: Draft) -> None:
+    """Take all present commands as answered: for a status that was lost, which says nothing of what was done."""
+    for command, value in unanswered(d.given.endpoint, d.status).items():
+        acknowledge(d, command, value, CommandResult.DONE, "seen when the status was recovered; not repeated")
+
+
+def answer(d: Draft) -> StoredRevision | None:
+    """Act on retry and rollback, refuse what SageMaker has no way to do, queue what must wait.
+
+    Returns the stored revision that a person wants back now."""
+    wanted: StoredRevision | None = None
+    under_way = d.status.intent is not None and d.status.intent.accepted is not None
+    situation = "moving" if d.status.endpoint_status in MOVING or under_way else "settled"
+    for command, value in unanswered(d.given.endpoint, d.status).items():
+        result = capabilities.outcome(str(d.spec["backend"]), command, situation)
+        if command == capabilities.IGNORE_FIRING:
+            continue
+        if result is CommandResult.REFUSED:
+            message = f"SageMaker has no way to {command} a deployment"
+            acknowledge(d, command, value, result, message, Reason.NOT_SUPPORTED_BY_BACKEND)
+        elif result is CommandResult.QUEUED:
+            message = (
+                f"SageMaker cannot stop what it is doing; done when the endpoint is {d.status.endpoint_status} no more"
+            )
+            acknowledge(d, command, value, result, message, Reason.WAITING_FOR_SAGEMAKER)
+        elif command == capabilities.RETRY:
+            _retry(d, value)
+        elif command == capabilities.ROLLBACK:
+            wanted = _rollback(d, value)
+    return wanted
+
+
+def _retry(d: Draft, value: str) -> None:
+    problem = d.status.problem.model_copy(update={"next_attempt": d.now}) if d.status.problem else None
+    drift = d.status.drift.model_copy(update={"stopped": None, "corrections": ()}) if d.status.drift else None
+    d.set(latch=None, live_latch=None, problem=problem, drift=drift)
+    acknowledge(d, capabilities.RETRY, value, CommandResult.DONE, "what was latched is tried again")
+
+
+def _rollback(d: Draft, value: str) -> StoredRevision | None:
+    stored = d.find_stored(value)
+    if stored is None:
+        kept = ", ".join(sorted(s.name for s in d.given.stored)) or "none"
+        acknowledge(
+            d, capabilities.ROLLBACK, value, CommandResult.REFUSED, f"found no kept revision {value}; kept are: {kept}"
+        )
+        return None
+    if d.desired is not None and d.desired.fleet_hash == stored.fleet_hash:
+        d.set(latch=None)
+    elif d.desired is not None:
+        # The spec stays as it is in Git; it is not deployed again until it asks for something else or retry is said.
+        d.set(
+            latch=Latch(
+                fleet_hash=d.desired.fleet_hash,
+                reason=Reason.HELD_BY_ROLLBACK,
+                message=f"rolled back to {stored.name} by annotation {names.ROLLBACK}",
+                time=d.now,
+            )
+        )
+    acknowledge(d, capabilities.ROLLBACK, value, CommandResult.DONE, f"revision {stored.name} is brought back")
+    return stored

@@ -1,0 +1,322 @@
+"""The decision about one Endpoint, top to bottom. Pure: no clock, no I/O, no framework.
+
+facts       what was observed goes into the status; a call that was under way is resolved
+admission   may this Endpoint act at all: spec, permission, place, name, ownership
+plan        by SageMaker's own status: wait, create, deploy, weights, tags, drift, collection
+"""
+
+from sluice.api import names
+from sluice.api.reasons import Reason
+from sluice.core.actions import PatchEndpoint
+from sluice.core.decision import Decision
+from sluice.core.endpoint import (
+    bookkeeping,
+    commands,
+    creation,
+    deletion,
+    deployment,
+    drift,
+    facts,
+    live,
+    ownership,
+    progress,
+)
+from sluice.core.endpoint.draft import MOVING, Draft, Pass, deletion_asked, has_finalizer
+from sluice.core.identity import Place
+from sluice.core.observation import Presence
+from sluice.core.permission import Ask
+from sluice.core.resolve import pin, pinned_place
+
+__all__ = ["Pass", "ask", "decide"]
+
+
+def decide(given: Pass) -> Decision:
+    """Decide one pass."""
+    d = Draft(given)
+    facts.take_alarms(d)
+    facts.take_problem(d)
+    frozen = _frozen(d)
+    if deletion_asked(given.endpoint):
+        _unless_frozen(d, frozen, deletion.decide)
+        return d.finish()
+    if _not_admitted(d):
+        return d.finish()
+    if frozen and not has_finalizer(given.endpoint):
+        d.stalled(frozen, _frozen_text(d, frozen, "pin the endpoint's place"))
+        return d.finish()
+    if _pin(d) or _unseen(d):
+        return d.finish()
+    if d.described is not None and ownership.establish(d, d.described):
+        return d.finish()
+    _follow(d)
+    _unless_frozen(d, frozen, _plan)
+    return d.finish()
+
+
+def ask(given: Pass, *, account_id: str | None) -> Ask:
+    """What the administrator's policy is asked about this Endpoint."""
+    target = given.resolution.target
+    annotations = given.endpoint["metadata"].get("annotations") or {}
+    return Ask(
+        namespace=given.endpoint["metadata"]["namespace"],
+        region=target.credentials.region if target else "",
+        endpoint_name=target.endpoint_name if target else "",
+        account_id=account_id,
+        assume_role=target.credentials.role_arn if target else None,
+        execution_roles=given.resolution.execution_roles,
+        adopt=annotations.get(names.ADOPT) == "true",
+    )
+
+
+# Admission ------------------------------------------------------------------------------------------------------
+
+
+def _not_admitted(d: Draft) -> bool:
+    """A finding, a missing permission, a moved place or a taken name. What serves goes on serving: facts are still
+    taken from an endpoint that is known to be ours."""
+    resolution = d.given.resolution
+    finding = resolution.finding
+    if finding is None:
+        finding = d.given.policy.judge(ask(d.given, account_id=d.observation.account_id))
+    if finding is not None:
+        _facts_only(d)
+        d.stalled(finding.reason, finding.text())
+        if facts.waiting(d) and d.status.problem and d.status.problem.next_attempt:
+            d.again_at(d.status.problem.next_attempt)
+        return True
+    place = pinned_place(d.given.endpoint)
+    account = d.observation.account_id
+    if place is not None and account is not None and place.account_id != account:
+        d.stalled(
+            Reason.PLACEMENT_CHANGED,
+            f"The endpoint lives in account {place.account_id}, but the credentials are of account {account}; give "
+            "back the role or identity of the first.",
+        )
+        return True
+    return _name_taken(d)
+
+
+def _name_taken(d: Draft) -> bool:
+    """Two Endpoints, one name (also in different case): the one that came first keeps it."""
+    metadata = d.metadata
+    mine = (metadata.get("creationTimestamp", ""), metadata["namespace"], metadata["name"])
+    if d.status.endpoint_arn is not None:
+        return False
+    for rival in d.given.rivals:
+        other = rival["metadata"]
+        owns = bool((rival.get("status") or {}).get("endpointArn"))
+        if owns or (other.get("creationTimestamp", ""), other["namespace"], other["name"]) < mine:
+            d.stalled(
+                Reason.NAME_CONFLICT,
+                f"Endpoint {other['namespace']}/{other['name']} already claims endpoint name {d.endpoint_name} in this "
+                "account and region (SageMaker's names differ not by case alone); choose another spec.endpointName.",
+            )
+            return True
+    return False
+
+
+def _pin(d: Draft) -> bool:
+    """Before the first AWS write: the finalizer, and the place that is used for ever."""
+    wants_pin = not d.annotation(names.EXTERNAL)
+    if has_finalizer(d.given.endpoint) and not wants_pin:
+        return False
+    target, account = d.given.resolution.target, d.observation.account_id
+    if target is None or account is None:
+        facts.say_problem(d)
+        if d.verdict is None:
+            d.again(d.given.settings.look_seconds)
+            d.reconciling(Reason.PENDING, "Finding out which AWS account this is.")
+        return True
+    place = Place(account, target.credentials.region, target.endpoint_name)
+    d.act(
+        PatchEndpoint(
+            add_finalizer=not has_finalizer(d.given.endpoint),
+            annotations={names.EXTERNAL: pin(place)} if wants_pin else {},
+        )
+    )
+    d.again(1.0)
+    d.reconciling(Reason.PENDING, f"Pinned to account {account}, region {place.region}, name {place.endpoint_name}.")
+    return True
+
+
+def _unseen(d: Draft) -> bool:
+    """SageMaker could not be asked, or another case of the name is taken."""
+    if d.observation.presence is Presence.OTHER_CASE:
+        d.stalled(
+            Reason.NAME_CONFLICT,
+            f"An endpoint whose name differs from {d.endpoint_name} in case only exists in this account and region; "
+            "choose another spec.endpointName.",
+        )
+        return True
+    if d.observation.presence is not Presence.UNKNOWN:
+        return False
+    facts.say_problem(d)
+    if d.verdict is None:
+        d.reconciling(Reason.PENDING, "Looking at SageMaker.", keep_ready=True)
+    d.again(d.given.settings.look_seconds)
+    return True
+
+
+def _frozen(d: Draft) -> Reason | None:
+    if d.annotation(names.RECONCILE) == names.RECONCILE_DISABLED:
+        return Reason.RECONCILE_DISABLED
+    return Reason.READ_ONLY if d.given.settings.read_only else None
+
+
+def _frozen_text(d: Draft, frozen: Reason, wish: str) -> str:
+    how = "annotation sluice.dev/reconcile: disabled" if frozen is Reason.RECONCILE_DISABLED else "read-only mode"
+    return f"Nothing is written ({how}); otherwise Sluice would: {wish}."
+
+
+def _unless_frozen(d: Draft, frozen: Reason | None, step: object) -> None:
+    """Run a step; where writing is off, try it on a copy and say what it would have done."""
+    assert callable(step)  # noqa: S101 - a programming error, not input
+    if frozen is None:
+        step(d)
+        return
+    trial = d.fork()
+    step(trial)
+    if not trial.actions:
+        d.status, d.verdict = trial.status, trial.verdict
+        return
+    wish = ", ".join(dict.fromkeys(type(action).__name__ for action in trial.actions))
+    d.stalled(frozen, _frozen_text(d, frozen, wish))
+
+
+# Facts ----------------------------------------------------------------------------------------------------------
+
+
+def _facts_only(d: Draft) -> None:
+    if d.described is not None and d.status.endpoint_arn is not None:
+        _follow(d)
+
+
+def _follow(d: Draft) -> None:
+    """Take what was described, and resolve the call that was under way."""
+    seen = d.described
+    if seen is None:
+        return
+    facts.take_endpoint(d, seen)
+    deployment.note_accepted(d)
+    if seen.pending is not None:
+        progress.follow(d, seen.pending)
+    intent = d.status.intent
+    if seen.status == "InService" and intent is not None and intent.operation == "CreateEndpoint":
+        revision = d.subject(intent.revision)
+        creation.conclude(d, intent)
+        bookkeeping.note_created_endpoint_tags(d)
+        if revision is not None:
+            bookkeeping.created_tags(d, revision)
+    elif seen.status in {"InService", "UpdateRollbackFailed"}:
+        revision = d.subject(intent.revision) if intent is not None else None
+        deployment.conclude(d)
+        if revision is not None and d.status.revision is not None and d.status.revision.name == revision.name:
+            bookkeeping.created_tags(d, revision)
+
+
+# Plan -----------------------------------------------------------------------------------------------------------
+
+
+def _plan(d: Draft) -> None:
+    """By SageMaker's own status."""
+    wanted_back = commands.answer(d)
+    deployment.reject(d)
+    word = d.status.endpoint_status
+    if d.observation.presence is Presence.MISSING:
+        if facts.waiting(d) and d.status.intent is not None:
+            facts.say_problem(d)
+        else:
+            creation.missing(d)
+    elif word in MOVING:
+        _wait(d)
+    elif word == "Failed":
+        creation.failed(d)
+    elif word == "OutOfService":
+        d.stalled(
+            Reason.OUT_OF_SERVICE, f"SageMaker took the endpoint out of service: {d.status.failure_reason or '-'}."
+        )
+    else:
+        if wanted_back is not None and _bring_back(d, wanted_back.name):
+            return
+        _settled(d)
+
+
+def _wait(d: Draft) -> None:
+    """Something moves: say what, queue what the spec asks for meanwhile."""
+    d.again(d.given.settings.look_seconds)
+    word, running = d.status.endpoint_status, d.status.deployment
+    queued = d.desired is not None and (
+        (running is not None and running.fleet_hash != d.desired.fleet_hash)
+        or (running is None and d.status.revision is not None and d.status.revision.fleet_hash != d.desired.fleet_hash)
+    )
+    if word == "SystemUpdating":
+        d.reconciling(
+            Reason.SYSTEM_UPDATING, "SageMaker maintains the endpoint; nothing of it changes.", keep_ready=True
+        )
+    elif word == "Creating":
+        d.reconciling(Reason.CREATING, f"SageMaker is creating endpoint {d.endpoint_name}.")
+    elif word == "Deleting":
+        d.reconciling(Reason.DELETING, "SageMaker is deleting the endpoint.")
+    elif word == "RollingBack":
+        d.reconciling(Reason.ROLLING_BACK, "SageMaker is rolling a weight or count change back.")
+    elif queued and d.desired is not None:
+        d.reconciling(
+            Reason.WAITING_FOR_SAGEMAKER,
+            f"SageMaker is {word}; revision {d.desired.name} starts when the endpoint has settled.",
+        )
+    elif running is not None:
+        text = f"{running.stage}, step {running.step_text}, {running.traffic_text} of the traffic"
+        d.reconciling(Reason.DEPLOYING, f"Revision {running.revision} under {running.policy}: {text}.")
+    elif d.status.intent is not None:
+        d.reconciling(Reason.UPDATING_VARIANTS, f"SageMaker is changing {live.describe(d.status.intent.variants)}.")
+    else:
+        d.reconciling(Reason.ENDING_FOREIGN_UPDATE, "Somebody else's update is running.")
+
+
+def _bring_back(d: Draft, revision_name: str) -> bool:
+    serving = d.status.revision
+    revision = d.subject(revision_name)
+    if revision is None or (
+        serving is not None
+        and serving.fleet_hash == revision.fleet_hash
+        and d.status.endpoint_status != "UpdateRollbackFailed"
+    ):
+        return False
+    d.set(intent=None, deployment=None, settle=None)
+    deployment.start(d, revision, commanded=True)
+    return True
+
+
+def _settled(d: Draft) -> None:
+    """InService or UpdateRollbackFailed, and no call under way that has taken effect."""
+    if deployment.pending(d):
+        return
+    if facts.waiting(d) and d.status.problem is not None and d.status.problem.operation in _WRITES:
+        facts.say_problem(d)
+        return
+    if deployment.plan(d):
+        return
+    if d.status.endpoint_status == "InService" and (drift.plan(d) or live.plan(d)):
+        return
+    syncing = bookkeeping.sync_tags(d)
+    bookkeeping.mark_outcomes(d)
+    if not syncing:
+        bookkeeping.collect(d)
+    if deployment.say_latched(d):
+        return
+    if d.status.revision is None:
+        d.stalled(Reason.DRIFTED, "The endpoint serves a configuration that Sluice did not make.")
+    elif syncing:
+        d.reconciling(Reason.UPDATING_TAGS, "Bringing tags in step.", keep_ready=True)
+    elif d.status.problem is not None and d.observation.presence is not Presence.UNCHANGED:
+        facts.say_problem(d)
+    else:
+        bookkeeping.say_ready(d)
+
+
+_WRITES = frozenset(
+    {
+        "CreateModel", "CreateEndpointConfig", "CreateEndpoint", "UpdateEndpoint", "DeleteEndpoint", "AddTags",
+        "DeleteTags", "DeleteModel", "DeleteEndpointConfig", "UpdateEndpointWeightsAndCapacities", "ListTags",
+    }
+)  # fmt: skip

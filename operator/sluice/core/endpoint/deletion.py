@@ -1,0 +1,113 @@
+"""Deleting an Endpoint: the living endpoint first, then its AWS EndpointConfigs and Models, last the finalizer.
+
+SageMaker cannot delete what is Creating or Updating: Sluice waits and says so. deletionPolicy Retain (the default of
+adopted endpoints) leaves everything in AWS as it is."""
+
+from sluice.api import names
+from sluice.api.reasons import Reason
+from sluice.api.status import Intent
+from sluice.core.actions import Action, DeleteEndpoint, DropRevision, PatchEndpoint
+from sluice.core.endpoint import facts
+from sluice.core.endpoint.bookkeeping import collection
+from sluice.core.endpoint.draft import MOVING, Draft, has_finalizer
+from sluice.core.observation import Presence
+
+
+def retains(d: Draft) -> bool:
+    """Whether AWS is left as it is."""
+    policy = d.spec.get("deletionPolicy")
+    return policy == "Retain" or (policy is None and d.annotation(names.ADOPT) == "true")
+
+
+def decide(d: Draft) -> None:
+    """One pass of an Endpoint that is being deleted."""
+    if not has_finalizer(d.given.endpoint):
+        return
+    if retains(d):
+        d.act(*(DropRevision(stored.name) for stored in d.given.stored), PatchEndpoint(remove_finalizer=True))
+        d.reconciling(Reason.DELETING, "deletionPolicy Retain: AWS keeps the endpoint.")
+        return
+    if d.given.resolution.target is None or not _pinned(d):
+        # Nothing was ever written to AWS: the pin comes before the first write.
+        d.act(*(DropRevision(stored.name) for stored in d.given.stored), PatchEndpoint(remove_finalizer=True))
+        d.reconciling(Reason.DELETING, "Nothing was made in AWS.")
+        return
+    presence, seen = d.observation.presence, d.described
+    if presence is Presence.UNKNOWN:
+        _say_unknown(d)
+    elif presence in {Presence.MISSING, Presence.OTHER_CASE} or (seen is not None and _is_foreign(d)):
+        if _create_may_still_show(d):
+            return
+        _collect_all(d)
+    elif seen is None:
+        d.again(1.0)
+        d.reconciling(Reason.DELETING, f"Looking at endpoint {d.endpoint_name}.")
+    else:
+        facts.take_endpoint(d, seen)
+        _delete(d)
+
+
+def _delete(d: Draft) -> None:
+    word = d.status.endpoint_status
+    d.again(d.given.settings.look_seconds)
+    if word == "Deleting":
+        d.reconciling(Reason.DELETING, "SageMaker is deleting the endpoint.")
+    elif word in MOVING:
+        d.reconciling(
+            Reason.DELETING,
+            f"Waiting for endpoint {d.endpoint_name} to leave {word}: SageMaker cannot delete it before.",
+        )
+    elif facts.waiting(d):
+        facts.say_problem(d)
+    else:
+        d.set(
+            intent=Intent(operation="DeleteEndpoint", baseline=d.status.last_modified_time, time=d.now),
+            deployment=None,
+        )
+        d.act(DeleteEndpoint(d.endpoint_name))
+        d.reconciling(Reason.DELETING, f"Deleting endpoint {d.endpoint_name}.")
+
+
+def _collect_all(d: Draft) -> None:
+    if facts.waiting(d):
+        facts.say_problem(d)
+        return
+    actions: list[Action] = []
+    stored = sorted(d.given.stored, key=lambda s: s.number)
+    for index, revision in enumerate(stored):
+        actions += collection(revision, stored[index + 1 :], frozenset())
+    d.act(*actions, PatchEndpoint(remove_finalizer=True))
+    d.again(d.given.settings.look_seconds)
+    d.reconciling(Reason.DELETING, "The endpoint is gone; deleting its EndpointConfigs and Models.")
+
+
+def _create_may_still_show(d: Draft) -> bool:
+    """A create call of ours may have been answered while reads do not show it yet."""
+    intent = d.status.intent
+    if intent is None or intent.operation != "CreateEndpoint":
+        return False
+    age = (d.now - intent.time).total_seconds()
+    if age >= 60.0:
+        return False
+    d.again(min(60.0 - age, d.given.settings.look_seconds))
+    d.reconciling(Reason.DELETING, "Making sure that a CreateEndpoint call has left nothing behind.")
+    return True
+
+
+def _is_foreign(d: Draft) -> bool:
+    if d.status.endpoint_arn is not None:
+        return False
+    tags = d.observation.tags
+    return tags is not None and tags.get(names.OWNER_TAG) != str(d.given.resolution.owner)
+
+
+def _say_unknown(d: Draft) -> None:
+    if d.status.problem is not None:
+        facts.say_problem(d)
+    else:
+        d.reconciling(Reason.DELETING, "Waiting to see the endpoint.")
+    d.again(d.given.settings.look_seconds)
+
+
+def _pinned(d: Draft) -> bool:
+    return bool(d.annotation(names.EXTERNAL))

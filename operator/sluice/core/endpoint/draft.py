@@ -1,0 +1,277 @@
+"""One pass as it is being decided: what came in, frozen, and what has been decided so far.
+
+Steps write a Draft; finishing it turns the verdict into conditions and the differences into events."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sluice.api import names
+from sluice.api.reasons import ConditionType, Outcome, Reason
+from sluice.api.status import AlarmStatus, DeploymentStatus, EndpointStatus
+from sluice.core import conditions
+from sluice.core.actions import Action
+from sluice.core.conditions import Truth, Verdict
+from sluice.core.decision import Decision, EventNote
+from sluice.core.observation import Described, Observation
+from sluice.core.permission import Policy
+from sluice.core.resolve import Resolution
+from sluice.core.revision import Revision, StoredRevision
+
+SERVING = frozenset({"InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed"})
+"""Statuses in which SageMaker answers requests."""
+MOVING = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
+"""Statuses that end by themselves; nothing may be changed meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecideSettings:
+    """Durations in seconds."""
+
+    settle_seconds: float = 5.0
+    settle_limit_seconds: float = 30.0
+    look_seconds: float = 5.0
+    """Between two looks at something that moves."""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Everything a decision is made from."""
+
+    endpoint: Mapping[str, Any]
+    status: EndpointStatus
+    resolution: Resolution
+    observation: Observation
+    now: datetime
+    stored: tuple[StoredRevision, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+    rivals: tuple[Mapping[str, Any], ...] = ()
+    """Other Endpoints of the cluster that ask for the same account, region and endpoint name."""
+    settings: DecideSettings = field(default_factory=DecideSettings)
+
+
+class Draft:
+    """What one pass has decided so far."""
+
+    def __init__(self, given: Pass) -> None:
+        self.given = given
+        self.status = given.status
+        self.actions: list[Action] = []
+        self.verdict: Verdict | None = None
+        self.confirm_references = False
+        self._again: datetime | None = None
+
+    def fork(self) -> "Draft":
+        """A copy to try a plan on."""
+        other = Draft(self.given)
+        other.status, other.verdict, other._again = self.status, self.verdict, self._again
+        return other
+
+    # What came in -----------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> datetime:
+        """The moment of the pass."""
+        return self.given.now
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """The Endpoint's raw spec."""
+        spec: Mapping[str, Any] = self.given.endpoint["spec"]
+        return spec
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The Endpoint's metadata."""
+        metadata: Mapping[str, Any] = self.given.endpoint["metadata"]
+        return metadata
+
+    @property
+    def observation(self) -> Observation:
+        """What was seen."""
+        return self.given.observation
+
+    @property
+    def described(self) -> Described | None:
+        """DescribeEndpoint's answer, if this pass asked."""
+        return self.given.observation.endpoint
+
+    @property
+    def desired(self) -> Revision | None:
+        """The revision the spec asks for."""
+        return self.given.resolution.revision
+
+    @property
+    def endpoint_name(self) -> str:
+        """SageMaker's endpoint name."""
+        target = self.given.resolution.target
+        return target.endpoint_name if target else str(self.metadata["name"])
+
+    def annotation(self, name: str) -> str:
+        """An annotation's value; empty if absent."""
+        return str((self.metadata.get("annotations") or {}).get(name, ""))
+
+    def subject(self, revision_name: str | None) -> Revision | None:
+        """The revision of this name: the desired one, or a stored one in full."""
+        if self.desired is not None and self.desired.name == revision_name:
+            return self.desired
+        stored = self.find_stored(revision_name)
+        return stored.revision(self.given.resolution.owner) if stored else None
+
+    def find_stored(self, revision_name: str | None) -> StoredRevision | None:
+        """The stored revision of this name."""
+        return next((stored for stored in self.given.stored if stored.name == revision_name), None)
+
+    def status_config_names(self) -> frozenset[str]:
+        """AWS EndpointConfigs that serve or are on their way: never deleted."""
+        seen = self.described
+        names = {r.endpoint_config_name for r in (self.status.revision, self.status.previous_revision) if r is not None}
+        if seen is not None:
+            names |= {seen.endpoint_config_name, seen.pending.endpoint_config_name if seen.pending else None}
+        names |= {i.endpoint_config_name for i in (self.status.intent, self.status.deployment) if i is not None}
+        return frozenset(name for name in names if name)
+
+    # What is decided --------------------------------------------------------------------------------------------
+
+    def set(self, **changes: Any) -> None:
+        """Change status fields (Python names)."""
+        self.status = self.status.model_copy(update=changes)
+
+    def set_deployment(self, **changes: Any) -> None:
+        """Change fields of the running deployment."""
+        if self.status.deployment is not None:
+            self.set(deployment=self.status.deployment.model_copy(update=changes))
+
+    def act(self, *actions: Action) -> None:
+        """Add to the action set."""
+        self.actions.extend(actions)
+
+    def again(self, seconds: float) -> None:
+        """Look again after this long at the latest."""
+        self.again_at(self.now + timedelta(seconds=seconds))
+
+    def again_at(self, moment: datetime) -> None:
+        """Look again at this moment at the latest."""
+        self._again = moment if self._again is None else min(self._again, moment)
+
+    def ready(self, message: str) -> None:
+        """Verdict: the revision asked for is in service, its weights and counts in force."""
+        self.verdict = Verdict("ready", Reason.IN_SERVICE, message)
+
+    def reconciling(self, reason: Reason, message: str, *, keep_ready: bool = False) -> None:
+        """Verdict: on the way."""
+        self.verdict = Verdict("reconciling", reason, message, keep_ready)
+
+    def stalled(self, reason: Reason, message: str, *, keep_ready: bool = False, ready: Truth | None = None) -> None:
+        """Verdict: somebody must act."""
+        self.verdict = Verdict("stalled", reason, message, keep_ready, ready)
+
+    def finish(self) -> Decision:
+        """The decision."""
+        generation = int(self.metadata.get("generation") or 0)
+        resolution = self.given.resolution
+        made = self.status.conditions
+        if self.verdict is not None:
+            made = conditions.with_verdict(made, self.verdict, generation=generation, now=self.now)
+        made = self._with_serving(made, generation)
+        if resolution.ignored_fields:
+            made = conditions.set_condition(
+                made,
+                ConditionType.FIELDS_IGNORED,
+                "True",
+                Reason.FIELDS_IGNORED,
+                f"{self.spec['backend']} has no use for {', '.join(resolution.ignored_fields)}",
+                generation=generation,
+                now=self.now,
+            )
+        else:
+            made = conditions.drop_condition(made, ConditionType.FIELDS_IGNORED)
+        self.set(
+            conditions=made,
+            observed_generation=generation,
+            observed_references=resolution.references or self.status.observed_references,
+            alarms_text=alarms_text(self.status.alarms),
+        )
+        if self.desired is not None:
+            self.set(desired_revision=self.desired.status())
+        return Decision(
+            status=self.status,
+            actions=tuple(self.actions),
+            look_again=self._again,
+            events=events(self.given.status, self.status),
+            confirm_references=self.confirm_references,
+        )
+
+    def _with_serving(self, made: Any, generation: int) -> Any:
+        word = self.status.endpoint_status
+        if word is None:
+            truth: Truth = "False"
+            message = "No endpoint yet."
+        elif word in SERVING:
+            truth, message = "True", f"SageMaker answers requests (endpoint status {word})."
+        else:
+            truth, message = "False", f"SageMaker does not answer requests (endpoint status {word})."
+        return conditions.set_condition(
+            made, ConditionType.SERVING, truth, word or Reason.PENDING, message, generation=generation, now=self.now
+        )
+
+
+def alarms_text(alarms: tuple[AlarmStatus, ...]) -> str | None:
+    """The ALARMS column: `2 OK`, or the names that are not, with their state."""
+    if not alarms:
+        return None
+    bad = [f"{alarm.state} {alarm.alarm_name}" for alarm in alarms if alarm.state != "OK"]
+    return (", ".join(bad) if bad else f"{len(alarms)} OK")[:64]
+
+
+def events(before: EndpointStatus, after: EndpointStatus) -> tuple[EventNote, ...]:
+    """Events for what this pass changed: transitions only, so a pass that repeats itself is silent."""
+    notes: list[EventNote] = []
+    old, new = before.deployment, after.deployment
+    if new is not None and (old is None or old.revision != new.revision or old.start_time != new.start_time):
+        notes.append(EventNote("Normal", "DeploymentStarted", _started(new)))
+    ended = after.last_deployment
+    if ended is not None and ended != before.last_deployment:
+        good = ended.outcome is Outcome.SUCCEEDED
+        text = f"Revision {ended.revision}: {ended.outcome}" + (f", cause {ended.cause}" if not good else "")
+        notes.append(
+            EventNote("Normal" if good else "Warning", f"Deployment{ended.outcome}", _join(text, ended.message))
+        )
+    if before.endpoint_status != after.endpoint_status:
+        notes.append(
+            EventNote(
+                "Warning" if after.endpoint_status in {"Failed", "OutOfService", "UpdateRollbackFailed"} else "Normal",
+                f"Endpoint{after.endpoint_status or 'Gone'}",
+                _join(f"{before.endpoint_status or 'none'} -> {after.endpoint_status or 'none'}", after.failure_reason),
+            )
+        )
+    was, stalled = (conditions.find(s.conditions, ConditionType.STALLED) for s in (before, after))
+    if stalled and stalled.status == "True" and (was is None or (was.status, was.reason) != ("True", stalled.reason)):
+        notes.append(EventNote("Warning", stalled.reason, stalled.message))
+    was, ready = (conditions.find(s.conditions, ConditionType.READY) for s in (before, after))
+    if ready and ready.status == "True" and (was is None or was.status != "True"):
+        notes.append(EventNote("Normal", "Ready", ready.message))
+    for ack in after.commands:
+        if ack not in before.commands:
+            notes.append(EventNote("Normal", f"Command{ack.result}", _join(f"{ack.command} {ack.value}", ack.message)))
+    return tuple(notes)
+
+
+def _started(deployment: DeploymentStatus) -> str:
+    return f"Revision {deployment.revision} under {deployment.policy}"
+
+
+def _join(text: str, more: str | None) -> str:
+    return f"{text}: {more}" if more else text
+
+
+def deletion_asked(endpoint: Mapping[str, Any]) -> bool:
+    """Whether the Endpoint is being deleted."""
+    return bool(endpoint["metadata"].get("deletionTimestamp"))
+
+
+def has_finalizer(endpoint: Mapping[str, Any]) -> bool:
+    """Whether the operator's finalizer is on the Endpoint."""
+    return names.FINALIZER in (endpoint["metadata"].get("finalizers") or ())

@@ -1,0 +1,147 @@
+"""Weights and counts in place: UpdateEndpointWeightsAndCapacities, without a new fleet.
+
+Counts are three-way: written only when the spec's value differs from what was last written, so that a scaler's value
+is never corrected. SageMaker takes the weights of several variants but the capacity of one variant in a call."""
+
+from sluice.api.reasons import Reason
+from sluice.api.status import Intent, VariantSummary, WantedVariant
+from sluice.core.actions import UpdateWeightsAndCapacities
+from sluice.core.endpoint.draft import Draft
+from sluice.core.hashing import digest
+from sluice.core.resolve import spec_counts, spec_weights
+from sluice.core.revision import RawSpec
+
+OPERATION = "UpdateEndpointWeightsAndCapacities"
+
+
+def applied(variants: tuple[VariantSummary, ...], content: RawSpec, *, retained: bool) -> tuple[VariantSummary, ...]:
+    """The variants with the counts and weights of `content` noted as written. `retained`: a deployment kept the live
+    values instead; they are what drift is judged against."""
+    counts, weights = spec_counts(content), spec_weights(content)
+    return tuple(
+        variant.model_copy(
+            update={
+                "last_applied_count": counts.get(variant.variant_name),
+                "last_applied_weight": weights.get(variant.variant_name),
+                "retained_weight": variant.desired_weight
+                if retained and variant.desired_weight != weights.get(variant.variant_name)
+                else None,
+            }
+        )
+        for variant in variants
+    )
+
+
+def wanted_changes(d: Draft) -> tuple[WantedVariant, ...]:
+    """What the spec asks for now and what was last written differ in; only variants that serve count."""
+    if d.desired is None:
+        return ()
+    counts, weights = spec_counts(d.desired.endpoint_config), spec_weights(d.desired.endpoint_config)
+    changes = []
+    for variant in d.status.production_variants:
+        name = variant.variant_name
+        weight = weights.get(name) if weights.get(name) != variant.last_applied_weight else None
+        count = counts.get(name) if counts.get(name) != variant.last_applied_count else None
+        if weight is not None or count is not None:
+            changes.append(WantedVariant(variant_name=name, desired_weight=weight, desired_instance_count=count))
+    return tuple(changes)
+
+
+def plan(d: Draft) -> bool:
+    """Start the next weights and counts call, if one is due. True if this decided the pass."""
+    changes = wanted_changes(d)
+    if not changes:
+        if d.status.live_latch is not None:
+            d.set(live_latch=None)
+        return False
+    call = _one_call(changes)
+    if d.status.live_latch == latch_of(changes):
+        d.stalled(
+            Reason.VARIANT_UPDATE_FAILED,
+            f"SageMaker did not take {describe(changes)}: {d.status.failure_reason or 'no reason given'}; the endpoint "
+            "serves with the values before; change the values, or annotate sluice.dev/retry",
+        )
+        return True
+    start(d, call)
+    return True
+
+
+def start(d: Draft, call: tuple[WantedVariant, ...]) -> None:
+    """Persist the intent and make the call."""
+    before = d.status.intent
+    again = before is not None and before.operation == OPERATION and before.variants == call
+    d.set(
+        intent=Intent(
+            operation="UpdateEndpointWeightsAndCapacities",
+            variants=call,
+            baseline=d.status.last_modified_time,
+            attempt=before.attempt + 1 if again and before is not None else 1,
+            time=d.now,
+        )
+    )
+    d.act(UpdateWeightsAndCapacities({"EndpointName": d.endpoint_name, "DesiredWeightsAndCapacities": _items(call)}))
+    d.again(1.0)
+    d.reconciling(Reason.UPDATING_VARIANTS, f"Writing {describe(call)}.")
+
+
+def conclude(d: Draft, intent: Intent) -> None:
+    """The call was taken and the endpoint has settled: did it do what was asked?"""
+    wanted = {item.variant_name: item for item in intent.variants}
+    done, failed = [], False
+    for variant in d.status.production_variants:
+        item = wanted.get(variant.variant_name)
+        update: dict[str, object] = {}
+        if item is not None and item.desired_weight is not None:
+            if variant.desired_weight == item.desired_weight:
+                update |= {"last_applied_weight": item.desired_weight, "retained_weight": None}
+            else:
+                failed = True
+        if item is not None and item.desired_instance_count is not None:
+            if variant.desired_instance_count == item.desired_instance_count:
+                update["last_applied_count"] = item.desired_instance_count
+            else:
+                failed = True
+        done.append(variant.model_copy(update=update))
+    d.set(production_variants=tuple(done), intent=None)
+    if failed:
+        d.set(live_latch=latch_of(wanted_changes(d)))
+
+
+def latch_of(changes: tuple[WantedVariant, ...]) -> str:
+    """The digest under which a refused set of changes is remembered."""
+    return digest([change.model_dump(mode="json", exclude_none=True) for change in changes])
+
+
+def describe(changes: tuple[WantedVariant, ...]) -> str:
+    """The changes in words."""
+    texts = []
+    for change in changes:
+        if change.desired_weight is not None:
+            texts.append(f"weight {change.desired_weight:g} of variant {change.variant_name}")
+        if change.desired_instance_count is not None:
+            texts.append(f"{change.desired_instance_count} instances of variant {change.variant_name}")
+    return ", ".join(texts)
+
+
+def _one_call(changes: tuple[WantedVariant, ...]) -> tuple[WantedVariant, ...]:
+    """All weights, and the first count."""
+    call, counted = [], False
+    for change in changes:
+        if change.desired_instance_count is not None and counted:
+            change = change.model_copy(update={"desired_instance_count": None})
+        counted = counted or change.desired_instance_count is not None
+        if change.desired_weight is not None or change.desired_instance_count is not None:
+            call.append(change)
+    return tuple(call)
+
+
+def _items(call: tuple[WantedVariant, ...]) -> list[dict[str, object]]:
+    items = []
+    for change in call:
+        item: dict[str, object] = {"VariantName": change.variant_name}
+        if change.desired_weight is not None:
+            item["DesiredWeight"] = change.desired_weight
+        if change.desired_instance_count is not None:
+            item["DesiredInstanceCount"] = change.desired_instance_count
+        items.append(item)
+    return items

@@ -1,0 +1,204 @@
+"""An endpoint that stands in SageMaker while the status knows none: ours (recovered), adoptable, or somebody else's.
+
+Ownership is the tag installation/namespace/name: it survives new UIDs, lost status and rebuilt clusters."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sluice.api import names
+from sluice.api.reasons import Cause, Outcome, Reason
+from sluice.api.status import Intent, Latch, RevisionStatus
+from sluice.core.actions import StoreRevision
+from sluice.core.endpoint import deployment, facts, live
+from sluice.core.endpoint.commands import remember_all, unanswered
+from sluice.core.endpoint.draft import MOVING, Draft
+from sluice.core.endpoint.history import ended
+from sluice.core.hashing import canonical
+from sluice.core.observation import Described, HostingContent
+from sluice.core.requests import runs_fleet, sagemaker_words
+
+ADOPTED_PREFIX = "adopted-"
+_DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "EnableNetworkIsolation": (False,),
+    "InitialVariantWeight": (1, 1.0),
+    "Mode": ("SingleModel",),
+    "EnableSSMAccess": (False,),
+    "EnableCapture": (True,),
+}
+"""What SageMaker shows for members nobody set."""
+_IDENTITIES = frozenset(
+    {
+        "ModelName", "ModelArn", "EndpointConfigName", "EndpointConfigArn", "CreationTime", "ResponseMetadata",
+        "DeploymentRecommendation", "Tags",
+    }
+)  # fmt: skip
+
+
+def establish(d: Draft, seen: Described) -> bool:
+    """Make sure the endpoint is ours before it is touched. True if this decided the pass."""
+    if d.status.endpoint_arn is not None:
+        return False
+    tags = d.observation.tags
+    if tags is None:
+        d.again(1.0)
+        d.reconciling(Reason.RECOVERING, "Reading whose endpoint this is.", keep_ready=True)
+        return True
+    owner = tags.get(names.OWNER_TAG)
+    if owner == str(d.given.resolution.owner):
+        facts.take_endpoint(d, seen)
+        if d.status.intent is None:
+            _recover(d, seen)
+        return False
+    if owner is not None:
+        d.stalled(
+            Reason.NAME_CONFLICT,
+            f"Endpoint {seen.name} belongs to {owner}; choose another spec.endpointName for a new Endpoint.",
+        )
+        return True
+    if d.annotation(names.ADOPT) != "true":
+        d.stalled(
+            Reason.NOT_OWNED,
+            f"Endpoint {seen.name} exists and was not made by Sluice; annotate {names.ADOPT}: 'true' to adopt it, or "
+            "choose another spec.endpointName.",
+        )
+        return True
+    return _adopt(d, seen)
+
+
+def _recover(d: Draft, seen: Described) -> None:
+    """Status lost beside a living endpoint of ours: what serves is read from it, latch and outcomes from the stored
+    revisions; nothing is created."""
+    remember_all(d)
+    for stored in sorted(d.given.stored, key=lambda s: s.number):
+        if stored.outcome in {Outcome.ROLLED_BACK, Outcome.UPDATE_ROLLBACK_FAILED}:
+            d.set(
+                latch=Latch(
+                    fleet_hash=stored.fleet_hash,
+                    reason=Reason.ROLLED_BACK,
+                    message=stored.outcome_message or "rolled back before the status was lost",
+                    time=d.now,
+                )
+            )
+        elif stored.outcome == Outcome.SUCCEEDED and d.status.latch and d.status.latch.fleet_hash == stored.fleet_hash:
+            d.set(latch=None)
+    serving = _serving_revision(d, seen.endpoint_config_name)
+    d.set(revision=serving)
+    if d.status.latch is not None and serving is not None and d.status.latch.fleet_hash == serving.fleet_hash:
+        d.set(latch=None)
+    if serving is not None and d.desired is not None and serving.fleet_hash == d.desired.fleet_hash:
+        d.set(production_variants=live.applied(d.status.production_variants, d.desired.endpoint_config, retained=False))
+        if d.find_stored(d.desired.name) is None and serving.name == d.desired.name:
+            number = max((s.number for s in d.given.stored), default=0) + 1
+            d.act(StoreRevision(d.desired.name, d.desired.data(), number))
+    if seen.status in MOVING and seen.pending is not None:
+        _resume(d, seen, seen.pending.endpoint_config_name)
+
+
+def _serving_revision(d: Draft, config_name: str | None) -> RevisionStatus | None:
+    if config_name is None:
+        return None
+    for stored in d.given.stored:
+        if stored.endpoint_config_name == config_name:
+            return RevisionStatus(
+                name=stored.name, fleet_hash=stored.fleet_hash, endpoint_config_name=config_name, since=d.now
+            )
+    if d.desired is not None and runs_fleet(d.given.resolution.owner, d.desired.fleet_hash, config_name):
+        # Made for this fleet hash, maybe with other counts and weights than the spec has now.
+        return d.desired.status().model_copy(update={"endpoint_config_name": config_name, "since": d.now})
+    return RevisionStatus(name=config_name, fleet_hash="unknown", endpoint_config_name=config_name, since=d.now)
+
+
+def _resume(d: Draft, seen: Described, pending_config: str) -> None:
+    """An update was running when the status was lost: take it up again if it is one of ours."""
+    revision = None
+    if d.desired is not None and d.desired.requests.endpoint_config_name == pending_config:
+        revision = d.desired
+    else:
+        stored = next((s for s in d.given.stored if s.endpoint_config_name == pending_config), None)
+        revision = stored.revision(d.given.resolution.owner) if stored else None
+    if revision is None:
+        return
+    start = seen.pending.start_time if seen.pending and seen.pending.start_time else d.now
+    d.set(
+        deployment=deployment.new_deployment(d, revision, start),
+        intent=Intent(
+            operation="UpdateEndpoint",
+            endpoint_config_name=pending_config,
+            revision=revision.name,
+            time=d.now,
+            accepted=d.now,
+        ),
+    )
+
+
+def _adopt(d: Draft, seen: Described) -> bool:
+    """Compare content, not names: an equal endpoint is taken over with no call but the ownership tag."""
+    content = d.observation.content
+    if d.desired is None or content is None or seen.status in MOVING:
+        d.again(d.given.settings.look_seconds)
+        d.reconciling(Reason.ADOPTING, f"Waiting to compare endpoint {seen.name} (status {seen.status}) with the spec.")
+        return True
+    different = differences(d, content)
+    retried = "retry" in unanswered(d.given.endpoint, d.status)
+    if different and not retried:
+        d.stalled(
+            Reason.ADOPTION_DIFFERS,
+            f"Endpoint {seen.name} differs from the spec: {'; '.join(different[:10])}. Change the spec, or annotate "
+            "sluice.dev/retry to deploy the spec onto it.",
+        )
+        return True
+    facts.take_endpoint(d, seen)
+    fleet = d.desired.fleet_hash if not different else "unknown"
+    config = seen.endpoint_config_name
+    d.set(
+        revision=RevisionStatus(
+            name=f"{ADOPTED_PREFIX}{config}", fleet_hash=fleet, endpoint_config_name=config, adopted=True, since=d.now
+        ),
+        production_variants=live.applied(d.status.production_variants, d.desired.endpoint_config, retained=True),
+    )
+    ended(d, f"{ADOPTED_PREFIX}{config}", fleet, Outcome.SUCCEEDED, Cause.NONE, f"adopted {seen.name}", None)
+    return False
+
+
+def differences(d: Draft, content: HostingContent) -> tuple[str, ...]:
+    """`field: found x, the spec has y` for each difference between the living content and the desired one."""
+    if d.desired is None:
+        return ()
+    wanted_config = _with_models(
+        sagemaker_words(d.desired.endpoint_config), {name: sagemaker_words(s) for name, s in d.desired.models.items()}
+    )
+    found_config = _with_models(dict(content.endpoint_config), dict(content.models))
+    return tuple(_diff(canonical(found_config), canonical(wanted_config), ""))
+
+
+def _with_models(config: dict[str, Any], models: Mapping[str, Any]) -> dict[str, Any]:
+    made = dict(config)
+    for list_name in ("ProductionVariants", "ShadowProductionVariants"):
+        variants = [dict(variant) for variant in made.get(list_name) or ()]
+        for variant in variants:
+            if variant.get("ModelName"):
+                variant["Model"] = models.get(variant["ModelName"], {})
+        if variants:
+            made[list_name] = {variant["VariantName"]: variant for variant in variants}
+    return made
+
+
+def _diff(found: Any, wanted: Any, path: str) -> list[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        lines = []
+        for key in sorted({*found, *wanted} - _IDENTITIES):
+            if key not in wanted and found[key] in _DEFAULTS.get(key, ()):
+                continue
+            if key not in found and wanted[key] in _DEFAULTS.get(key, ()):
+                continue
+            lines += _diff(found.get(key), wanted.get(key), f"{path}.{key}" if path else key)
+        return lines
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        return [
+            line for i, (a, b) in enumerate(zip(found, wanted, strict=True)) for line in _diff(a, b, f"{path}[{i}]")
+        ]
+    return [] if found == wanted else [f"{path}: found {_shown(found)}, the spec has {_shown(wanted)}"]
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)[:120]

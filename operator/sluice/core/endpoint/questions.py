@@ -1,0 +1,77 @@
+"""What a pass needs to ask SageMaker beyond the listing. Every question costs calls, so each is asked only where the
+answer can change the decision; a steady Endpoint asks nothing."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sluice.api import names
+from sluice.api.reasons import Reason
+from sluice.api.status import EndpointStatus
+from sluice.core import guardrails
+from sluice.core.endpoint.commands import unanswered
+from sluice.core.endpoint.draft import MOVING, deletion_asked
+from sluice.core.observation import CallProblem, Listed, Questions
+from sluice.core.resolve import Resolution
+
+
+def questions(
+    endpoint: Mapping[str, Any],
+    status: EndpointStatus,
+    resolution: Resolution,
+    listed: Listed | None,
+    act_problem: CallProblem | None,
+    now: datetime,
+) -> Questions:
+    """The questions of one pass."""
+    adopt = (endpoint["metadata"].get("annotations") or {}).get(names.ADOPT) == "true"
+    unknown = status.endpoint_arn is None
+    taken = act_problem is not None and act_problem.reason is Reason.NAME_CONFLICT
+    intends = status.intent is not None
+    there = listed is not None or taken or intends
+    deleting = deletion_asked(endpoint)
+    desired = resolution.revision
+    differs = desired is not None and (
+        status.desired_revision is None
+        or status.desired_revision.name != desired.name
+        or status.revision is None
+        or status.revision.fleet_hash != desired.fleet_hash
+    )
+    moved = listed is not None and (
+        listed.status != status.endpoint_status or listed.last_modified != status.last_modified_time
+    )
+    describe = there and (
+        unknown
+        or intends
+        or moved
+        or differs
+        or deleting
+        or status.endpoint_status in MOVING
+        or status.endpoint_status != "InService"
+        or status.drift is not None
+        or bool(unanswered(endpoint, status))
+    )
+    if deleting and not unknown:
+        describe = True
+    deploys = not deleting and (_about_to_deploy(status, resolution, now) or status.deployment is not None)
+    return Questions(
+        describe=describe,
+        owner=describe and unknown,
+        content=describe and unknown and adopt and not deleting,
+        scalable=deploys and status.deployment is None and endpoint["spec"].get("retainAllVariantProperties") is None,
+        alarms=guardrails.alarm_names(endpoint["spec"].get("deploymentConfig")) if deploys else (),
+    )
+
+
+def _about_to_deploy(status: EndpointStatus, resolution: Resolution, now: datetime) -> bool:
+    desired = resolution.revision
+    if desired is None or status.revision is None or resolution.finding is not None:
+        return False
+    if status.endpoint_status == "UpdateRollbackFailed":
+        return True
+    if status.latch is not None and status.latch.fleet_hash == desired.fleet_hash:
+        return False
+    settled = (
+        status.settle is not None and status.settle.fleet_hash == desired.fleet_hash and status.settle.until <= now
+    )
+    return settled and status.revision.fleet_hash != desired.fleet_hash

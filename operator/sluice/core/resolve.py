@@ -1,0 +1,172 @@
+"""Resolve: the three kinds -> the revision an Endpoint asks for, or what is missing or wrong. Pure.
+
+Apply order never matters: an absent referent is a finding that its arrival clears."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sluice.api import names
+from sluice.api.reasons import Reason
+from sluice.api.status import ObservedReference
+from sluice.core import guardrails
+from sluice.core.classification import ignored_fields
+from sluice.core.finding import Finding
+from sluice.core.identity import Credentials, Owner, Place, Target
+from sluice.core.requests import model_names
+from sluice.core.revision import RawSpec, Revision, build_revision
+
+Object = Mapping[str, Any]
+Find = Callable[[str, str], Object | None]
+"""(kind, name) -> the object in the Endpoint's namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveSettings:
+    """What the installation adds to a spec."""
+
+    installation_id: str
+    default_region: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a spec resolves to."""
+
+    owner: Owner
+    revision: Revision | None = None
+    finding: Finding | None = None
+    target: Target | None = None
+    references: tuple[ObservedReference, ...] = ()
+    referenced: frozenset[tuple[str, str]] = frozenset()
+    """(kind, name) of everything it depends on, present or not."""
+    ignored_fields: tuple[str, ...] = ()
+    execution_roles: tuple[str, ...] = ()
+
+
+def pinned_place(endpoint: Object) -> Place | None:
+    """The pin in annotation sluice.dev/external; None if there is none. Raises ValueError if it is broken."""
+    text = (endpoint["metadata"].get("annotations") or {}).get(names.EXTERNAL)
+    if not text:
+        return None
+    try:
+        pin = json.loads(text)
+        return Place(str(pin["accountId"]), str(pin["region"]), str(pin["endpointName"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"metadata.annotations[{names.EXTERNAL}]: found {text!r}, allowed is what the operator wrote there: "
+            '{"accountId": ..., "region": ..., "endpointName": ...}; restore it'
+        ) from error
+
+
+def pin(place: Place) -> str:
+    """The annotation's value."""
+    return json.dumps(
+        {"accountId": place.account_id, "region": place.region, "endpointName": place.endpoint_name}, sort_keys=True
+    )
+
+
+def resolve(endpoint: Object, find: Find, settings: ResolveSettings) -> Resolution:
+    """Resolve one Endpoint."""
+    metadata, spec = endpoint["metadata"], endpoint["spec"]
+    owner = Owner(settings.installation_id, metadata["namespace"], metadata["name"])
+    config_name = spec["endpointConfigName"]
+    config = find(names.ENDPOINT_CONFIG, config_name)
+    wanted_models = model_names(config["spec"]) if config else ()
+    referenced = frozenset({(names.ENDPOINT_CONFIG, config_name), *((names.MODEL, name) for name in wanted_models)})
+
+    target, finding = _target(endpoint, owner, settings)
+    if finding is None and spec["backend"] != names.BACKEND_SAGEMAKER:
+        finding = Finding(
+            Reason.BACKEND_NOT_AVAILABLE,
+            f"found {spec['backend']}; this version drives SageMaker only",
+            "spec.backend",
+        )
+    base = Resolution(owner=owner, target=target, referenced=referenced, finding=finding)
+    if config is None:
+        missing = _missing(names.ENDPOINT_CONFIG, config_name, "spec.endpointConfigName", metadata["namespace"])
+        return _with(base, finding=finding or missing)
+    models = {name: find(names.MODEL, name) for name in wanted_models}
+    present = {name: model for name, model in models.items() if model is not None}
+    references = (_reference(config), *(_reference(model) for model in present.values()))
+    base = _with(base, references=references)
+    absent = [name for name in wanted_models if models[name] is None]
+    if absent:
+        missing = _missing(
+            names.MODEL, ", ".join(absent), f"EndpointConfig/{config_name} productionVariants[].modelName",
+            metadata["namespace"],
+        )  # fmt: skip
+        return _with(base, finding=finding or missing)
+
+    model_specs: dict[str, RawSpec] = {name: model["spec"] for name, model in present.items()}
+    redeploy = (metadata.get("annotations") or {}).get(names.REDEPLOY, "")
+    backend = spec["backend"]
+    ignored = [f"Endpoint.spec.{path}" for path in ignored_fields(names.ENDPOINT, backend, dict(spec))]
+    ignored += [f"EndpointConfig/{config_name}.spec.{p}" for p in ignored_fields(names.ENDPOINT_CONFIG, backend, dict(config["spec"]))]  # fmt: skip # noqa: E501 - one list per line reads best
+    for name, model_spec in model_specs.items():
+        ignored += [f"Model/{name}.spec.{path}" for path in ignored_fields(names.MODEL, backend, dict(model_spec))]
+    roles = {config["spec"].get("executionRoleArn"), *(s.get("executionRoleArn") for s in model_specs.values())}
+    return _with(
+        base,
+        finding=finding or guardrails.check(spec.get("deploymentConfig"), spec_counts(config["spec"])),
+        revision=build_revision(owner, backend, config["spec"], model_specs, redeploy),
+        ignored_fields=tuple(ignored),
+        execution_roles=tuple(sorted(role for role in roles if role)),
+    )
+
+
+def spec_counts(endpoint_config: RawSpec) -> dict[str, int]:
+    """initialInstanceCount by variant, of the instance-based ones."""
+    return {
+        variant["variantName"]: int(variant["initialInstanceCount"])
+        for variant in endpoint_config.get("productionVariants") or ()
+        if variant.get("initialInstanceCount") is not None
+    }
+
+
+def spec_weights(endpoint_config: RawSpec) -> dict[str, float]:
+    """initialVariantWeight by variant; absent is 1."""
+    return {
+        variant["variantName"]: float(variant.get("initialVariantWeight", 1.0))
+        for variant in endpoint_config.get("productionVariants") or ()
+    }
+
+
+def _target(endpoint: Object, owner: Owner, settings: ResolveSettings) -> tuple[Target | None, Finding | None]:
+    spec = endpoint["spec"]
+    try:
+        place = pinned_place(endpoint)
+    except ValueError as error:
+        return None, Finding(Reason.PLACEMENT_CHANGED, str(error))
+    placement = spec.get("sagemaker") or {}
+    region = place.region if place else placement.get("region") or settings.default_region
+    name = place.endpoint_name if place else spec.get("endpointName") or endpoint["metadata"]["name"]
+    if not region:
+        return None, Finding(
+            Reason.INVALID_SPEC,
+            "found no region; set it here, or the operator's default (chart value aws.region)",
+            "spec.sagemaker.region",
+        )
+    role = placement.get("assumeRoleArn")
+    credentials = Credentials(region, role, owner.external_id if role else None)
+    return Target(owner, credentials, name), None
+
+
+def _missing(kind: str, name: str, field: str, namespace: str) -> Finding:
+    return Finding(
+        Reason.MISSING_REFERENCE,
+        f"found no {kind} {name} in namespace {namespace}; create it, or name another (what serves goes on serving)",
+        field,
+    )
+
+
+def _reference(obj: Object) -> ObservedReference:
+    metadata = obj["metadata"]
+    return ObservedReference(
+        kind=obj["kind"], name=metadata["name"], uid=metadata["uid"], generation=int(metadata["generation"])
+    )
+
+
+def _with(resolution: Resolution, **changes: Any) -> Resolution:
+    return replace(resolution, **changes)

@@ -1,0 +1,175 @@
+"""A revision: what an Endpoint, its EndpointConfig and its Models resolve to, closed and immutable.
+
+It is stored as a ControllerRevision, and an Endpoint serves, repairs and rolls back from stored ones, whatever
+happened to the objects since."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sluice.api.status import RevisionStatus
+from sluice.core.classification import fleet_view
+from sluice.core.hashing import digest, short
+from sluice.core.identity import Owner
+from sluice.core.requests import HostingRequests, hosting_requests
+
+RawSpec = Mapping[str, Any]
+DATA_FORMAT = 1
+LABEL_ENDPOINT = "sluice.dev/endpoint"
+LABEL_MANAGED_BY = "sluice.dev/managed-by"
+MANAGED_BY = "sluice"
+ANNOTATION_OUTCOME = "sluice.dev/outcome"
+ANNOTATION_OUTCOME_MESSAGE = "sluice.dev/outcome-message"
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One revision. `endpoint_config` and `models` are the users' raw specs, tags and counts as they were."""
+
+    name: str
+    backend: str
+    fleet_hash: str
+    content_hash: str
+    endpoint_config: RawSpec
+    models: Mapping[str, RawSpec]
+    redeploy: str
+    requests: HostingRequests
+
+    def data(self) -> dict[str, Any]:
+        """The ControllerRevision's data."""
+        return {
+            "formatVersion": DATA_FORMAT,
+            "backend": self.backend,
+            "fleetHash": self.fleet_hash,
+            "contentHash": self.content_hash,
+            "redeploy": self.redeploy,
+            "endpointConfig": dict(self.endpoint_config),
+            "models": {name: dict(spec) for name, spec in self.models.items()},
+            "sagemaker": {
+                "endpointConfigName": self.requests.endpoint_config_name,
+                "modelNames": list(self.requests.model_names),
+            },
+        }
+
+    def status(self) -> RevisionStatus:
+        """The revision as an Endpoint's status names it."""
+        return RevisionStatus(
+            name=self.name,
+            fleet_hash=self.fleet_hash,
+            endpoint_config_name=self.requests.endpoint_config_name,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRevision:
+    """A ControllerRevision read back. AWS names are taken as stored, never computed anew."""
+
+    name: str
+    number: int
+    fleet_hash: str
+    content_hash: str
+    endpoint_config: RawSpec
+    models: Mapping[str, RawSpec]
+    backend: str
+    redeploy: str
+    endpoint_config_name: str
+    model_names: tuple[str, ...]
+    outcome: str
+    outcome_message: str
+
+    def revision(self, owner: Owner) -> Revision:
+        """The revision in full, for deploying it again (rollback, repair)."""
+        return Revision(
+            name=self.name,
+            backend=self.backend,
+            fleet_hash=self.fleet_hash,
+            content_hash=self.content_hash,
+            endpoint_config=self.endpoint_config,
+            models=self.models,
+            redeploy=self.redeploy,
+            requests=hosting_requests(owner, self.fleet_hash, self.endpoint_config, self.models),
+        )
+
+
+def build_revision(
+    owner: Owner, backend: str, endpoint_config: RawSpec, models: Mapping[str, RawSpec], redeploy: str = ""
+) -> Revision:
+    """Close the users' fields into a revision; `models` by metadata.name, all that the config names."""
+    fleet_hash = fleet_digest(backend, endpoint_config, models, redeploy)
+    requests = hosting_requests(owner, fleet_hash, endpoint_config, models)
+    content = {key: value for key, value in requests.endpoint_config.items() if key != "Tags"}
+    content_hash = digest({"fleet": fleet_hash, "endpointConfig": content})
+    return Revision(
+        name=f"{owner.name[:200]}-{short(fleet_hash)}-{short(content_hash, length=8)}",
+        backend=backend,
+        fleet_hash=fleet_hash,
+        content_hash=content_hash,
+        endpoint_config=endpoint_config,
+        models=models,
+        redeploy=redeploy,
+        requests=requests,
+    )
+
+
+def fleet_digest(backend: str, endpoint_config: RawSpec, models: Mapping[str, RawSpec], redeploy: str) -> str:
+    """The fleet hash: what decides whether a new fleet is needed.
+
+    Names of Models do not count, their content does; the order of variants does not count, that of containers does."""
+    config = dict(fleet_view("EndpointConfig", backend, dict(endpoint_config)))
+    for list_name in ("productionVariants", "shadowProductionVariants"):
+        raw = {variant["variantName"]: variant for variant in endpoint_config.get(list_name) or ()}
+        kept = {variant["variantName"]: dict(variant) for variant in config.get(list_name) or ()}
+        for name, variant in kept.items():
+            named = raw[name].get("modelName")
+            if named:
+                variant["model"] = fleet_view("Model", backend, dict(models[named]))
+            pools = [dict(pool) for pool in variant.get("instancePools") or ()]
+            for pool, raw_pool in zip(pools, raw[name].get("instancePools") or (), strict=True):
+                override = pool.pop("modelNameOverride", None) or raw_pool.get("modelNameOverride")
+                if override:
+                    pool["model"] = fleet_view("Model", backend, dict(models[override]))
+            if pools:
+                variant["instancePools"] = pools
+        if kept:
+            config[list_name] = [kept[name] for name in sorted(kept)]
+    return digest({"endpointConfig": config, "redeploy": redeploy or None})
+
+
+def stored_revision(controller_revision: Mapping[str, Any]) -> StoredRevision:
+    """Read a ControllerRevision back."""
+    data = controller_revision.get("data") or {}
+    metadata = controller_revision["metadata"]
+    annotations = metadata.get("annotations") or {}
+    aws = data.get("sagemaker") or {}
+    return StoredRevision(
+        name=metadata["name"],
+        number=int(controller_revision.get("revision") or 0),
+        fleet_hash=data.get("fleetHash", ""),
+        content_hash=data.get("contentHash", ""),
+        endpoint_config=data.get("endpointConfig") or {},
+        models=data.get("models") or {},
+        backend=data.get("backend", "SageMaker"),
+        redeploy=data.get("redeploy", ""),
+        endpoint_config_name=aws.get("endpointConfigName", ""),
+        model_names=tuple(aws.get("modelNames") or ()),
+        outcome=annotations.get(ANNOTATION_OUTCOME, ""),
+        outcome_message=annotations.get(ANNOTATION_OUTCOME_MESSAGE, ""),
+    )
+
+
+def controller_revision(endpoint: Mapping[str, Any], name: str, data: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The ControllerRevision to create. No ownerReference: foreground deletion would take it away before the
+    finalizer has used it to collect the AWS objects; the finalizer deletes it."""
+    metadata = endpoint["metadata"]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": {LABEL_MANAGED_BY: MANAGED_BY, LABEL_ENDPOINT: metadata["name"][:63]},
+            "annotations": {LABEL_ENDPOINT: metadata["name"]},
+        },
+        "data": dict(data),
+        "revision": number,
+    }
