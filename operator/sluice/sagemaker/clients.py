@@ -1,0 +1,217 @@
+"""Owns every call to AWS: the one door to SageMaker, STS, Application Auto Scaling and CloudWatch.
+
+A call waits for the limiter of its account, region and service, runs in that account and region's threads, is measured,
+and ends in an answer or in a CallFailed. Reads are tried again a few times here; writes never are, because a write
+whose answer was lost is settled by the next pass from what stands in SageMaker. botocore's own retries are off: they
+would go around the limiter and the counters."""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from botocore import xform_name
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from sluice.core.identity import Credentials
+from sluice.ports.aws import Account, Service
+from sluice.ports.clock import Clock
+from sluice.ports.telemetry import Telemetry
+from sluice.sagemaker.errors import Call, CallFailed, Fault, classify, over_own_rate, role_not_an_arn, unreachable
+from sluice.sagemaker.limiter import RateLimiter
+from sluice.sagemaker.sessions import Sessions
+
+_ROLE_ARN = re.compile(r"^arn:(aws[a-z-]*):iam::(\d{12}):role/.+$")
+_READS: Final = ("Describe", "List", "Get")
+_RETRIED: Final = (Fault.THROTTLED, Fault.UNREACHABLE)
+
+# DescribeAlarms is granted 9 calls per second per account and region; half of it is left to others.
+CLOUDWATCH_CALLS_PER_SECOND: Final = 4.5
+
+
+@dataclass(frozen=True, slots=True)
+class AwsSettings:
+    """How calls are made. Seconds, calls per second."""
+
+    calls_per_second: float = 100.0
+    """Highest rate per account, region and service; throttling lowers it."""
+    threads: int = 32
+    """Calls in flight per account and region."""
+    read_attempts: int = 3
+    connect_timeout_seconds: float = 5.0
+    read_timeout_seconds: float = 15.0
+    deadline_seconds: float = 45.0
+    """The longest a call may take in all, name resolution and credentials included."""
+    longest_wait_for_write_seconds: float = 3.0
+    """A write goes out within 5 s of the persisted status or not at all."""
+    longest_wait_for_read_seconds: float = 20.0
+    credentials_retry_seconds: float = 5.0
+    """Missing or refused credentials are looked for again after this time; until then calls fail at once."""
+    session_name: str = "sluice"
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One account and region: its threads and its limiters."""
+
+    threads: ThreadPoolExecutor
+    limiters: dict[Service, RateLimiter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    until: float
+    failure: CallFailed
+
+
+class AwsCalls:
+    """Implements ports.aws.Aws with boto3. Used from one event loop."""
+
+    def __init__(self, settings: AwsSettings, telemetry: Telemetry, clock: Clock) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._clock = clock
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 1},
+            connect_timeout=settings.connect_timeout_seconds,
+            read_timeout=settings.read_timeout_seconds,
+            max_pool_connections=settings.threads,
+            tcp_keepalive=True,
+            user_agent_extra="sluice",
+        )
+        self._sessions = Sessions(config, settings.session_name)
+        self._bootstrap = ThreadPoolExecutor(4, thread_name_prefix="sts")
+        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._accounts: dict[Credentials, asyncio.Task[Account]] = {}
+        self._refused: dict[Credentials, _Refused] = {}
+
+    async def account(self, credentials: Credentials) -> Account:
+        """Whose account it is: a role's account stands in its ARN, our own identity's is asked for once."""
+        if credentials.role_arn is not None:
+            found = _ROLE_ARN.match(credentials.role_arn)
+            if found is None:
+                raise role_not_an_arn(Call("sts", "AssumeRole", credentials))
+            return Account(account_id=found.group(2), partition=found.group(1))
+        task = self._accounts.get(credentials)
+        if task is None:
+            task = self._accounts[credentials] = asyncio.create_task(self._caller_account(credentials))
+            task.add_done_callback(partial(self._account_known, credentials))
+        return await asyncio.shield(task)
+
+    async def call(
+        self, credentials: Credentials, service: Service, operation: str, /, **request: Any
+    ) -> Mapping[str, Any]:
+        """See ports.aws.Aws."""
+        account = await self.account(credentials)
+        lane = self._lane(account.account_id, credentials.region)
+        limiter = self._limiter(lane, service)
+        reads = operation.startswith(_READS)
+        attempts = self._settings.read_attempts if reads else 1
+        for attempt in range(1, attempts + 1):
+            await self._wait_for(limiter, Call(service, operation, credentials), reads=reads)
+            try:
+                return await self._run(lane.threads, Call(service, operation, credentials), request)
+            except CallFailed as failure:
+                if failure.fault is Fault.THROTTLED:
+                    limiter.throttled(self._clock.monotonic())
+                if attempt == attempts or failure.fault not in _RETRIED:
+                    raise
+            await asyncio.sleep(random.uniform(0.1, 0.5) * 2 ** (attempt - 1))  # noqa: S311 - spreads, hides nothing
+        raise AssertionError("the last attempt returned or raised")
+
+    def rate(self, account_id: str, region: str, service: Service) -> float:
+        """Calls per second that the limiter allows now."""
+        return self._limiter(self._lane(account_id, region), service).rate
+
+    def close(self) -> None:
+        """Stop the threads; calls in flight end by their own timeouts."""
+        for pool in (self._bootstrap, *(lane.threads for lane in self._lanes.values())):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _caller_account(self, credentials: Credentials) -> Account:
+        answer = await self._run(self._bootstrap, Call("sts", "GetCallerIdentity", credentials), {})
+        return Account(account_id=str(answer["Account"]), partition=str(answer["Arn"]).split(":")[1])
+
+    def _account_known(self, credentials: Credentials, task: asyncio.Task[Account]) -> None:
+        if (task.cancelled() or task.exception() is not None) and self._accounts.get(credentials) is task:
+            del self._accounts[credentials]
+
+    def _lane(self, account_id: str, region: str) -> _Lane:
+        lane = self._lanes.get((account_id, region))
+        if lane is None:
+            pool = ThreadPoolExecutor(self._settings.threads, thread_name_prefix=f"aws-{region}")
+            lane = self._lanes[account_id, region] = _Lane(pool)
+        return lane
+
+    def _limiter(self, lane: _Lane, service: Service) -> RateLimiter:
+        limiter = lane.limiters.get(service)
+        if limiter is None:
+            highest = self._settings.calls_per_second
+            if service == "cloudwatch":
+                highest = min(highest, CLOUDWATCH_CALLS_PER_SECOND)
+            limiter = lane.limiters[service] = RateLimiter(highest=highest)
+        return limiter
+
+    async def _wait_for(self, limiter: RateLimiter, call: Call, *, reads: bool) -> None:
+        settings = self._settings
+        longest = settings.longest_wait_for_read_seconds if reads else settings.longest_wait_for_write_seconds
+        now = self._clock.monotonic()
+        wait = limiter.reserve(now, longest)
+        if wait is None:
+            raise over_own_rate(call, limiter.free_in(now), limiter.rate)
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    async def _run(self, pool: ThreadPoolExecutor, call: Call, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        refused = self._refused.get(call.credentials)
+        if refused is not None and self._clock.monotonic() < refused.until:
+            failure = refused.failure
+            raise CallFailed(failure.fault, failure.problem, failure.missing)
+        loop = asyncio.get_running_loop()
+        deadline = self._settings.deadline_seconds
+        try:
+            answer = await asyncio.wait_for(loop.run_in_executor(pool, self._invoke, call, request), deadline)
+        except TimeoutError:
+            raise unreachable(call, "DeadlineExceeded", f"nothing within {deadline:.0f} s") from None
+        except CallFailed as failure:
+            if failure.fault is Fault.CREDENTIALS:
+                self._forget(call.credentials, failure)
+            raise
+        self._refused.pop(call.credentials, None)
+        return answer
+
+    def _forget(self, credentials: Credentials, failure: CallFailed) -> None:
+        """Look for credentials anew, but not more often than every few seconds."""
+        until = self._clock.monotonic() + self._settings.credentials_retry_seconds
+        self._refused[credentials] = _Refused(until, failure)
+        self._sessions.drop(credentials)
+        self._accounts.pop(credentials, None)
+
+    def _invoke(self, call: Call, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """In a worker thread."""
+        started = time.monotonic()
+        code = "ok"
+        try:
+            try:
+                client = self._sessions.client(call.credentials, call.service)
+            except ValueError as error:  # a setting in the environment that botocore cannot read
+                raise unreachable(call, type(error).__name__, f"the AWS settings are not usable: {error}") from None
+            method: Callable[..., Mapping[str, Any]] = getattr(client, xform_name(call.operation))
+            return method(**request)
+        except CallFailed as failure:
+            code = failure.problem.code or failure.fault
+            raise
+        except (BotoCoreError, ClientError, ResponseParserError, OSError, RuntimeError) as error:
+            # `from None`: botocore's exception holds the whole response; the classified one holds what may be shown.
+            failed = classify(error, call, spread=random.random())  # noqa: S311 - spreads, hides nothing
+            code = failed.problem.code or failed.fault
+            raise failed from None
+        finally:
+            self._telemetry.aws_call(call.operation, code, time.monotonic() - started)

@@ -1,0 +1,272 @@
+"""Decides when to list an account and region's endpoints and which Endpoints to wake: what makes polling cost nothing.
+
+One sweep serves all Endpoints with the same credentials. It asks ListEndpoints for what changed since the last sweep
+(every 30 s; every 2.5 s while one of them is moving) and for everything every five minutes, because what was deleted is
+in no list of changes. Endpoints that move are woken for a close look besides: their stages do not touch
+LastModifiedTime."""
+
+import asyncio
+import contextlib
+import email.utils
+import logging
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sluice.api.reasons import Reason
+from sluice.core.identity import Credentials, Key
+from sluice.core.observation import CallProblem, Listed
+from sluice.ports.aws import Aws
+from sluice.ports.backend import ActFailed
+from sluice.ports.clock import Clock
+from sluice.sagemaker.listing import Listing
+from sluice.sagemaker.recent import RecentWrites
+from sluice.sagemaker.shapes import listed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSettings:
+    """Seconds between calls."""
+
+    steady_seconds: float = 30.0
+    moving_seconds: float = 2.5
+    full_seconds: float = 300.0
+    look_seconds: float = 5.0
+    """Between close looks at one endpoint that moves."""
+    looks_per_second: float = 10.0
+    """Close looks in all; with many endpoints moving each is looked at less often."""
+    overlap_seconds: float = 15.0
+    """A change that a sweep could not see yet is found by the next if it is no older than this."""
+    stale_seconds: float = 45.0
+    """An older listing decides nothing."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    name: str
+    moving: bool = False
+    next_look: float = math.inf
+
+
+class Sweep:
+    """The listing of one set of credentials, kept young, and the Endpoints that watch it."""
+
+    def __init__(
+        self, credentials: Credentials, aws: Aws, recent: RecentWrites, clock: Clock, settings: SweepSettings
+    ) -> None:
+        self.listing = Listing()
+        self._credentials = credentials
+        self._aws = aws
+        self._recent = recent
+        self._clock = clock
+        self._settings = settings
+        self._wake: Callable[[Key], None] = lambda key: None
+        self._watched: dict[Key, _Watched] = {}
+        self._told: dict[str, Listed | None] = {}
+        """What passes saw last, by endpoint name; None: no such endpoint."""
+        self._woken: dict[str, Listed | None] = {}
+        """What watchers were woken for and have not looked at yet."""
+        self._in_the_dark: set[str] = set()
+        """Names whose passes were given the sweep's problem instead of an answer."""
+        self._lock = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._started = -math.inf
+        self._succeeded: float | None = None
+        self._full: float | None = None
+        self._next = -math.inf
+        self._server_time: datetime | None = None
+        self._failures = 0
+        self._problem: CallProblem | None = None
+
+    def on_moved(self, wake: Callable[[Key], None]) -> None:
+        """Call wake(key) from now on."""
+        self._wake = wake
+
+    def watch(self, key: Key, name: str, *, moving: bool) -> None:
+        """Keep the Endpoint in the sweep."""
+        watched = self._watched.get(key)
+        if watched is None or watched.name != name:
+            watched = self._watched[key] = _Watched(name)
+            self._changed.set()
+        if moving and not watched.moving:
+            watched.next_look = self._clock.monotonic() + self._look_period()
+            if not self._failures:
+                self._next = min(self._next, self._started + self._settings.moving_seconds)
+            self._changed.set()
+        watched.moving = moving
+        if not moving:
+            watched.next_look = math.inf
+
+    def forget(self, key: Key) -> None:
+        """Take the Endpoint out of the sweep."""
+        watched = self._watched.pop(key, None)
+        if watched is not None and all(other.name != watched.name for other in self._watched.values()):
+            for remembered in (self._told, self._woken):
+                remembered.pop(watched.name, None)
+            self._in_the_dark.discard(watched.name)
+
+    def told(self, name: str, item: Listed | None, asked: float | None = None) -> None:
+        """A pass saw this. `asked`: when the call was started that showed it; None: it came from the listing."""
+        if asked is not None:
+            if item is None:
+                self.listing.gone(name, asked)
+            else:
+                self.listing.seen(item, asked)
+            for watched in self._watched.values():
+                if watched.name == name and watched.moving:
+                    watched.next_look = asked + self._look_period()
+        self._told[name] = item
+        self._in_the_dark.discard(name)
+
+    async def ensure(self, name: str) -> CallProblem | None:
+        """Waits until the listing is young enough to decide by it; the problem if it cannot be had."""
+        async with self._lock:
+            now = self._clock.monotonic()
+            if not self._fresh(now) and not (self._failures and now < self._next):
+                await self._sweep()
+            now = self._clock.monotonic()
+            if self._fresh(now) or self._problem is None:
+                return None
+            self._in_the_dark.add(name)
+            return replace(self._problem, retry_after_seconds=round(max(1.0, self._next - now), 1))
+
+    async def tick(self) -> float:
+        """Does what is due. Returns the seconds until something is due again."""
+        if not self._watched:
+            return 3600.0
+        async with self._lock:
+            if self._clock.monotonic() >= self._next:
+                await self._sweep()
+        now = self._clock.monotonic()
+        next_look = math.inf
+        for key, watched in list(self._watched.items()):
+            if watched.next_look <= now:
+                watched.next_look = now + self._look_period()
+                self._wake(key)
+            next_look = min(next_look, watched.next_look)
+        return max(0.05, min(self._next, next_look) - now)
+
+    async def run(self) -> None:
+        """Ticks for ever."""
+        while True:
+            try:
+                delay = await self.tick()
+            except Exception:
+                log.exception("The sweep of %s failed", self._credentials.region)
+                delay = self._settings.steady_seconds
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), delay)
+
+    def _fresh(self, now: float) -> bool:
+        return self._succeeded is not None and now - self._succeeded <= self._settings.stale_seconds
+
+    def _look_period(self) -> float:
+        moving = sum(1 for watched in self._watched.values() if watched.moving)
+        period = max(self._settings.look_seconds, moving / self._settings.looks_per_second)
+        return period * random.uniform(0.8, 1.2)  # noqa: S311 - spreads calls, hides nothing
+
+    async def _sweep(self) -> None:
+        """One listing, whole or of what changed; the lock is held."""
+        settings = self._settings
+        started = self._started = self._clock.monotonic()
+        full = self._full is None or started - self._full >= settings.full_seconds - 1.0
+        try:
+            account = await self._aws.account(self._credentials)
+            server_time = await self._list(account.account_id, None if full else self._changed_after(), started)
+        except ActFailed as failure:
+            self._failed(failure.problem)
+            return
+        recovered = self._failures > 0
+        self._failures = 0
+        self._problem = None
+        self._succeeded = started
+        self._server_time = server_time
+        if full:
+            self._full = started
+        moving = any(watched.moving for watched in self._watched.values())
+        took = self._clock.monotonic() - started
+        period = max(settings.moving_seconds, 5.0 * took) if moving else settings.steady_seconds
+        self._next = min(started + period, (self._full or started) + settings.full_seconds)
+        self._wake_moved(again=full)
+        if recovered:
+            self._wake_in_the_dark()
+
+    def _changed_after(self) -> datetime | None:
+        newest = self.listing.newest()
+        if newest is None or self._server_time is None:
+            return None
+        # Never later than the newest change that was seen: the service's times may stand behind its Date header.
+        after = min(self._server_time - timedelta(seconds=self._settings.overlap_seconds), newest.last_modified)
+        return after - timedelta(seconds=1)
+
+    async def _list(self, account_id: str, changed_after: datetime | None, started: float) -> datetime:
+        """Lists into the listing. Returns the service's time at the first page. Raises ActFailed."""
+        request: dict[str, Any] = {"MaxResults": 100, "SortBy": "CreationTime", "SortOrder": "Ascending"}
+        if changed_after is not None:
+            request["LastModifiedTimeAfter"] = changed_after
+        server_time: datetime | None = None
+        items: list[Listed] = []
+        while True:
+            asked = self._clock.monotonic()
+            answer = await self._aws.call(self._credentials, "sagemaker", "ListEndpoints", **request)
+            server_time = server_time or _date(answer) or self._clock.now()
+            page = [listed(item) for item in answer.get("Endpoints", ())]
+            for item in page:
+                self.listing.seen(item, asked)
+            items += page
+            if not answer.get("NextToken"):
+                break
+            request["NextToken"] = answer["NextToken"]
+        if changed_after is None:
+            keep = self._recent.names(account_id, self._credentials.region, "endpoint")
+            self.listing.replace(items, started, keep)
+        return server_time
+
+    def _failed(self, problem: CallProblem) -> None:
+        self._failures += 1
+        self._problem = problem
+        base, longest = (30.0, 300.0) if problem.reason is Reason.ACCESS_DENIED else (5.0, 60.0)
+        delay = min(longest, base * 2.0 ** min(self._failures - 1, 10))
+        self._next = self._clock.monotonic() + delay * random.uniform(0.8, 1.2)  # noqa: S311 - spreads calls
+        log.warning(
+            "Listing endpoints in %s failed, again in %.0f s: %s", self._credentials.region, delay, problem.message
+        )
+
+    def _wake_moved(self, *, again: bool) -> None:
+        """Wakes watchers of what differs from what they saw, once per difference; at a whole listing once more."""
+        for key, watched in list(self._watched.items()):
+            name = watched.name
+            if name not in self._told:
+                continue
+            shown = self.listing.get(name)
+            if shown == self._told[name]:
+                self._woken.pop(name, None)
+            elif again or name not in self._woken or self._woken[name] != shown:
+                self._wake(key)
+        for name in {watched.name for watched in self._watched.values()} & self._told.keys():
+            shown = self.listing.get(name)
+            if shown != self._told[name]:
+                self._woken[name] = shown
+
+    def _wake_in_the_dark(self) -> None:
+        names, self._in_the_dark = self._in_the_dark, set()
+        for key, watched in list(self._watched.items()):
+            if watched.name in names:
+                self._wake(key)
+
+
+def _date(answer: Mapping[str, Any]) -> datetime | None:
+    """The Date header: the service's own clock."""
+    header = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    if not header:
+        return None
+    try:
+        return email.utils.parsedate_to_datetime(header).astimezone(UTC)
+    except ValueError:
+        return None
