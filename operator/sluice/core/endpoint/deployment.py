@@ -229,7 +229,8 @@ def say_latched(d: Draft) -> bool:
         d.stalled(
             Reason.UPDATE_ROLLBACK_FAILED,
             "The update and its rollback both failed, a mix of revisions serves: "
-            f"{d.status.failure_reason or 'no reason given'}. Deploy another revision (edit the spec), annotate sluice.dev/retry to deploy this one again, or "
+            f"{d.status.failure_reason or 'no reason given'}. Deploy another revision (edit the spec), annotate "
+            "sluice.dev/retry to deploy this one again, or "
             "sluice.dev/rollback: <revision> to go back.",
         )
         return True
@@ -264,7 +265,7 @@ def _settled(d: Draft, desired: Revision) -> bool:
             until=d.now if retried else max(until, d.now),
         )
         d.set(settle=settle)
-    if d.now >= settle.until and settle == d.given.status.settle:
+    if d.now >= settle.until:
         return False
     d.again_at(settle.until)
     d.reconciling(Reason.SETTLING, f"Revision {desired.name} starts when nothing it references changes any more.")

@@ -2,7 +2,7 @@
 answer can change the decision; a steady Endpoint asks nothing."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sluice.api import names
@@ -10,9 +10,11 @@ from sluice.api.reasons import Reason
 from sluice.api.status import EndpointStatus
 from sluice.core import guardrails
 from sluice.core.endpoint.commands import unanswered
-from sluice.core.endpoint.draft import MOVING, deletion_asked
+from sluice.core.endpoint.draft import MOVING, DecideSettings, deletion_asked
 from sluice.core.observation import CallProblem, Listed, Questions
 from sluice.core.resolve import Resolution
+
+_SETTLE_LIMIT = timedelta(seconds=DecideSettings().settle_limit_seconds)
 
 
 def questions(
@@ -71,7 +73,7 @@ def _about_to_deploy(status: EndpointStatus, resolution: Resolution, now: dateti
         return True
     if status.latch is not None and status.latch.fleet_hash == desired.fleet_hash:
         return False
-    settled = (
-        status.settle is not None and status.settle.fleet_hash == desired.fleet_hash and status.settle.until <= now
-    )
-    return settled and status.revision.fleet_hash != desired.fleet_hash
+    if status.settle is None or status.revision.fleet_hash == desired.fleet_hash:
+        return False
+    # The last edit may be news to this pass: then the bound on settling decides, and the same answers are needed.
+    return min(status.settle.until, status.settle.since + _SETTLE_LIMIT) <= now
