@@ -1,0 +1,44 @@
+"""Waiting for a condition with a deadline, and holding a lock that two runs share."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from localcluster.errors import LocalClusterError
+
+
+def until(condition: Callable[[], bool], *, seconds: float, what: str, why: Callable[[], str] = lambda: "") -> None:
+    """Poll `condition` until it holds.
+
+    Raises LocalClusterError after `seconds`, naming `what` was awaited and adding `why()`, typically a log's tail.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            detail = why()
+            raise LocalClusterError(f"waited {seconds:.0f} s in vain for {what}" + (f":\n{detail}" if detail else ""))
+        time.sleep(0.05)
+
+
+def log_tail(log: Path, lines: int = 15) -> str:
+    """The last lines of a log with its path, for an error message."""
+    if not log.exists():
+        return f"{log} does not exist"
+    return f"the end of {log}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+@contextmanager
+def exclusive(lock: Path) -> Iterator[None]:
+    """Hold an advisory lock on a file; a second process waits. The kernel drops the lock when its holder dies."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another run that holds {lock}", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
