@@ -7,13 +7,12 @@ LastModifiedTime."""
 
 import asyncio
 import contextlib
-import email.utils
 import logging
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sluice.api.reasons import Reason
@@ -49,7 +48,6 @@ class SweepSettings:
 @dataclass(slots=True)
 class _Watched:
     name: str
-    moving: bool = False
     next_look: float = math.inf
 
 
@@ -67,6 +65,8 @@ class Sweep:
         self._settings = settings
         self._wake: Callable[[Key], None] = lambda key: None
         self._watched: dict[Key, _Watched] = {}
+        self._by_name: dict[str, set[Key]] = {}
+        self._moving: set[Key] = set()
         self._told: dict[str, Listed | None] = {}
         """What passes saw last, by endpoint name; None: no such endpoint."""
         self._woken: dict[str, Listed | None] = {}
@@ -79,7 +79,8 @@ class Sweep:
         self._succeeded: float | None = None
         self._full: float | None = None
         self._next = -math.inf
-        self._server_time: datetime | None = None
+        self._marks: list[tuple[float, datetime]] = []
+        """The newest LastModifiedTime known after each of the last sweeps, with the sweep's start; oldest first."""
         self._failures = 0
         self._problem: CallProblem | None = None
 
@@ -91,22 +92,29 @@ class Sweep:
         """Keep the Endpoint in the sweep."""
         watched = self._watched.get(key)
         if watched is None or watched.name != name:
+            self.forget(key)
             watched = self._watched[key] = _Watched(name)
+            self._by_name.setdefault(name, set()).add(key)
             self._changed.set()
-        if moving and not watched.moving:
+        if not moving:
+            self._moving.discard(key)
+            watched.next_look = math.inf
+        elif key not in self._moving:
+            self._moving.add(key)
             watched.next_look = self._clock.monotonic() + self._look_period()
             if not self._failures:
                 self._next = min(self._next, self._started + self._settings.moving_seconds)
             self._changed.set()
-        watched.moving = moving
-        if not moving:
-            watched.next_look = math.inf
 
     def forget(self, key: Key) -> None:
         """Take the Endpoint out of the sweep."""
         watched = self._watched.pop(key, None)
-        if watched is not None and all(other.name != watched.name for other in self._watched.values()):
-            for remembered in (self._told, self._woken):
+        if watched is None:
+            return
+        self._moving.discard(key)
+        self._by_name[watched.name].discard(key)
+        if not self._by_name[watched.name]:
+            for remembered in (self._by_name, self._told, self._woken):
                 remembered.pop(watched.name, None)
             self._in_the_dark.discard(watched.name)
 
@@ -117,14 +125,15 @@ class Sweep:
                 self.listing.gone(name, asked)
             else:
                 self.listing.seen(item, asked)
-            for watched in self._watched.values():
-                if watched.name == name and watched.moving:
-                    watched.next_look = asked + self._look_period()
+            for key in self._by_name.get(name, set()) & self._moving:
+                self._watched[key].next_look = asked + self._look_period()
         self._told[name] = item
         self._in_the_dark.discard(name)
 
     async def ensure(self, name: str) -> CallProblem | None:
         """Waits until the listing is young enough to decide by it; the problem if it cannot be had."""
+        if self._fresh(self._clock.monotonic()):
+            return None
         async with self._lock:
             now = self._clock.monotonic()
             if not self._fresh(now) and not (self._failures and now < self._next):
@@ -167,8 +176,7 @@ class Sweep:
         return self._succeeded is not None and now - self._succeeded <= self._settings.stale_seconds
 
     def _look_period(self) -> float:
-        moving = sum(1 for watched in self._watched.values() if watched.moving)
-        period = max(self._settings.look_seconds, moving / self._settings.looks_per_second)
+        period = max(self._settings.look_seconds, len(self._moving) / self._settings.looks_per_second)
         return period * random.uniform(0.8, 1.2)  # noqa: S311 - spreads calls, hides nothing
 
     async def _sweep(self) -> None:
@@ -178,7 +186,7 @@ class Sweep:
         full = self._full is None or started - self._full >= settings.full_seconds - 1.0
         try:
             account = await self._aws.account(self._credentials)
-            server_time = await self._list(account.account_id, None if full else self._changed_after(), started)
+            await self._list(account.account_id, None if full else self._changed_after(), started)
         except ActFailed as failure:
             self._failed(failure.problem)
             return
@@ -186,36 +194,50 @@ class Sweep:
         self._failures = 0
         self._problem = None
         self._succeeded = started
-        self._server_time = server_time
+        self._mark(started)
         if full:
             self._full = started
-        moving = any(watched.moving for watched in self._watched.values())
-        took = self._clock.monotonic() - started
-        period = max(settings.moving_seconds, 5.0 * took) if moving else settings.steady_seconds
+        period = settings.steady_seconds
+        if self._moving:  # slower where a listing takes long, or it would never end
+            took = self._clock.monotonic() - started
+            period = min(period, max(settings.moving_seconds, 5.0 * took))
         self._next = min(started + period, (self._full or started) + settings.full_seconds)
         self._wake_moved(again=full)
         if recovered:
             self._wake_in_the_dark()
 
     def _changed_after(self) -> datetime | None:
-        newest = self.listing.newest()
-        if newest is None or self._server_time is None:
-            return None
-        # Never later than the newest change that was seen: the service's times may stand behind its Date header.
-        after = min(self._server_time - timedelta(seconds=self._settings.overlap_seconds), newest.last_modified)
-        return after - timedelta(seconds=1)
+        """From when on changes are asked for; None: from the beginning.
 
-    async def _list(self, account_id: str, changed_after: datetime | None, started: float) -> datetime:
-        """Lists into the listing. Returns the service's time at the first page. Raises ActFailed."""
+        In the service's own times, so that no clock of ours matters: the newest change that was known `overlap_seconds`
+        before the previous sweep. What a sweep could not see yet is thus in the next one."""
+        if not self._marks:
+            return None
+        oldest = self._marks[0][1] - timedelta(seconds=self._settings.overlap_seconds)
+        known = [newest for started, newest in self._marks if started <= self._settled_before()]
+        return (known[-1] if known else oldest) - timedelta(seconds=1)
+
+    def _mark(self, started: float) -> None:
+        newest = self.listing.newest()
+        if newest is None:
+            return
+        self._marks.append((started, newest.last_modified))
+        settled = [mark for mark in self._marks if mark[0] <= self._settled_before()]
+        self._marks = settled[-1:] + [mark for mark in self._marks if mark[0] > self._settled_before()]
+
+    def _settled_before(self) -> float:
+        """Sweeps that were started before this saw all that the previous sweep's listing could be late with."""
+        return (self._succeeded if self._succeeded is not None else -math.inf) - self._settings.overlap_seconds
+
+    async def _list(self, account_id: str, changed_after: datetime | None, started: float) -> None:
+        """Lists into the listing. Raises ActFailed."""
         request: dict[str, Any] = {"MaxResults": 100, "SortBy": "CreationTime", "SortOrder": "Ascending"}
         if changed_after is not None:
             request["LastModifiedTimeAfter"] = changed_after
-        server_time: datetime | None = None
         items: list[Listed] = []
         while True:
             asked = self._clock.monotonic()
             answer = await self._aws.call(self._credentials, "sagemaker", "ListEndpoints", **request)
-            server_time = server_time or _date(answer) or self._clock.now()
             page = [listed(item) for item in answer.get("Endpoints", ())]
             for item in page:
                 self.listing.seen(item, asked)
@@ -226,7 +248,6 @@ class Sweep:
         if changed_after is None:
             keep = self._recent.names(account_id, self._credentials.region, "endpoint")
             self.listing.replace(items, started, keep)
-        return server_time
 
     def _failed(self, problem: CallProblem) -> None:
         self._failures += 1
@@ -240,33 +261,19 @@ class Sweep:
 
     def _wake_moved(self, *, again: bool) -> None:
         """Wakes watchers of what differs from what they saw, once per difference; at a whole listing once more."""
-        for key, watched in list(self._watched.items()):
-            name = watched.name
+        for name, keys in list(self._by_name.items()):
             if name not in self._told:
                 continue
             shown = self.listing.get(name)
             if shown == self._told[name]:
                 self._woken.pop(name, None)
             elif again or name not in self._woken or self._woken[name] != shown:
-                self._wake(key)
-        for name in {watched.name for watched in self._watched.values()} & self._told.keys():
-            shown = self.listing.get(name)
-            if shown != self._told[name]:
                 self._woken[name] = shown
+                for key in tuple(keys):
+                    self._wake(key)
 
     def _wake_in_the_dark(self) -> None:
         names, self._in_the_dark = self._in_the_dark, set()
-        for key, watched in list(self._watched.items()):
-            if watched.name in names:
+        for name in names:
+            for key in tuple(self._by_name.get(name, ())):
                 self._wake(key)
-
-
-def _date(answer: Mapping[str, Any]) -> datetime | None:
-    """The Date header: the service's own clock."""
-    header = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-    if not header:
-        return None
-    try:
-        return email.utils.parsedate_to_datetime(header).astimezone(UTC)
-    except ValueError:
-        return None
