@@ -20,7 +20,8 @@ from pydantic_core import CoreSchema
 
 VALIDATIONS = "x-kubernetes-validations"
 
-Reason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"]
+# FieldValueDuplicate is left out: the API server shows "Duplicate value" in place of the rule's message.
+Reason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"]
 
 
 def field_name(attribute: str) -> str:

@@ -375,7 +375,6 @@ UniqueNamesRule = Rule(
         "self.productionVariants.exists(p, p.variantName == s.variantName))[0].variantName",
     ),
     field_path=".shadowProductionVariants",
-    reason="FieldValueDuplicate",
 )
 
 _SERVERLESS = "self.productionVariants.exists(v, has(v.serverlessConfig))"

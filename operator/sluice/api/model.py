@@ -393,7 +393,6 @@ class ModelSpec(ApiModel):
             "self.containers.exists_one(d, has(d.containerHostname) && d.containerHostname == c.containerHostname))",
             message="containers: each containerHostname may stand only once",
             field_path=".containers",
-            reason="FieldValueDuplicate",
         ),
         _environment_rule("primaryContainer", "has(self.primaryContainer)", _environment_size("self.primaryContainer")),
         _environment_rule(
@@ -406,7 +405,6 @@ class ModelSpec(ApiModel):
             "!(has(self.containers) && self.containers.exists(c, has(c.environment) && e.name in c.environment)))",
             message="kubernetes.env: a variable stands also in a container's environment, allowed is one of the two",
             field_path=".kubernetes.env",
-            reason="FieldValueDuplicate",
         ),
     )
 

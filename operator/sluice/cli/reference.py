@@ -23,8 +23,8 @@ def index_page() -> str:
     lines = [
         HEADER,
         "# API reference\n",
-        f"`{API_VERSION}`. Field names are SageMaker's with a lower-case first letter, with the same nesting and limits; "
-        "what SageMaker has no word for stands under `kubernetes`.\n",
+        f"`{API_VERSION}`. Field names are SageMaker's with a lower-case first letter, with the same nesting and "
+        "limits; what SageMaker has no word for stands under `kubernetes`.\n",
         "| Kind | Resource | Short name | What it is |",
         "|---|---|---|---|",
     ]
