@@ -85,9 +85,13 @@ def _recover(d: Draft, seen: Described) -> None:
     d.set(revision=serving)
     if d.status.latch is not None and serving is not None and d.status.latch.fleet_hash == serving.fleet_hash:
         d.set(latch=None)
-    if serving is not None and d.desired is not None and serving.fleet_hash == d.desired.fleet_hash:
-        d.set(production_variants=live.applied(d.status.production_variants, d.desired.endpoint_config, retained=False))
-        if d.find_stored(d.desired.name) is None and serving.name == d.desired.name:
+    if d.desired is not None:
+        # What was last written is not known any more: the spec's counts and weights count as written, so that
+        # nothing is sent; a weight that differs is shown as drift.
+        d.set(
+            production_variants=live.applied(d.status.production_variants, d.desired.endpoint_config, retained=False)
+        )
+        if serving is not None and serving.name == d.desired.name and d.find_stored(serving.name) is None:
             number = max((s.number for s in d.given.stored), default=0) + 1
             d.act(StoreRevision(d.desired.name, d.desired.data(), number))
     if seen.status in MOVING and seen.pending is not None:
