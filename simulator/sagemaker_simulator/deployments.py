@@ -169,11 +169,10 @@ def _alarm_reason(firing: list[str]) -> str:
 
 
 def _deadline(world: World, endpoint: Endpoint, deployment: Deployment) -> None:
-    last = deployment.index == len(deployment.plan) - 1
     if endpoint.activity is not deployment or deployment.going_back:
         return
-    if last and not isinstance(deployment.policy, Rolling):
-        return  # the old fleet is going already: there is nothing to go back to
+    if deployment.index == len(deployment.plan) - 1:
+        return  # the last old instances are going already: there is nothing to go back to
     _turn_back(
         world,
         endpoint,

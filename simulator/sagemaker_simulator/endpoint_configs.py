@@ -42,6 +42,10 @@ def _check_variant(variant: dict[str, Any], config: dict[str, Any], variants: in
         raise invalid(f"Variant {name}: InitialInstanceCount is required for instance-based variants.")
     if "ModelName" not in variant and "ExecutionRoleArn" not in config:
         raise invalid(f"Variant {name} has no ModelName: ExecutionRoleArn is required in the endpoint configuration.")
+    routing = variant.get("RoutingConfig", {})
+    prefix = routing.get("PrefixAwareRoutingConfig", {})
+    if routing.get("RoutingStrategy") == "PREFIX_AWARE" and {"PrefixLength", "ConcurrencyThreshold"} - prefix.keys():
+        raise invalid(f"Variant {name}: PREFIX_AWARE routing needs PrefixLength and ConcurrencyThreshold.")
     scaling = variant.get("ManagedInstanceScaling", {})
     if scaling.get("MinInstanceCount", 0) > scaling.get("MaxInstanceCount", float("inf")):
         raise invalid(f"Variant {name}: MinInstanceCount must not exceed MaxInstanceCount.")

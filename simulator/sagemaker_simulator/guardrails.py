@@ -83,9 +83,6 @@ def policy(config: Mapping[str, Any] | None, counts: Counts) -> Policy:
     blue_green, rolling = config.get("BlueGreenUpdatePolicy"), config.get("RollingUpdatePolicy")
     if blue_green and rolling:
         raise invalid("DeploymentConfig must have only one of BlueGreenUpdatePolicy and RollingUpdatePolicy.")
-    for alarm in alarm_names(config):
-        if not alarm.strip():
-            raise invalid("AutoRollbackConfiguration must not have an alarm with a blank AlarmName.")
     if rolling:
         return _rolling(rolling, counts)
     return _blue_green(blue_green, counts) if blue_green else BlueGreen()

@@ -108,6 +108,11 @@ def _check_changes(world: World, endpoint: Endpoint, changes: list[dict[str, Any
     counted = [change for change in changes if "DesiredInstanceCount" in change]
     if len(counted) > 1 and world.settings.one_capacity_per_call:
         raise invalid("Cannot change the capacity of more than one variant in one call.")
+    for change in changes:
+        if "ServerlessUpdateConfig" in change and not endpoint.variants[change["VariantName"]].serverless:
+            raise invalid(
+                f"Variant {change['VariantName']} is not serverless: ServerlessUpdateConfig is not supported."
+            )
     for change in counted:
         variant = endpoint.variants[change["VariantName"]]
         if variant.serverless:
@@ -138,6 +143,9 @@ def update_weights_and_capacities(world: World, region: Region, request: dict[st
         variant = endpoint.variants[change["VariantName"]]
         variant.desired_weight = float(change.get("DesiredWeight", variant.desired_weight))
         variant.desired_count = change.get("DesiredInstanceCount", variant.desired_count)
+        if "ServerlessUpdateConfig" in change:
+            serverless = {**variant.spec["ServerlessConfig"], **change["ServerlessUpdateConfig"]}
+            variant.spec = {**variant.spec, "ServerlessConfig": serverless}
     world.touch(endpoint, "Updating")
     counts = any(one.desired_count != one.current_count for one in endpoint.variants.values())
     seconds = world.settings.scale_seconds if counts else world.settings.weight_seconds

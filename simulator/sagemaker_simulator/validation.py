@@ -39,14 +39,28 @@ class Rule:
     maximum: float | None = None
 
 
+_SURROGATES = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+
+
+def _one_character(pair: re.Match[str]) -> str:
+    high, low = (int(half, 16) for half in pair.groups())
+    return f"\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08x}"
+
+
 def java_regex(pattern: str) -> re.Pattern[str]:
     """The Python form of a pattern of the service model, which is written for Java's engine.
 
     Java's ``\\w \\d \\s`` are ASCII unless asked otherwise; ``\\p{..}`` classes are Unicode, and in the patterns we
-    meet they stand beside ``_``, so ``\\w`` (letters, numbers and underscore) is exactly their union.
+    meet they stand beside ``_``, so ``\\w`` (letters, numbers and underscore) is exactly their union. Characters
+    beyond the first 65,536 are written as surrogate pairs.
     """
     unicode_classes = r"\p{" in pattern
-    text = pattern.replace(r"\p{L}", r"\w").replace(r"\p{N}", r"\w").replace(r"\p{Z}", _SEPARATORS)
+    text = (
+        _SURROGATES.sub(_one_character, pattern)
+        .replace(r"\p{L}", r"\w")
+        .replace(r"\p{N}", r"\w")
+        .replace(r"\p{Z}", _SEPARATORS)
+    )
     return re.compile(text, re.UNICODE if unicode_classes else re.ASCII)
 
 
