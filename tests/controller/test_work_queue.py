@@ -162,6 +162,24 @@ async def test_a_pass_names_its_next_deadline_and_an_earlier_wake_up_is_not_lost
     assert await queue.stop(1)
 
 
+async def test_a_pass_answers_the_deadline_that_was_set_before_it() -> None:
+    clock = SteppedClock()
+    times: list[float] = []
+
+    def handle(_key: str) -> float:
+        times.append(clock.monotonic() - 1000)
+        return 5.0
+
+    queue, _ = make_queue(handle, clock)
+    queue.start(1)
+    queue.add("a")
+    await clock.step(4)
+    queue.add("a")
+    await clock.step(10)
+    assert times == [0, 4, 9, 14]
+    assert await queue.stop(1)
+
+
 async def test_failures_back_off_per_key_and_a_success_resets() -> None:
     clock = SteppedClock()
     broken = True

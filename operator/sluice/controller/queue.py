@@ -56,12 +56,15 @@ class Schedule(Generic[K]):
             heapq.heapify(self._heap)
 
     def take(self, now: float) -> K | None:
-        """The key that waits longest, which runs from now on; None if none is ready."""
+        """The key that waits longest, which runs from now on; None if none is ready.
+
+        Its deadline, if it has one, is answered by this pass, which names the next one itself."""
         self.promote(now)
         if not self._ready:
             return None
         key = next(iter(self._ready))
         del self._ready[key]
+        self._due.pop(key, None)
         self._running[key] = now
         return key
 

@@ -1,0 +1,66 @@
+"""Kubernetes Events, in the background: a pass says what happened after its status was persisted and goes on.
+
+Events are a courtesy: they are dropped when too many wait, and never hold a pass up."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable
+
+from sluice.core.decision import EventNote
+from sluice.ports.kube import Kube, Object
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING = 2000
+MAX_MESSAGE_LENGTH = 1024
+
+
+class EventRecorder:
+    """Keeps notes in order and writes them one after the other."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+        self._waiting: deque[tuple[Object, EventNote]] = deque()
+        self._some = asyncio.Event()
+        self.dropped = 0
+
+    def note(self, regarding: Object, notes: Iterable[EventNote]) -> None:
+        """Record these about an object as it was persisted."""
+        # The object may be large and is needed for its identity only.
+        about: Object = {
+            "apiVersion": regarding["apiVersion"],
+            "kind": regarding["kind"],
+            "metadata": {key: regarding["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion")},
+        }
+        for note in notes:
+            if len(self._waiting) >= MAX_WAITING:
+                self._waiting.popleft()
+                self.dropped += 1
+            self._waiting.append((about, note))
+        if self._waiting:
+            self._some.set()
+
+    async def run(self) -> None:
+        """Write for ever."""
+        while True:
+            await self._some.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits."""
+        while self._waiting:
+            about, note = self._waiting.popleft()
+            message = _cut(note.message)
+            await self._kube.event(about, type_=note.type, reason=note.reason, message=message)
+        self._some.clear()
+        if self.dropped:
+            logger.warning("%d events were dropped: too many waited", self.dropped)
+            self.dropped = 0
+
+
+def _cut(message: str) -> str:
+    """The API server refuses notes over 1024 bytes."""
+    if len(message.encode()) <= MAX_MESSAGE_LENGTH:
+        return message
+    return message.encode()[: MAX_MESSAGE_LENGTH - 3].decode(errors="ignore") + "..."

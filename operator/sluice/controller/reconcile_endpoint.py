@@ -1,0 +1,385 @@
+"""One pass over an Endpoint: resolve, observe, decide, persist, act. What to do is decided in core; here it is only
+done, in this order, so that a pass that is killed anywhere can be repeated:
+
+The status is written before the action that it announces, under the resourceVersion it was decided from. An action
+starts only under a held Lease and at most five seconds after the status was persisted (or after the action before it
+was answered): a process that was paused in between finds the pass void."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from sluice.api import names
+from sluice.api.status import FORMAT_VERSION, EndpointStatus
+from sluice.controller.cache import Cache, Source
+from sluice.controller.context import about
+from sluice.controller.events import EventRecorder
+from sluice.controller.feed import Feed
+from sluice.controller.metrics import Metrics
+from sluice.core.actions import (
+    Action,
+    DropRevision,
+    MarkRevision,
+    PatchEndpoint,
+    StoreRevision,
+    acted_name,
+)
+from sluice.core.decision import Decision
+from sluice.core.endpoint.decide import ask, decide
+from sluice.core.endpoint.draft import MOVING, DecideSettings, Pass
+from sluice.core.endpoint.questions import questions
+from sluice.core.identity import Key, Place, Target
+from sluice.core.observation import CallProblem, Observation, Presence
+from sluice.core.permission import Policy
+from sluice.core.resolve import Resolution, ResolveSettings, resolve
+from sluice.core.revision import ANNOTATION_OUTCOME, ANNOTATION_OUTCOME_MESSAGE, controller_revision
+from sluice.ports.backend import ActFailed, Backend
+from sluice.ports.clock import Clock
+from sluice.ports.kube import Conflict, Gone, Kube, Object
+
+logger = logging.getLogger(__name__)
+
+ACT_WITHIN_SECONDS = 5.0
+AFTER_CONFLICT_SECONDS = 0.2
+AFTER_FAILURE_SECONDS = 1.0
+CONTROLLER_REVISION = "ControllerRevision"
+
+
+class Fence(Protocol):
+    """Whether this process may act now."""
+
+    def held(self) -> bool:
+        """The Lease is held."""
+        ...
+
+
+class _DroppedError(Exception):
+    """The pass is void; it is repeated after so many seconds."""
+
+    def __init__(self, why: str, again_seconds: float) -> None:
+        super().__init__(why)
+        self.again_seconds = again_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What the pass before did: kept in memory only, because a lost one shows itself again."""
+
+    problem: CallProblem | None = None
+    acted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """What the installation says about every pass."""
+
+    resolve: ResolveSettings
+    decide: DecideSettings
+
+
+class EndpointReconciler:
+    """Runs passes; the queue sees to it that there is one at a time for each key."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        cache: Cache,
+        feed: Feed,
+        backends: Mapping[str, Backend],
+        fence: Fence,
+        clock: Clock,
+        events: EventRecorder,
+        metrics: Metrics,
+        policy: Callable[[], Policy],
+        settings: EndpointSettings,
+    ) -> None:
+        self._kube = kube
+        self._cache = cache
+        self._feed = feed
+        self._backends = backends
+        self._fence = fence
+        self._clock = clock
+        self._events = events
+        self._metrics = metrics
+        self._policy = policy
+        self._settings = settings
+        self._memories: dict[Key, _Memory] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass. Returns the seconds until the next is due; raises what the queue backs off for."""
+        started, outcome = self._clock.monotonic(), "failed"
+        with about(object=str(key)):
+            try:
+                outcome, again = await self._pass(key)
+            except _DroppedError as dropped:
+                logger.info("pass dropped: %s", dropped)
+                outcome, again = "dropped", dropped.again_seconds
+            finally:
+                self._metrics.pass_ended(key.kind, outcome, self._clock.monotonic() - started)
+        return again
+
+    def forget(self, key: Key) -> None:
+        """The Endpoint is gone."""
+        self._memories.pop(key, None)
+        self._metrics.hide_endpoint(key)
+        for backend in self._backends.values():
+            backend.forget(key)
+
+    async def _pass(self, key: Key) -> tuple[str, float | None]:
+        endpoint = self._cache.get(key.kind, key.namespace, key.name)
+        if endpoint is None:
+            self.forget(key)
+            return "gone", None
+        status = self._status(key)
+        if status.format_version > FORMAT_VERSION:
+            logger.error("left alone: its status has format %d, newer than this operator's", status.format_version)
+            return "refused", None
+        resolution = await self._resolve(key, endpoint, status)
+        name = resolution.revision.name if resolution.revision else ""
+        with about(revision=name):
+            given = await self._observe(key, endpoint, status, resolution)
+            decision = decide(given)
+            if decision.confirm_references:
+                await self._confirm(key, given)
+            persisted = await self._persist(key, given, decision)
+            self._memories.pop(key, None)
+            self._announce(key, given, decision, persisted)
+            if not decision.actions:
+                changed = "persisted" if decision.status != status else "unchanged"
+                return changed, self._seconds_until(decision)
+            if decision.status == status:
+                await self._still_the_same(key, persisted)
+            return "acted", await self._act(key, given, decision, persisted)
+
+    # Resolve and observe --------------------------------------------------------------------------------------------
+
+    def _status(self, key: Key) -> EndpointStatus:
+        try:
+            return self._cache.status(key)
+        except ValidationError as error:
+            # Somebody wrote a status by hand that is none. It is treated as lost: recovered from what is observed.
+            logger.warning("its status cannot be read and counts as lost: %s", error)
+            return EndpointStatus()
+
+    async def _resolve(self, key: Key, endpoint: Object, status: EndpointStatus) -> Resolution:
+        """The resolution; references that are older than the status has seen are read anew first."""
+        resolution = resolve(endpoint, self._cache.finder(key.namespace), self._settings.resolve)
+        seen = {(ref.kind, ref.name, ref.uid): ref.generation for ref in status.observed_references}
+        stale = [ref for ref in resolution.references if ref.generation < seen.get((ref.kind, ref.name, ref.uid), 0)]
+        if not stale:
+            return resolution
+        for ref in stale:
+            await self._feed.read(Key(ref.kind, key.namespace, ref.name))
+        return resolve(endpoint, self._cache.finder(key.namespace), self._settings.resolve)
+
+    async def _observe(self, key: Key, endpoint: Object, status: EndpointStatus, resolution: Resolution) -> Pass:
+        """Everything the decision is made from. No call to AWS is made for what the policy does not permit."""
+        memory = self._memories.get(key, _Memory())
+        given = Pass(
+            endpoint=endpoint,
+            status=status,
+            resolution=resolution,
+            observation=Observation(Presence.UNKNOWN, self._clock.now()),
+            now=self._clock.now(),
+            stored=self._cache.stored(key.namespace, key.name),
+            policy=self._policy(),
+            settings=self._settings.decide,
+        )
+        backend = self._backends.get(endpoint["spec"]["backend"])
+        target = resolution.target
+        if backend is not None and target is not None and await self._is_permitted(given, backend, target):
+            backend.watch(key, target, moving=status.endpoint_status in MOVING)
+            asked = questions(endpoint, status, resolution, backend.listed(target), memory.problem, self._clock.now())
+            observation = await backend.observe(target, status, asked)
+            given = replace(given, observation=observation, rivals=self._rivals(key, target, observation.account_id))
+        observation = replace(given.observation, act_problem=memory.problem, acted=memory.acted)
+        return replace(given, observation=observation, now=self._clock.now())
+
+    async def _is_permitted(self, given: Pass, backend: Backend, target: Target) -> bool:
+        """Judged by what the spec says, then again with the account that its credentials belong to."""
+        if given.policy.judge(ask(given, account_id=None)) is not None:
+            return False
+        try:
+            account_id = await backend.account_id(target)
+        except ActFailed:
+            return True  # The account cannot be asked for; observing tells why.
+        return given.policy.judge(ask(given, account_id=account_id)) is None
+
+    def _rivals(self, key: Key, target: Target, account_id: str | None) -> tuple[Object, ...]:
+        if account_id is None:
+            return ()
+        return self._cache.claimants(Place(account_id, target.credentials.region, target.endpoint_name), key)
+
+    async def _confirm(self, key: Key, given: Pass) -> None:
+        """The decision supersedes or reverts something: ask the API server itself whether the references say so."""
+        for kind, name in sorted(given.resolution.referenced):
+            await self._feed.read(Key(kind, key.namespace, name))
+        live = resolve(given.endpoint, self._cache.finder(key.namespace), self._settings.resolve)
+        if _meaning(live) != _meaning(given.resolution):
+            raise _DroppedError("its references changed meanwhile", 0.0)
+
+    # Persist --------------------------------------------------------------------------------------------------------
+
+    async def _persist(self, key: Key, given: Pass, decision: Decision) -> Object:
+        """The Endpoint with the decided status in it, as the API server has it."""
+        if decision.status == given.status:
+            return dict(given.endpoint)
+        status = decision.status.to_manifest()
+        self._cache.writing(key, status)
+        try:
+            persisted = await self._kube.replace_status(key.kind, key.namespace, {**given.endpoint, "status": status})
+        except Conflict:
+            await self._feed.read(key)
+            raise _DroppedError("it changed meanwhile", AFTER_CONFLICT_SECONDS) from None
+        except Gone:
+            self._feed.gone(dict(given.endpoint), Source.LIST)
+            raise _DroppedError("it is gone", 0.0) from None
+        finally:
+            self._cache.written(key)
+        self._feed.seen(persisted, Source.OWN)
+        return persisted
+
+    def _announce(self, key: Key, given: Pass, decision: Decision, persisted: Object) -> None:
+        """Events and metrics, after the fact."""
+        if decision.status != given.status:
+            self._metrics.status_persisted(given.status, decision.status, self._clock.now())
+            self._events.note(persisted, decision.events)
+            for note in decision.events:
+                logger.info("%s: %s", note.reason, note.message)
+        self._metrics.show_endpoint(key, given.endpoint["spec"]["backend"], decision.status)
+        backend = self._backends.get(given.endpoint["spec"]["backend"])
+        if backend is not None and given.resolution.target is not None and given.observation.account_id is not None:
+            backend.watch(key, given.resolution.target, moving=decision.status.endpoint_status in MOVING)
+
+    async def _still_the_same(self, key: Key, endpoint: Object) -> None:
+        """Nothing was written before this action: make sure that it is decided from the newest state."""
+        live = await self._kube.get(key.kind, key.namespace, key.name)
+        if live is None:
+            self._feed.gone(endpoint, Source.LIST)
+            raise _DroppedError("it is gone", 0.0)
+        if live["metadata"]["resourceVersion"] != endpoint["metadata"]["resourceVersion"]:
+            self._feed.seen(live, Source.LIST)
+            raise _DroppedError("it changed meanwhile", 0.0)
+
+    # Act ------------------------------------------------------------------------------------------------------------
+
+    async def _act(self, key: Key, given: Pass, decision: Decision, endpoint: Object) -> float:
+        """Run the actions in order, up to the first failure. Returns the seconds until the next pass."""
+        acted: list[str] = []
+        current = endpoint
+        last = self._clock.monotonic()
+        try:
+            for action in decision.actions:
+                if not self._fence.held():
+                    raise _DroppedError(f"the lease is not held; {_words(action)} was not done", AFTER_FAILURE_SECONDS)
+                if self._clock.monotonic() - last > ACT_WITHIN_SECONDS:
+                    raise _DroppedError(f"this process was held up; {_words(action)} was not done", 0.0)
+                current = await self._do(given, action, current)
+                acted.append(acted_name(action))
+                last = self._clock.monotonic()
+                logger.info("done: %s", _words(action))
+        except ActFailed as failure:
+            logger.warning("failed: %s", failure)
+            self._memories[key] = _Memory(failure.problem, tuple(acted))
+            return AFTER_FAILURE_SECONDS
+        except _DroppedError:
+            self._memories[key] = _Memory(acted=tuple(acted))
+            raise
+        self._memories[key] = _Memory(acted=tuple(acted))
+        return 0.0
+
+    async def _do(self, given: Pass, action: Action, endpoint: Object) -> Object:
+        """One action. Returns the Endpoint as it is after it."""
+        match action:
+            case PatchEndpoint():
+                return await self._patch_endpoint(action, endpoint)
+            case StoreRevision():
+                await self._store_revision(action, endpoint)
+            case MarkRevision():
+                await self._mark_revision(action, endpoint)
+            case DropRevision():
+                await self._drop_revision(action, endpoint)
+            case _:
+                target = given.resolution.target
+                backend = self._backends[endpoint["spec"]["backend"]]
+                assert target is not None, "core decided a call without a place to make it in"  # noqa: S101
+                await backend.act(target, action)
+        return endpoint
+
+    async def _patch_endpoint(self, action: PatchEndpoint, endpoint: Object) -> Object:
+        metadata = endpoint["metadata"]
+        finalizers: list[str] | None = list(metadata.get("finalizers") or ())
+        if action.add_finalizer and names.FINALIZER not in (finalizers or ()):
+            finalizers = [*(finalizers or ()), names.FINALIZER]
+        elif action.remove_finalizer:
+            finalizers = [finalizer for finalizer in finalizers or () if finalizer != names.FINALIZER]
+        else:
+            finalizers = None
+        try:
+            patched = await self._kube.patch_metadata(
+                endpoint["kind"],
+                metadata["namespace"],
+                metadata["name"],
+                resource_version=metadata["resourceVersion"],
+                finalizers=finalizers,
+                annotations=action.annotations,
+            )
+        except Conflict:
+            await self._feed.read(Key(endpoint["kind"], metadata["namespace"], metadata["name"]))
+            raise _DroppedError("it changed meanwhile", AFTER_CONFLICT_SECONDS) from None
+        except Gone:
+            self._feed.gone(endpoint, Source.OWN)
+            raise _DroppedError("it is gone", 0.0) from None
+        self._feed.seen(patched, Source.OWN)
+        return patched
+
+    async def _store_revision(self, action: StoreRevision, endpoint: Object) -> None:
+        namespace = endpoint["metadata"]["namespace"]
+        body = controller_revision(endpoint, action.name, action.data, action.number)
+        try:
+            stored = await self._kube.create(CONTROLLER_REVISION, namespace, body)
+        except Conflict:
+            # There already: the same content, because the name holds its hash.
+            await self._feed.read(Key(CONTROLLER_REVISION, namespace, action.name))
+            return
+        self._feed.seen(stored, Source.OWN)
+
+    async def _mark_revision(self, action: MarkRevision, endpoint: Object) -> None:
+        key = Key(CONTROLLER_REVISION, endpoint["metadata"]["namespace"], action.name)
+        notes = {ANNOTATION_OUTCOME: action.outcome, ANNOTATION_OUTCOME_MESSAGE: action.message or None}
+        try:
+            marked = await self._kube.patch_metadata(
+                key.kind, key.namespace, key.name, resource_version=None, annotations=notes
+            )
+        except Gone:
+            await self._feed.read(key)
+            return
+        self._feed.seen(marked, Source.OWN)
+
+    async def _drop_revision(self, action: DropRevision, endpoint: Object) -> None:
+        namespace = endpoint["metadata"]["namespace"]
+        await self._kube.delete(CONTROLLER_REVISION, namespace, action.name)
+        known = self._cache.get(CONTROLLER_REVISION, namespace, action.name)
+        if known is not None:
+            self._feed.gone(known, Source.OWN)
+
+    def _seconds_until(self, decision: Decision) -> float | None:
+        if decision.look_again is None:
+            return None
+        return max(0.0, (decision.look_again - self._clock.now()).total_seconds())
+
+
+def _meaning(resolution: Resolution) -> tuple[str | None, object]:
+    """What a resolution says: the revision, or what is wrong."""
+    return resolution.revision.name if resolution.revision else None, resolution.finding
+
+
+def _words(action: Action) -> str:
+    """An action in a log line: its kind and its name, never its content (environment may hold secrets)."""
+    request = getattr(action, "request", None) or {}
+    named = [str(value) for key, value in request.items() if key in {"ModelName", "EndpointConfigName", "EndpointName"}]
+    named += [str(getattr(action, field)) for field in ("name", "endpoint_name", "resource") if hasattr(action, field)]
+    return " ".join((type(action).__name__, *named))
