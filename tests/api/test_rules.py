@@ -56,4 +56,4 @@ def test_what_keeps_the_rule_is_accepted(admission: Admission, cases: RuleCases)
 def test_what_breaks_the_rule_is_refused_by_field_and_in_words(admission: Admission, broken: Broken) -> None:
     causes = admission.update(broken.old, broken.manifest) if broken.old else admission.create(broken.manifest)
     named = [cause for cause in causes if cause.field == broken.field and broken.message in cause.message]
-    assert len(named) == 1, causes
+    assert len(named) == len(causes) == 1, causes
