@@ -1,0 +1,232 @@
+"""The rendered charts against a real API server: every object is accepted, the pods pass Pod Security `restricted`, and
+RBAC gives the operator what it needs and, above all, nothing else."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.chart import helm
+
+from localcluster.controlplane import ControlPlane
+
+pytestmark = pytest.mark.apiserver
+
+OPERATOR = f"system:serviceaccount:{helm.NAMESPACE}:sluice"
+FOREIGN = {"monitoring.coreos.com/v1"}
+"""API groups of the Prometheus operator, which this API server does not have."""
+
+
+def _kubectl(control_plane: ControlPlane, *arguments: str, objects: list[helm.Object] | None = None) -> str:
+    argv: list[str | Path] = [control_plane.kubectl, "--kubeconfig", control_plane.kubeconfig, *arguments]
+    given = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}) if objects is not None else None
+    done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603  our own kubectl
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _namespace(name: str) -> helm.Object:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+@pytest.fixture(scope="module")
+def server(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """The control plane with the namespaces that the cases install into, under Pod Security `restricted`."""
+    namespaces = [_namespace(name) for name in (helm.NAMESPACE, "team-a", "team-b", "team-c")]
+    _kubectl(control_plane, "apply", "--filename=-", objects=namespaces)
+    yield control_plane
+    _kubectl(control_plane, "delete", "--filename=-", "--ignore-not-found", "--wait=false", objects=namespaces)
+
+
+def _rendered(name: str) -> list[helm.Object]:
+    chart, release, _ = helm.GOLDEN[name]
+    return [item for item in helm.objects(chart, release, helm.case(name)) if item["apiVersion"] not in FOREIGN]
+
+
+@pytest.mark.parametrize("name", helm.GOLDEN)
+def test_the_api_server_accepts_every_object(server: ControlPlane, name: str) -> None:
+    objects = _rendered(name)
+    _kubectl(server, "apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-", objects=objects)
+    pods = [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": item["metadata"]["name"], "namespace": helm.NAMESPACE},
+            "spec": {**item["spec"]["template"]["spec"], "priorityClassName": ""},
+        }
+        for item in objects
+        if item["kind"] == "Deployment"
+    ]
+    assert pods
+    _kubectl(server, "create", "--dry-run=server", "--filename=-", objects=pods)
+
+
+# Rights: (allowed?, verb, group, resource, namespace, name). A slash in the resource is a subresource.
+Right = tuple[bool, str, str, str, str, str]
+
+SLUICE = "sluice.dev"
+KINDS = ("models", "endpointconfigs", "endpoints")
+
+IN_WATCHED: list[tuple[bool, str, str, str, str]] = [
+    *((True, verb, SLUICE, kind, "") for kind in KINDS for verb in ("get", "list", "watch")),
+    *((True, verb, SLUICE, f"{kind}/status", "") for kind in KINDS for verb in ("update", "patch")),
+    (True, "patch", SLUICE, "endpoints", ""),
+    *(
+        (True, verb, "apps", "controllerrevisions", "")
+        for verb in ("get", "list", "watch", "create", "update", "patch", "delete")
+    ),
+    (True, "create", "", "events", ""),
+    (True, "create", "events.k8s.io", "events", ""),
+    # The users' objects are the users': no creation, no deletion, no spec of a declaration.
+    *((False, verb, SLUICE, kind, "") for kind in KINDS for verb in ("create", "update", "delete", "deletecollection")),
+    (False, "patch", SLUICE, "models", ""),
+    (False, "patch", SLUICE, "endpointconfigs", ""),
+    (False, "deletecollection", "apps", "controllerrevisions", ""),
+    (False, "get", "", "events", ""),
+    (False, "delete", "events.k8s.io", "events", ""),
+]
+"""In a namespace whose objects the operator handles."""
+
+NOWHERE: list[tuple[bool, str, str, str, str]] = [
+    *((False, verb, "", "secrets", "") for verb in ("get", "list", "watch", "create", "patch", "delete")),
+    *((False, verb, "", "pods", "") for verb in ("get", "list", "create", "delete")),
+    (False, "get", "", "pods/log", ""),
+    (False, "create", "", "pods/exec", ""),
+    (False, "create", "", "serviceaccounts/token", ""),
+    (False, "get", "", "configmaps", "another"),
+    (False, "list", "", "configmaps", ""),
+    (False, "create", "", "configmaps", ""),
+    (False, "update", "", "configmaps", "sluice-permissions"),
+    (False, "create", "apps", "deployments", ""),
+    (False, "patch", "apps", "statefulsets", ""),
+    (False, "create", "rbac.authorization.k8s.io", "rolebindings", ""),
+    (False, "escalate", "rbac.authorization.k8s.io", "roles", ""),
+    (False, "impersonate", "", "users", ""),
+    (False, "get", "", "endpoints", ""),  # the core kind of the same plural
+]
+"""In every namespace, its own too."""
+
+IN_ITS_OWN: list[tuple[bool, str, str, str, str]] = [
+    (True, "create", "coordination.k8s.io", "leases", ""),
+    (True, "get", "coordination.k8s.io", "leases", "sluice-operator"),
+    (True, "update", "coordination.k8s.io", "leases", "sluice-operator"),
+    (False, "update", "coordination.k8s.io", "leases", "another"),
+    (False, "delete", "coordination.k8s.io", "leases", "sluice-operator"),
+    *((True, verb, "", "configmaps", "sluice-permissions") for verb in ("get", "list", "watch")),
+]
+
+NOT_ELSEWHERE: list[tuple[bool, str, str, str, str]] = [
+    (False, "create", "coordination.k8s.io", "leases", ""),
+    (False, "get", "coordination.k8s.io", "leases", "sluice-operator"),
+    (False, "get", "", "configmaps", "sluice-permissions"),
+]
+
+
+def _matrix(*, everywhere: bool) -> list[Right]:
+    rights = [(*right[:4], helm.NAMESPACE, right[4]) for right in (*NOWHERE, *IN_ITS_OWN)]
+    for namespace in ("team-a", "team-b"):
+        rights += [(*right[:4], namespace, right[4]) for right in (*IN_WATCHED, *NOWHERE, *NOT_ELSEWHERE)]
+    unwatched = IN_WATCHED if everywhere else [(False, *right[1:]) for right in IN_WATCHED]
+    rights += [(*right[:4], "team-c", right[4]) for right in (*unwatched, *NOWHERE, *NOT_ELSEWHERE)]
+    rights += [
+        # Cluster-wide lists and watches, as kopf and the cache ask for them without a namespace.
+        *((everywhere, verb, SLUICE, kind, "", "") for kind in KINDS for verb in ("list", "watch")),
+        (everywhere, "list", "apps", "controllerrevisions", "", ""),
+        (everywhere, "get", "", "namespaces", "", "kube-system"),
+        (False, "get", "", "namespaces", "", "team-a"),
+        (False, "list", "", "namespaces", "", ""),
+        (False, "get", "", "nodes", "", ""),
+        (False, "list", "", "secrets", "", ""),
+        (False, "create", "apiextensions.k8s.io", "customresourcedefinitions", "", ""),
+        (False, "create", "rbac.authorization.k8s.io", "clusterrolebindings", "", ""),
+    ]
+    return rights
+
+
+def _review(right: Right, user: str, groups: list[str]) -> helm.Object:
+    _, verb, group, resource, namespace, name = right
+    resource, _, subresource = resource.partition("/")
+    attributes = {
+        "verb": verb, "group": group, "resource": resource, "subresource": subresource,
+        "namespace": namespace, "name": name,
+    }  # fmt: skip
+    return {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "groups": groups, "resourceAttributes": {k: v for k, v in attributes.items() if v}},
+    }
+
+
+def _ask(server: ControlPlane, rights: list[Right], user: str, groups: list[str]) -> list[Right]:
+    """The rights as the API server judges them."""
+    reviews = [_review(right, user, groups) for right in rights]
+    text = _kubectl(server, "create", "--output=json", "--filename=-", objects=reviews)
+    decoder, answers, position = json.JSONDecoder(), [], 0
+    while position < len(text.rstrip()):
+        answer, position = decoder.raw_decode(text, position)
+        position += len(text[position:]) - len(text[position:].lstrip())
+        answers += answer["items"] if answer["kind"] == "List" else [answer]
+    assert len(answers) == len(rights)
+    return [(bool(answer["status"].get("allowed")), *right[1:]) for answer, right in zip(answers, rights, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["default", "namespaced"])
+def test_the_operators_rights(server: ControlPlane, name: str) -> None:
+    rbac = [item for item in _rendered(name) if item["apiVersion"].startswith("rbac.")]
+    _kubectl(server, "apply", "--filename=-", objects=rbac)
+    try:
+        rights = _matrix(everywhere=name == "default")
+        groups = ["system:serviceaccounts", f"system:serviceaccounts:{helm.NAMESPACE}", "system:authenticated"]
+        wrong = [
+            right for right, asked in zip(_ask(server, rights, OPERATOR, groups), rights, strict=True) if right != asked
+        ]
+        assert wrong == [], "each is (what the API server says, verb, group, resource, namespace, name)"
+    finally:
+        _kubectl(server, "delete", "--filename=-", "--ignore-not-found", objects=rbac)
+
+
+def _bind(role: str, user: str) -> list[helm.Object]:
+    binding: dict[str, Any] = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": user, "namespace": "team-a"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }
+    return [binding]
+
+
+def test_the_users_rights(server: ControlPlane) -> None:
+    roles = [item for item in _rendered("default") if item["metadata"]["name"] in {"sluice-view", "sluice-edit"}]
+    bindings = [*_bind("sluice-view", "viewer"), *_bind("sluice-edit", "editor")]
+    _kubectl(server, "apply", "--filename=-", objects=[*roles, *bindings])
+    viewer: list[Right] = [
+        *((True, verb, SLUICE, kind, "team-a", "") for kind in KINDS for verb in ("get", "list", "watch")),
+        *((False, verb, SLUICE, kind, "team-a", "") for kind in KINDS for verb in ("create", "patch", "delete")),
+        (False, "get", SLUICE, "endpoints", "team-b", ""),
+    ]
+    editor: list[Right] = [
+        *(
+            (True, verb, SLUICE, kind, "team-a", "")
+            for kind in KINDS
+            for verb in ("create", "update", "patch", "delete")
+        ),
+        *((False, verb, SLUICE, f"{kind}/status", "team-a", "") for kind in KINDS for verb in ("update", "patch")),
+        (False, "patch", SLUICE, "endpoints", "team-b", ""),
+        (False, "create", "apps", "controllerrevisions", "team-a", ""),
+    ]
+    try:
+        assert _ask(server, viewer, "viewer", ["system:authenticated"]) == viewer
+        assert _ask(server, editor, "editor", ["system:authenticated"]) == editor
+    finally:
+        _kubectl(server, "delete", "--filename=-", "--ignore-not-found", objects=[*roles, *bindings])
+
+
+def test_user_roles_join_view_edit_and_admin() -> None:
+    for role, joins in (("sluice-view", ("view", "edit", "admin")), ("sluice-edit", ("edit", "admin"))):
+        labels = helm.only(_rendered("default"), "ClusterRole", role)["metadata"]["labels"]
+        found = {key.removeprefix("rbac.authorization.k8s.io/aggregate-to-") for key in labels if "aggregate-to" in key}
+        assert found == set(joins)

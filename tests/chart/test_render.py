@@ -1,0 +1,228 @@
+"""The rendered charts: golden files, the closed schema, and what the operator itself reads from them."""
+
+import dataclasses
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+from tests.chart import helm
+
+from sluice.controller.metrics import Metrics
+from sluice.core.permission import Ask, Policy
+from sluice.main.settings import Settings, SettingsError, variable_name
+
+
+@pytest.mark.parametrize("name", helm.GOLDEN)
+def test_renders_as_the_golden_file(name: str) -> None:
+    """After a wanted change: run tests/chart/helm.py (see there) and read the difference."""
+    assert helm.golden(name) == (helm.HERE / "golden" / f"{name}.yaml").read_text()
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown value": ({"replicas": 2}, "replicas"),
+    "unknown nested value": ({"aws": {"regoin": "eu-west-1"}}, "regoin"),
+    "unknown setting": ({"settings": {"settle": 5}}, "settle"),
+    "setting out of bounds": ({"settings": {"settleSeconds": 31}}, "settleSeconds"),
+    "setting of another type": ({"settings": {"workers": "many"}}, "workers"),
+    "boolean as text": ({"readOnly": "yes"}, "readOnly"),
+    "namespace that is none": ({"watchNamespaces": ["Team_A"]}, "watchNamespaces"),
+    "the same namespace twice": ({"watchNamespaces": ["a", "a"]}, "watchNamespaces"),
+    "installation id with a slash": ({"installationId": "prod/1"}, "installationId"),
+    "digest that is none": ({"image": {"digest": "latest"}}, "digest"),
+    "address without a scheme": ({"aws": {"endpointUrls": {"sagemaker": "simulator:8080"}}}, "sagemaker"),
+    "rule without namespaces": ({"permissions": {"rules": [{"accounts": ["*"]}]}}, "namespaces"),
+    "rule with an unknown attribute": ({"permissions": {"rules": [{"namespaces": ["*"], "roles": []}]}}, "roles"),
+    "account as a number": (
+        {"permissions": {"rules": [{"namespaces": ["*"], "accounts": [111122223333]}]}},
+        "accounts",
+    ),
+    "unknown placeholder": (
+        {"permissions": {"rules": [{"namespaces": ["*"], "endpointNamePrefixes": ["{team}-"]}]}},
+        "endpointNamePrefixes",
+    ),
+    "privileged port": ({"healthPort": 80}, "healthPort"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_schema_refuses(name: str) -> None:
+    values, field = REFUSED[name]
+    with pytest.raises(helm.RefusedError, match=field):
+        helm.template("sluice", "sluice", values)
+
+
+def _objects_of(schema: dict[str, Any], path: str = "$") -> list[tuple[str, dict[str, Any]]]:
+    found = [(path, schema)] if "properties" in schema else []
+    for name, child in schema.get("properties", {}).items():
+        found += _objects_of(child, f"{path}.{name}")
+    if isinstance(schema.get("items"), dict):
+        found += _objects_of(schema["items"], f"{path}[]")
+    return found
+
+
+@pytest.mark.parametrize("chart", ["sluice", "sagemaker-simulator"])
+def test_the_schema_is_closed_and_knows_every_value(chart: str) -> None:
+    schema = json.loads((helm.CHARTS / chart / "values.schema.json").read_text())
+    assert [path for path, part in _objects_of(schema) if part.get("additionalProperties") is not False] == []
+    known = {path for path, _ in _paths(schema)}
+    values = yaml.safe_load((helm.CHARTS / chart / "values.yaml").read_text())
+    assert [path for path in _value_paths(values) if path not in known] == []
+
+
+def _paths(schema: dict[str, Any], path: str = "$") -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for name, child in schema.get("properties", {}).items():
+        found += [(f"{path}.{name}", child), *_paths(child, f"{path}.{name}")]
+    return found
+
+
+def _value_paths(values: Any, path: str = "$") -> list[str]:
+    free = ("$.resources.requests", "$.resources.limits")
+    if not isinstance(values, dict) or path in free:
+        return []
+    return [
+        found for key, value in values.items() for found in (f"{path}.{key}", *_value_paths(value, f"{path}.{key}"))
+    ]
+
+
+# Settings -------------------------------------------------------------------------------------------------------
+
+_ELSEWHERE = {"installation_id", "operator_namespace", "watch_namespaces", "identity", "read_only", "health_port"}
+"""Settings that are no member of `settings` in values.yaml: they have a value or a pod field of their own."""
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.title() for word in rest)
+
+
+def _setting_schemas() -> dict[str, dict[str, Any]]:
+    schema = json.loads((helm.CHARTS / "sluice" / "values.schema.json").read_text())
+    return dict(schema["properties"]["settings"]["properties"])
+
+
+def test_every_setting_of_the_operator_has_a_value() -> None:
+    fields = {item.name for item in dataclasses.fields(Settings)}
+    assert set(_setting_schemas()) == {_camel(name) for name in fields - _ELSEWHERE}
+    container = helm.only(helm.objects(values=helm.case("namespaced")), "Deployment")["spec"]["template"]["spec"][
+        "containers"
+    ][0]
+    given = {item["name"] for item in container["env"]}
+    assert {variable_name(name) for name in _ELSEWHERE} <= given
+
+
+def test_the_operator_takes_what_the_chart_gives() -> None:
+    settings = Settings.from_environment(helm.environment(helm.objects(values=helm.case("all-on"))))
+    assert settings.read_only
+    assert settings.health_port == 9090
+    assert settings.sagemaker_moving_seconds == 2.5
+    assert settings.aws_calls_per_second == 0.5
+    assert settings.sagemaker_full_list_seconds == 86400
+    assert settings.log_level == "DEBUG"
+    namespaced = Settings.from_environment(helm.environment(helm.objects(values=helm.case("namespaced"))))
+    assert namespaced.watch_namespaces == ("team-a", "team-b")
+    assert namespaced.installation_id == "prod-1"
+
+
+def test_the_charts_defaults_are_the_operators() -> None:
+    plain = Settings.from_environment({variable_name("identity"): "pod"})
+    given = Settings.from_environment(helm.environment(helm.objects()) | {variable_name("identity"): "pod"})
+    assert given == plain
+
+
+@pytest.mark.parametrize("name", [n for n, s in _setting_schemas().items() if "minimum" in s])
+def test_the_schemas_bounds_are_within_the_operators(name: str) -> None:
+    schema = _setting_schemas()[name]
+    variable = variable_name(re.sub("([A-Z])", r"_\1", name).lower())
+    Settings.from_environment({variable: f"{schema['minimum']:g}"})
+    Settings.from_environment({variable: f"{schema['maximum']:g}"})
+    step = 1 if schema["type"] == "integer" else schema["minimum"] / 2
+    with pytest.raises(SettingsError, match=variable):
+        Settings.from_environment({variable: f"{schema['minimum'] - step:g}"})
+
+
+# Permissions ----------------------------------------------------------------------------------------------------
+
+
+def _policy(values: dict[str, Any]) -> Policy:
+    config_map = helm.only(helm.objects(values=values), "ConfigMap", "sluice-permissions")
+    return Policy.parse(yaml.safe_load(config_map["data"]["policy.yaml"]))
+
+
+def _ask(**changes: Any) -> Ask:
+    plain = Ask(namespace="team-a", region="eu-west-1", endpoint_name="team-a-churn", account_id="111122223333")
+    return dataclasses.replace(plain, **changes)
+
+
+def test_the_default_rule_allows_the_operators_own_identity_and_nothing_more() -> None:
+    policy = _policy({})
+    assert policy.judge(_ask(execution_roles=("arn:aws:iam::1:role/any",))) is None
+    assert policy.judge(_ask(adopt=True)) is not None
+    assert policy.judge(_ask(assume_role="arn:aws:iam::1:role/any")) is not None
+
+
+def test_no_rule_permits_nothing() -> None:
+    assert _policy({"permissions": {"rules": []}}).judge(_ask()) is not None
+
+
+def test_rules_narrow_by_each_attribute() -> None:
+    policy = _policy(helm.case("all-on"))
+    assert policy.judge(_ask()) is None
+    refused = {
+        "namespace": "team-c",
+        "region": "us-east-1",
+        "endpoint_name": "team-b-churn",
+        "account_id": "999999999999",
+        "execution_roles": ("arn:aws:iam::111122223333:role/admin",),
+        "assume_role": "arn:aws:iam::444455556666:role/sluice/team-b",
+    }
+    for attribute, value in refused.items():
+        assert policy.judge(_ask(**{attribute: value})) is not None, attribute
+    team_b = _ask(namespace="team-b", assume_role="arn:aws:iam::444455556666:role/sluice/team-b", adopt=True)
+    assert policy.judge(team_b) is None
+
+
+# What must never slip in ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in helm.GOLDEN if name != "simulator"])
+def test_no_rule_is_wider_than_its_list(name: str) -> None:
+    rules = [
+        rule
+        for item in helm.objects(values=helm.case(name))
+        if item["kind"] in {"Role", "ClusterRole"} and not item["metadata"]["name"].startswith("sluice-view")
+        for rule in item["rules"]
+    ]
+    for rule in rules:
+        assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"], rule
+        assert not {"secrets", "pods", "pods/log", "pods/exec"} & set(rule["resources"]), rule
+        assert not {"impersonate", "bind", "escalate"} & set(rule["verbs"]), rule
+
+
+def test_watched_namespaces_leave_nothing_cluster_wide() -> None:
+    found = helm.objects(values=helm.case("namespaced"))
+    assert [item["kind"] for item in found if item["kind"].startswith("Cluster")] == []
+    places = {item["metadata"]["namespace"] for item in found if item["kind"] == "Role"}
+    assert places == {helm.NAMESPACE, "team-a", "team-b"}
+
+
+def test_the_pod_has_time_to_stop() -> None:
+    pod = helm.only(helm.objects(), "Deployment")["spec"]["template"]["spec"]
+    longest = _setting_schemas()["stopSeconds"]["maximum"]
+    assert pod["terminationGracePeriodSeconds"] > longest
+
+
+def test_alerts_name_metrics_that_exist() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry, "test")
+    known = {sample.name for family in registry.collect() for sample in family.samples}
+    for family in registry.collect():
+        known |= {family.name, f"{family.name}_total"}
+    rule = helm.only(helm.objects(values=helm.case("all-on")), "PrometheusRule")
+    alerts = [alert for group in rule["spec"]["groups"] for alert in group["rules"]]
+    used = {name for alert in alerts for name in re.findall(r"sluice_[a-z_]+", alert["expr"])}
+    assert used
+    assert used - known == set()
