@@ -120,6 +120,7 @@ _ENV = [
 ]
 
 FULL_MODELS = [
+    manifest("Model", {"containers": [_OTHER_CONTAINER]}),
     manifest(
         "Model",
         {
@@ -157,7 +158,6 @@ FULL_MODELS = [
     ),
     manifest("Model", {"primaryContainer": _OTHER_CONTAINER, "kubernetes": {"env": _ENV[1:]}}),
     manifest("Model", {"primaryContainer": _OBJECT_CONTAINER}),
-    manifest("Model", {"containers": [_OTHER_CONTAINER]}),
     manifest("Model", {"containers": [_OBJECT_CONTAINER, _OTHER_CONTAINER]}),
     model(primaryContainer=container(environment={"A": "b"})),
     model(containers=[container(environment={"A": "b"})]),

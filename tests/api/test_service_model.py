@@ -14,6 +14,7 @@ from sluice.api.schema import spec_schema
 
 SERVICE: ServiceModel = botocore.session.get_session().get_service_model("sagemaker")
 
+# SageMaker's integers have 32 bits, and the API server does not hold numbers to `format: int32`: bounds are explicit.
 INPUTS = {
     "Model": ("CreateModelInput",),
     "EndpointConfig": ("CreateEndpointConfigInput",),
@@ -106,10 +107,11 @@ def _differences(shape: Shape, schema: Mapping[str, Any], path: str) -> Iterator
             "enum": set(metadata["enum"]) if metadata.get("enum") else None,
         }
     elif shape.type_name in ("integer", "float"):
+        whole = shape.type_name == "integer" and "enum" not in schema
         expected = {
             "type": "integer" if shape.type_name == "integer" else "number",
-            "minimum": metadata.get("min"),
-            "maximum": metadata.get("max"),
+            "minimum": metadata.get("min", -(2**31) if whole else None),
+            "maximum": metadata.get("max", 2**31 - 1 if whole else None),
             "enum": None,
         }
     elif shape.type_name == "boolean":

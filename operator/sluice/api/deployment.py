@@ -11,7 +11,7 @@ from pydantic import Field
 
 from sluice.api.base import ApiModel, ListMap, Rule, Rules
 from sluice.api.cel import both_or_neither, found, percent
-from sluice.api.types import Int32
+from sluice.api.types import MAX_INT32, Int32
 
 WaitInSeconds = Annotated[int, Field(ge=0, le=3600), Int32]
 MaximumExecutionTimeoutInSeconds = Annotated[int | None, Field(ge=600, le=28800), Int32]
@@ -22,7 +22,7 @@ class CapacitySize(ApiModel):
 
     type: Literal["INSTANCE_COUNT", "CAPACITY_PERCENT"]
     """What value counts."""
-    value: Annotated[int, Field(ge=1), Int32]
+    value: Annotated[int, Field(ge=1, le=MAX_INT32), Int32]
     """Instances, or percent of the variant's instances."""
 
 

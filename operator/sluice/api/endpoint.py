@@ -10,7 +10,7 @@ from pydantic import Field
 from sluice.api.base import ApiModel, ListMap, Rule, Rules
 from sluice.api.cel import both_or_neither, exactly_one, found, immutable
 from sluice.api.deployment import DeploymentConfig
-from sluice.api.types import Int32, ObjectName, ReservedTagKeys, RoleArn, SageMakerName, Tag
+from sluice.api.types import MAX_INT32, Int32, ObjectName, ReservedTagKeys, RoleArn, SageMakerName, Tag
 
 Comparison = Literal[
     "GreaterThanThreshold", "GreaterThanOrEqualToThreshold", "LessThanThreshold", "LessThanOrEqualToThreshold"
@@ -80,7 +80,7 @@ class TrafficCondition(ApiModel):
     """How the value is compared with the threshold. Absent: GreaterThanThreshold."""
     window_seconds: Annotated[int | None, Field(ge=1, le=3600), Int32] = None
     """The window that is looked at. Absent: 60."""
-    minimum_requests: Annotated[int | None, Field(ge=1), Int32] = None
+    minimum_requests: Annotated[int | None, Field(ge=1, le=MAX_INT32), Int32] = None
     """Fewer requests in the window are INSUFFICIENT_DATA. Absent: 1."""
     relative_to_serving: bool | None = None
     """The threshold is a factor on the same metric of the serving revision."""

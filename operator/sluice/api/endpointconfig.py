@@ -12,6 +12,7 @@ from sluice.api.base import ApiModel, ListAtomic, ListMap, ListSet, Rule
 from sluice.api.cel import both_or_neither, exactly_one, found
 from sluice.api.explainer import ExplainerConfig
 from sluice.api.types import (
+    MAX_INT32,
     DestinationS3Uri,
     InstanceType,
     Int32,
@@ -110,9 +111,9 @@ class ManagedInstanceScaling(ApiModel):
 
     status: Literal["ENABLED", "DISABLED"] | None = None
     """Whether SageMaker scales the instances."""
-    min_instance_count: Annotated[int | None, Field(ge=0), Int32] = None
+    min_instance_count: Annotated[int | None, Field(ge=0, le=MAX_INT32), Int32] = None
     """The fewest instances."""
-    max_instance_count: Annotated[int | None, Field(ge=1), Int32] = None
+    max_instance_count: Annotated[int | None, Field(ge=1, le=MAX_INT32), Int32] = None
     """The most instances."""
     scale_in_policy: ScaleInPolicy | None = None
     """How instances are taken away."""
@@ -223,7 +224,7 @@ class ProductionVariant(ApiModel):
     """Unique among production and shadow variants."""
     model_name: ObjectName | None = None
     """A Model (metadata.name) in the same namespace. Absent: the variant hosts inference components."""
-    initial_instance_count: Annotated[int | None, Field(ge=1), Int32] = None
+    initial_instance_count: Annotated[int | None, Field(ge=1, le=MAX_INT32), Int32] = None
     """Instances. A change is made on the serving fleet, unless somebody else scales it."""
     instance_type: InstanceType | None = None
     """For example ml.m5.large. In the cluster it stands for resources and nodes."""

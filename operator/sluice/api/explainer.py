@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sluice.api.base import ApiModel, ListAtomic
-from sluice.api.types import Int32, Url
+from sluice.api.types import MAX_INT32, Int32, Url
 
 ClarifyText = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^.*$")]
 ClarifyLanguage = Literal[
@@ -23,13 +23,13 @@ class ClarifyInferenceConfig(ApiModel):
     """JMESPath of the features in a JSON Lines request."""
     content_template: ClarifyText | None = None
     """The template of a JSON Lines request."""
-    max_record_count: Annotated[int | None, Field(ge=1), Int32] = None
+    max_record_count: Annotated[int | None, Field(ge=1, le=MAX_INT32), Int32] = None
     """Records in one request."""
     max_payload_in_mb: Annotated[int | None, Field(alias="maxPayloadInMB", ge=1, le=25), Int32] = None
     """Size of one request."""
-    probability_index: Annotated[int | None, Field(ge=0), Int32] = None
+    probability_index: Annotated[int | None, Field(ge=0, le=MAX_INT32), Int32] = None
     """Where the probabilities stand in a CSV response."""
-    label_index: Annotated[int | None, Field(ge=0), Int32] = None
+    label_index: Annotated[int | None, Field(ge=0, le=MAX_INT32), Int32] = None
     """Where the labels stand in a CSV response."""
     probability_attribute: ClarifyText | None = None
     """JMESPath of the probabilities."""
@@ -75,11 +75,11 @@ class ClarifyShapConfig(ApiModel):
 
     shap_baseline_config: ClarifyShapBaselineConfig
     """The baseline."""
-    number_of_samples: Annotated[int | None, Field(ge=1), Int32] = None
+    number_of_samples: Annotated[int | None, Field(ge=1, le=MAX_INT32), Int32] = None
     """Samples for Kernel SHAP."""
     use_logit: bool | None = None
     """Explains logits instead of probabilities."""
-    seed: Annotated[int | None, Int32] = None
+    seed: Annotated[int | None, Field(ge=-MAX_INT32 - 1, le=MAX_INT32), Int32] = None
     """Seed of the sampling."""
     text_config: ClarifyTextConfig | None = None
     """For text features."""

@@ -32,7 +32,9 @@ InstanceType = Annotated[str, Field(max_length=63, pattern=r"^ml\.[a-z0-9\-]+\.[
 """A pattern, not SageMaker's list: a new instance type needs no new operator."""
 
 Int32 = Schema(format="int32")
-"""SageMaker's integers have 32 bits."""
+"""SageMaker's integers have 32 bits. The API server does not hold numbers to the format, so all have bounds too."""
+
+MAX_INT32 = 2**31 - 1
 
 MetricPublishFrequency = Annotated[Literal[10, 30, 60, 120, 180, 240, 300], Int32]
 
