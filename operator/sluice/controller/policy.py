@@ -1,8 +1,8 @@
 """The administrator's permission policy, read every few seconds from one ConfigMap of the operator's namespace.
 
-It is read, not watched: a watch would need the permission to watch ConfigMaps, and one small read costs nothing. Without
-a ConfigMap, or with one that cannot be understood, nothing is permitted; while the API server cannot be asked, the last
-policy stands."""
+It is read, not watched: a watch would need the permission to watch ConfigMaps, and one small read costs nothing.
+Without a ConfigMap, or with one that cannot be understood, nothing is permitted; while the API server cannot be asked,
+the last policy stands."""
 
 import asyncio
 import logging

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 
+from sluice.kube.configuration import Login, login
 from sluice.kube.resources import RESOURCES, Resource
 from sluice.ports.kube import Conflict, Forbidden, Gone, KubeUnavailable, Object, Rejected
 from sluice.ports.telemetry import NoTelemetry, Telemetry
@@ -26,7 +27,6 @@ logger = logging.getLogger(__name__)
 CALL_TIMEOUT_SECONDS = 15.0
 CHUNK_SIZE = 500
 EVENT_SOURCE = "sluice"
-MAX_EVENT_NOTE_LENGTH = 1024
 JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 MERGE_PATCH = "application/merge-patch+json"
@@ -52,6 +52,10 @@ class KubeClient:
         self._telemetry = telemetry or NoTelemetry()
         self._slots = asyncio.Semaphore(concurrency)
         self._timeout = aiohttp.ClientTimeout(total=call_timeout_seconds)
+
+    async def login(self) -> Login:
+        """The credentials of these calls, for whoever makes others."""
+        return await login(self._api.configuration)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -138,7 +142,7 @@ class KubeClient:
             "action": "Reconcile",
             "type": type_,
             "reason": reason[:128],
-            "note": message.encode()[:MAX_EVENT_NOTE_LENGTH].decode(errors="ignore"),
+            "note": message,
             "regarding": {
                 "apiVersion": regarding["apiVersion"],
                 "kind": regarding["kind"],

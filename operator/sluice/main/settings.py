@@ -164,14 +164,14 @@ class Settings:
     sagemaker_moving_seconds: float = _setting(5.0, _number(0.1, 300))
     """How often an endpoint that is changing is described."""
 
-    aws_calls_per_second: float = _setting(10.0, _number(0.1, 1000))
-    """Calls to SageMaker per second, account and region."""
+    aws_calls_per_second: float = _setting(100.0, _number(0.1, 1000))
+    """Most calls per second, account, region and service. Throttling by AWS lowers the rate by itself."""
 
     aws_threads: int = _setting(32, _integer(1, 256))
     """Threads that call AWS."""
 
-    cloudwatch_seconds: float = _setting(10.0, _number(1, 300))
-    """How often alarms of endpoints under deployment are read."""
+    cloudwatch_seconds: float = _setting(1.0, _number(0.1, 300))
+    """Shortest time between two readings of CloudWatch alarms; many alarms lengthen it to half of what AWS allows."""
 
     log_format: str = _setting("json", _choice(*LOG_FORMATS))
     """Log lines as JSON objects, or as plain text."""

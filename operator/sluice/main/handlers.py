@@ -1,0 +1,94 @@
+"""What kopf does here: it watches, and hands every event to the cache. Nothing else.
+
+kopf writes nothing on our objects: there are no change handlers, so it has no finalizer, no annotations and no state of
+its own there. Why it is used in this way only: docs/decisions.md."""
+
+import itertools
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import kopf
+
+from sluice.api import names
+from sluice.controller.cache import Source
+from sluice.controller.feed import Feed
+from sluice.controller.sweep import selector
+from sluice.kube.configuration import Login
+from sluice.kube.resources import RESOURCES
+
+WATCHED = (names.MODEL, names.ENDPOINT_CONFIG, names.ENDPOINT, "ControllerRevision")
+
+
+class Backoffs:
+    """Delays between attempts to reach the API server, without end: 1 to 10 s, jittered."""
+
+    def __iter__(self) -> Iterator[float]:
+        for attempt in itertools.count():
+            yield min(10.0, 1.5**attempt) * random.uniform(0.8, 1.2)  # noqa: S311 - spreads calls, hides nothing
+
+
+def registry(feed: Feed, login: Callable[[], Awaitable[Login]]) -> kopf.OperatorRegistry:
+    """The handlers: one for each watched kind, and the credentials."""
+    handlers = kopf.OperatorRegistry()
+    for kind in WATCHED:
+        _watch(handlers, kind, feed)
+
+    @kopf.on.login(registry=handlers)
+    async def credentials(**_: Any) -> kopf.ConnectionInfo:
+        """The same server and identity as all other calls."""
+        found = await login()
+        return kopf.ConnectionInfo(
+            server=found.server,
+            ca_path=found.ca_path,
+            insecure=found.insecure,
+            certificate_path=found.certificate_path,
+            private_key_path=found.private_key_path,
+            scheme=found.scheme,
+            token=found.token,
+            trust_env=True,
+        )
+
+    return handlers
+
+
+def _watch(handlers: kopf.OperatorRegistry, kind: str, feed: Feed) -> None:
+    resource = RESOURCES[kind]
+    group, _, version = resource.api_version.rpartition("/")
+
+    @kopf.on.event(group, version, resource.plural, registry=handlers, id=f"watch-{resource.plural}")
+    async def watched(event: kopf.RawEvent, **_: Any) -> None:
+        """Into the cache, and on to the queue."""
+        item = {**event["object"], "kind": kind, "apiVersion": resource.api_version}
+        if event["type"] == "DELETED":
+            feed.gone(item, Source.WATCH)
+        else:
+            feed.seen(item, Source.WATCH)
+
+
+def kopf_settings() -> kopf.OperatorSettings:
+    """How kopf watches."""
+    settings = kopf.OperatorSettings()
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    settings.posting.loggers = False
+    # No watching of CRDs and namespaces, so no cluster-wide permission for it: the operator waits for its CRDs itself.
+    settings.scanning.disabled = True
+    settings.watching.chunk_size = 500
+    # The API server ends a stream after five minutes; a silent one (no bookmark for 70 s) is opened anew before.
+    settings.watching.server_timeout = 300
+    settings.watching.inactivity_timeout = 70
+    # kopf keeps one task per object that had an event; ours take microseconds.
+    settings.queueing.idle_timeout = 0.5
+    # An API server that is away is waited for, however long; the Lease says when acting must stop.
+    settings.networking.error_backoffs = Backoffs()
+    settings.networking.connect_timeout = 10
+    settings.networking.request_timeout = 60
+    settings.networking.trust_env = True
+    for kind in WATCHED:
+        labels = selector(kind)
+        if labels:
+            resource = RESOURCES[kind]
+            group, _, version = resource.api_version.rpartition("/")
+            settings.watching.label_selectors[group, version, resource.plural] = labels
+    return settings

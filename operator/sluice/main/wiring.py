@@ -1,0 +1,352 @@
+"""Builds the operator from its rooms, starts it in order and stops it in order.
+
+Start: health, installation id, then side by side the first listing and the Lease; when both are there, the workers and
+the watches. Stop: no more passes, running ones end, events are flushed, the Lease is released.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import kopf
+from botocore.session import get_session
+from prometheus_client import CollectorRegistry
+
+from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSettings
+from sluice.api import names
+from sluice.controller.cache import Cache
+from sluice.controller.events import EventRecorder
+from sluice.controller.feed import Feed
+from sluice.controller.health import HealthServer, LoopLag
+from sluice.controller.lease import LeaseHolder, LeaseLostError
+from sluice.controller.metrics import Metrics
+from sluice.controller.policy import PolicyReader
+from sluice.controller.queue import WorkQueue
+from sluice.controller.reconcile_declaration import DeclarationReconciler
+from sluice.controller.reconcile_endpoint import EndpointReconciler, EndpointSettings
+from sluice.controller.sweep import HistoryWentBackError, Sweep
+from sluice.core.endpoint.draft import DecideSettings
+from sluice.core.identity import Key
+from sluice.core.resolve import ResolveSettings
+from sluice.kube.client import KubeClient
+from sluice.kube.configuration import load_configuration
+from sluice.main import handlers
+from sluice.main.settings import Settings
+from sluice.ports.clock import Clock, SystemClock
+from sluice.ports.kube import Forbidden, Kube, KubeUnavailable, Rejected
+from sluice.sagemaker.backend import SageMakerBackend
+from sluice.sagemaker.clients import AwsCalls, AwsSettings
+from sluice.sagemaker.sweep import SweepSettings
+
+logger = logging.getLogger(__name__)
+
+EXIT_STOPPED = 0
+EXIT_FAILED = 1
+EXIT_LEASE_LOST = 3
+EXIT_HISTORY_WENT_BACK = 4
+
+
+class Operator:
+    """One process of the operator."""
+
+    def __init__(self, settings: Settings, kube: KubeClient, metrics: Metrics, installation_id: str) -> None:
+        self._settings = settings
+        self._kube = kube
+        self._clock = SystemClock()
+        self._cache = Cache()
+        self._feed = Feed(self._cache, kube)
+        self._events = EventRecorder(kube)
+        self._lease = LeaseHolder(
+            kube,
+            self._clock,
+            namespace=settings.operator_namespace,
+            identity=settings.identity,
+            duration_seconds=settings.lease_seconds,
+        )
+        self._sweep = Sweep(
+            kube,
+            self._cache,
+            feed=self._feed,
+            namespaces=settings.watch_namespaces,
+            every_seconds=settings.sweep_seconds,
+        )
+        self._policy = PolicyReader(
+            kube,
+            settings.operator_namespace,
+            every_seconds=settings.permissions_seconds,
+            changed=self._wake_endpoints,
+        )
+        self._backend = _sagemaker(settings, metrics, self._clock)
+        self._lag = LoopLag()
+        self._queue: WorkQueue[Key] = WorkQueue(self._clock, self._pass, self._pass_failed)
+        self._backend.on_moved(self._queue.add)
+        endpoints = EndpointReconciler(
+            kube,
+            self._cache,
+            self._feed,
+            {names.BACKEND_SAGEMAKER: self._backend},
+            self._lease,
+            self._clock,
+            self._events,
+            metrics,
+            lambda: self._policy.policy,
+            EndpointSettings(
+                ResolveSettings(installation_id, default_region()),
+                DecideSettings(
+                    settle_seconds=settings.settle_seconds,
+                    look_seconds=settings.sagemaker_moving_seconds,
+                    read_only=settings.read_only,
+                ),
+            ),
+        )
+        declarations = DeclarationReconciler(kube, self._cache, self._feed, self._clock, metrics)
+        self._reconcilers = {
+            names.ENDPOINT: endpoints.reconcile,
+            names.ENDPOINT_CONFIG: declarations.reconcile,
+            names.MODEL: declarations.reconcile,
+        }
+        self._forget = endpoints.forget
+        self._feed.connect(self._queue.add, self._gone)
+        self._working = False
+        self._acquired = asyncio.Event()
+        self._synced = asyncio.Event()
+        metrics.watch("sluice_queue_depth", "Keys that wait for a worker", lambda: self._queue.depth)
+        metrics.watch(
+            "sluice_queue_oldest_age_seconds",
+            "How long the key has waited that waits longest",
+            self._queue.oldest_ready_age_seconds,
+        )
+        metrics.watch("sluice_lease_held", "1 while this process may act", lambda: float(self._lease.held()))
+
+    async def run(self, stop: asyncio.Event, catch_signals: Callable[[], None]) -> int:
+        """Run until `stop` is set or something ends that should not. Returns the exit code.
+
+        catch_signals: makes signals set `stop`; called again when kopf has put its own handlers in their place."""
+        tasks = [
+            asyncio.create_task(coroutine, name=name)
+            for name, coroutine in {
+                "events": self._events.run(),
+                "loop lag": self._lag.run(),
+                "lease": self._hold(),
+                "observe": self._observe(catch_signals),
+                "work": self._work(),
+            }.items()
+        ]
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        code = await self._stop() if stopping in done else _exit_code(done)
+        for task in (*tasks, stopping):
+            task.cancel()
+        await asyncio.wait([*tasks, stopping], timeout=10)
+        return code
+
+    def unhealthy(self) -> Iterable[str]:
+        """For /healthz: what a restart would mend."""
+        bound = self._settings.stuck_seconds
+        if self._queue.oldest_ready_age_seconds() > bound:
+            yield f"stuck queue: a key has waited for {self._queue.oldest_ready_age_seconds():.0f} s"
+        if self._queue.longest_pass_seconds() > bound:
+            yield f"stuck pass: one has been running for {self._queue.longest_pass_seconds():.0f} s"
+        yield from self._queue.problems()
+        yield from (f"dead watch: {kind}" for kind in sorted(self._sweep.dead_watches))
+        yield from self._lag.problems()
+
+    def unready(self) -> Iterable[str]:
+        """For /readyz."""
+        if not self._sweep.synced:
+            yield "the first listing is not complete"
+        elif self._working and not self._lease.held():
+            yield "the lease is not held"
+
+    async def _hold(self) -> None:
+        """The Lease, for ever. Raises LeaseLostError."""
+        await self._lease.acquire()
+        self._acquired.set()
+        await self._lease.keep()
+
+    async def _observe(self, catch_signals: Callable[[], None]) -> None:
+        """The cluster's state, for ever; also while another process holds the Lease."""
+        await asyncio.gather(self._policy.read(), self._sweep.sync())
+        self._synced.set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._policy.run())
+            group.create_task(self._sweep.run())
+            group.create_task(self._watch(catch_signals))
+
+    async def _work(self) -> None:
+        """Passes, once everything was listed and the Lease is held."""
+        await self._acquired.wait()
+        await self._synced.wait()
+        await self._backend.start()
+        self._queue.start(self._settings.workers)
+        self._working = True
+        logger.info("working: %d objects to look at", self._queue.depth)
+        await asyncio.Event().wait()
+
+    async def _watch(self, catch_signals: Callable[[], None]) -> None:
+        """kopf, embedded. It ends only by failing."""
+        existing = asyncio.all_tasks()
+        spaces: dict[str, Any] = (
+            {"namespaces": self._settings.watch_namespaces}
+            if self._settings.watch_namespaces
+            else {"clusterwide": True}
+        )
+        tasks = await kopf.spawn_tasks(
+            registry=handlers.registry(self._feed, self._kube.login),
+            settings=handlers.kopf_settings(),
+            standalone=True,
+            **spaces,
+        )
+        catch_signals()
+        await kopf.run_tasks(tasks, ignored=existing)
+        raise RuntimeError("the watches ended")
+
+    async def _stop(self) -> int:
+        """In order; bounded."""
+        logger.info("stopping: %d passes are running", self._queue.running)
+        ended = await self._queue.stop(self._settings.stop_seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await self._events.flush()
+        await self._backend.stop()
+        if ended:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(3):
+                    await self._lease.release()
+        else:
+            # A call of a pass that was cut off may still be under way: the Lease must outlive it.
+            logger.warning("passes were cut off; the lease is left to run out")
+        logger.info("stopped")
+        return EXIT_STOPPED
+
+    async def _pass(self, key: Key) -> float | None:
+        return await self._reconcilers[key.kind](key)
+
+    def _pass_failed(self, key: Key, error: Exception, again_seconds: float) -> None:
+        if isinstance(error, (KubeUnavailable, Forbidden, Rejected)):
+            logger.warning("pass over %s failed, again in %.1f s: %s", key, again_seconds, error)
+        else:
+            logger.error("pass over %s failed, again in %.1f s", key, again_seconds, exc_info=error)
+
+    def _gone(self, key: Key) -> None:
+        self._queue.forget(key)
+        self._forget(key)
+
+    def _wake_endpoints(self) -> None:
+        for key in self._cache.keys(names.ENDPOINT):
+            self._queue.add(key)
+
+
+def _exit_code(ended: Iterable[asyncio.Task[Any]]) -> int:
+    """Says why the process ends."""
+    code = EXIT_FAILED
+    for task in ended:
+        for error in _causes(task.exception()):
+            if isinstance(error, LeaseLostError):
+                code = EXIT_LEASE_LOST
+                logger.error("stopping at once: %s", error)
+            elif isinstance(error, HistoryWentBackError):
+                code = EXIT_HISTORY_WENT_BACK
+                logger.error("stopping at once: %s", error)
+            else:
+                logger.error("stopping at once: %s failed", task.get_name(), exc_info=error)
+    return code
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _causes(part)
+    elif error is not None:
+        yield error
+
+
+def _sagemaker(settings: Settings, metrics: Metrics, clock: Clock) -> SageMakerBackend:
+    """The SageMaker backend. Nothing is asked of AWS before the first Endpoint needs it."""
+    aws = AwsCalls(
+        AwsSettings(calls_per_second=settings.aws_calls_per_second, threads=settings.aws_threads), metrics, clock
+    )
+    alarms = CloudWatchReader(aws, clock, CloudWatchSettings(shortest_period_seconds=settings.cloudwatch_seconds))
+    return SageMakerBackend(
+        aws,
+        alarms,
+        clock,
+        SweepSettings(
+            steady_seconds=settings.sagemaker_sweep_seconds,
+            moving_seconds=settings.sagemaker_moving_seconds / 2,
+            full_seconds=settings.sagemaker_full_list_seconds,
+            look_seconds=settings.sagemaker_moving_seconds,
+            looks_per_second=settings.aws_calls_per_second,
+            stale_seconds=1.5 * settings.sagemaker_sweep_seconds,
+        ),
+    )
+
+
+def default_region(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The region of Endpoints that name none: boto3's own (AWS_REGION, AWS_DEFAULT_REGION, a profile)."""
+    found = environ.get("AWS_REGION") or get_session().get_config_variable("region")
+    return str(found) if found else None
+
+
+async def installation_id(kube: Kube, settings: Settings) -> str:
+    """The setting, or the UID of the kube-system namespace; an API server that is away is waited for."""
+    if settings.installation_id:
+        return settings.installation_id
+    told = ""
+    while True:
+        try:
+            namespace = await kube.get("Namespace", "", "kube-system")
+            if namespace is not None:
+                return str(namespace["metadata"]["uid"])
+            problem = "there is no namespace kube-system; set SLUICE_INSTALLATION_ID"
+        except (KubeUnavailable, Forbidden, Rejected) as error:
+            problem = f"cannot read namespace kube-system for the installation id: {error}"
+        if problem != told:
+            told = problem
+            logger.warning("waiting: %s", problem)
+        await asyncio.sleep(1)
+
+
+def operator_version() -> str:
+    """The version of the installed package."""
+    try:
+        return version("sluice")
+    except PackageNotFoundError:
+        return "unpackaged"
+
+
+async def serve(settings: Settings, stop: asyncio.Event, catch_signals: Callable[[], None]) -> int:
+    """The whole life of the process. Returns its exit code."""
+    metrics = Metrics(CollectorRegistry(), operator_version())
+    kube = KubeClient(
+        await load_configuration(),
+        identity=settings.identity,
+        telemetry=metrics,
+        concurrency=settings.kube_concurrency,
+    )
+    operator: Operator | None = None
+    health = HealthServer(
+        lambda: operator.unhealthy() if operator else (),
+        lambda: operator.unready() if operator else ("starting",),
+        metrics.registry,
+    )
+    try:
+        port = await health.start(settings.health_port)
+        logger.info("sluice %s: health and metrics on port %d", operator_version(), port)
+        catch_signals()
+        finding = asyncio.create_task(installation_id(kube, settings))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([finding, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not finding.done():
+            finding.cancel()
+            return EXIT_STOPPED
+        operator = Operator(settings, kube, metrics, finding.result())
+        return await operator.run(stop, catch_signals)
+    finally:
+        await health.stop()
+        await kube.close()
