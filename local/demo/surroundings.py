@@ -103,9 +103,11 @@ class Api:
 
     def _read(self, path: str, accept: str) -> str | None:
         try:
-            request = self._client.param_serialize("GET", path, header_params={"Accept": accept}, auth_settings=["BearerToken"])  # type: ignore[no-untyped-call] # the library is typed in parts  # fmt: skip # noqa: E501
-            answer = self._client.call_api(*request, _request_timeout=CALL_SECONDS)  # type: ignore[no-untyped-call] # as above
-            body = answer.read()
+            request = self._client.param_serialize(
+                "GET", path, header_params={"Accept": accept}, auth_settings=["BearerToken"]
+            )
+            answer = self._client.call_api(*request, _request_timeout=CALL_SECONDS)
+            body = answer.read()  # type: ignore[no-untyped-call] # the library is typed in parts
         except (ApiException, HTTPError, OSError) as error:
             raise NotReachableError(f"GET {path}: {error}") from error
         if answer.status == 404:
@@ -119,5 +121,7 @@ def _binary(name: str, tools: str | None) -> str:
     places = [str(Path(tools)), str(Path(tools) / "bin")] if tools else []
     found = shutil.which(name, path=os.pathsep.join([*places, os.environ.get("PATH", os.defpath)]))
     if found is None:
-        raise DemoError(f"{name}: found neither in SLUICE_TOOLS ({tools or 'not set'}) nor in PATH; `make up` builds it")
+        raise DemoError(
+            f"{name}: found neither in SLUICE_TOOLS ({tools or 'not set'}) nor in PATH; `make up` builds it"
+        )
     return found

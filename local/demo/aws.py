@@ -1,0 +1,73 @@
+"""The stand-in for AWS, seen from outside: alarms in moto's CloudWatch, and the SageMaker simulator's own clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from demo.surroundings import DemoError
+from sagemaker_simulator.testing import Control
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_cloudwatch.literals import StateValueType
+
+
+class Alarms:
+    """CloudWatch alarms as the demo's people would have made them."""
+
+    def __init__(self, url: str, region: str) -> None:
+        session = boto3.Session(
+            aws_access_key_id="demo",
+            aws_secret_access_key="demo",  # noqa: S106 - the stand-in for AWS takes any
+            region_name=region,
+        )
+        config = Config(connect_timeout=3, read_timeout=10, proxies={}, retries={"total_max_attempts": 3})
+        self._client: CloudWatchClient = session.client("cloudwatch", endpoint_url=url, config=config)
+
+    def create(self, names: Iterable[str], *, endpoint_name: str) -> None:
+        """PutMetricAlarm on the endpoint's server errors, in state OK. Raises DemoError."""
+        for name in names:
+            try:
+                self._client.put_metric_alarm(
+                    AlarmName=name,
+                    Namespace="AWS/SageMaker",
+                    MetricName="Invocation5XXErrors",
+                    Dimensions=[{"Name": "EndpointName", "Value": endpoint_name}],
+                    Statistic="Average",
+                    Period=60,
+                    EvaluationPeriods=1,
+                    Threshold=0.01,
+                    ComparisonOperator="GreaterThanThreshold",
+                    TreatMissingData="notBreaching",
+                )
+            except (ClientError, BotoCoreError) as error:
+                raise DemoError(f"CloudWatch (moto): PutMetricAlarm {name}: {error}") from error
+            self.set(name, "OK", "no errors")
+
+    def set(self, name: str, state: StateValueType, reason: str) -> None:
+        """SetAlarmState. Raises DemoError."""
+        try:
+            self._client.set_alarm_state(AlarmName=name, StateValue=state, StateReason=reason)
+        except (ClientError, BotoCoreError) as error:
+            raise DemoError(f"CloudWatch (moto): SetAlarmState {name} {state}: {error}") from error
+
+
+class SimulatedTime:
+    """The simulator's clock runs faster than ours and ahead of it; this turns its moments into seconds from now."""
+
+    def __init__(self, control: Control) -> None:
+        clock = control.ask("GET", "clock")
+        self.speed = float(clock["speed"]) or 1.0
+        self._then, self._simulated = time.monotonic(), float(clock["now"])
+
+    def seconds_until(self, moment: datetime) -> float:
+        """Real seconds until a simulated moment; negative when it is over."""
+        simulated = self._simulated + (time.monotonic() - self._then) * self.speed
+        return (moment.astimezone(UTC).timestamp() - simulated) / self.speed

@@ -1,0 +1,122 @@
+"""Puts what the story needs into the cluster with helm: the simulated AWS, the kinds, the operator. Idempotent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from demo.aws import Alarms, SimulatedTime
+from demo.forwarding import forwarded
+from demo.surroundings import CHECKOUT, Surroundings
+from sagemaker_simulator.testing import Control
+
+OPERATOR_NAMESPACE = "sluice-system"
+AWS_NAMESPACE = "simulated-aws"
+SIMULATOR = "sagemaker-simulator"
+MOTO = "sagemaker-simulator-moto"
+REGION = "eu-west-1"
+ACCESS_KEY = "sluice-demo"
+SPEED = 25
+READY_SECONDS = 180
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedAws:
+    """What stands in for AWS, reachable from here."""
+
+    simulator: Control
+    alarms: Alarms
+    time: SimulatedTime
+
+
+def install(surroundings: Surroundings, tell: Tell) -> None:
+    """Install or upgrade everything and wait until it is ready. Raises DemoError."""
+    tell("helm: simulated SageMaker, CloudWatch and STS")
+    _helm(surroundings, SIMULATOR, AWS_NAMESPACE, simulator_values(surroundings.simulator_image))
+    tell("helm: the three kinds")
+    _helm(surroundings, "sluice-crds", OPERATOR_NAMESPACE, {})
+    tell("helm: the operator")
+    _credentials(surroundings)
+    upgrade_operator(surroundings)
+
+
+def upgrade_operator(surroundings: Surroundings, changed: Mapping[str, Any] | None = None) -> None:
+    """Install or upgrade the operator with the demo's values and wait until its pod is ready. Raises DemoError."""
+    _helm(
+        surroundings, "sluice", OPERATOR_NAMESPACE, operator_values(surroundings.operator_image) | dict(changed or {})
+    )
+
+
+def simulator_values(image: str) -> dict[str, Any]:
+    """Values of charts/sagemaker-simulator: durations as in the real service, on a clock that runs 25 times faster."""
+    return {
+        "image": _image(image),
+        "simulator": {
+            "speed": SPEED,
+            "settings": {"create_seconds": 120, "provision_seconds": 75, "flip_seconds": 20, "cleanup_seconds": 50},
+        },
+    }
+
+
+def operator_values(image: str) -> dict[str, Any]:
+    """Values of charts/sluice: the stand-ins' addresses, and looks often enough for a clock that runs faster."""
+    addresses = {
+        service: f"http://{name}.{AWS_NAMESPACE}.svc:{port}"
+        for service, name, port in (
+            ("sagemaker", SIMULATOR, 8080),
+            ("applicationAutoscaling", SIMULATOR, 8080),
+            ("sts", SIMULATOR, 8080),
+            ("cloudwatch", MOTO, 5000),
+        )
+    }
+    return {
+        "image": _image(image),
+        "aws": {"region": REGION, "credentials": {"existingSecret": "aws-credentials"}, "endpointUrls": addresses},
+        "settings": {
+            "settleSeconds": 2,
+            "sagemakerMovingSeconds": 0.5,
+            "sagemakerSweepSeconds": 5,
+            "cloudwatchSeconds": 1,
+        },
+    }
+
+
+@contextmanager
+def simulated_aws(surroundings: Surroundings) -> Iterator[SimulatedAws]:
+    """Ways to the simulator and to moto's server, as long as the block lasts. Raises DemoError."""
+    with (
+        forwarded(surroundings, AWS_NAMESPACE, f"svc/{SIMULATOR}", 8080) as simulator_url,
+        forwarded(surroundings, AWS_NAMESPACE, f"svc/{MOTO}", 5000) as moto_url,
+    ):
+        control = Control(simulator_url)
+        yield SimulatedAws(control, Alarms(moto_url, REGION), SimulatedTime(control))
+
+
+def _helm(surroundings: Surroundings, chart: str, namespace: str, values: Mapping[str, Any]) -> None:
+    """`helm upgrade --install`; values go in as JSON, so that nothing is parsed twice."""
+    settings = [word for name, value in values.items() for word in ("--set-json", f"{name}={json.dumps(value)}")]
+    surroundings.run_helm(
+        "upgrade", "--install", chart, str(CHECKOUT / "charts" / chart), "--namespace", namespace, "--create-namespace",
+        "--wait", "--timeout", f"{READY_SECONDS}s", *settings, seconds=READY_SECONDS + 30,
+    )  # fmt: skip
+
+
+def _credentials(surroundings: Surroundings) -> None:
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "aws-credentials", "namespace": OPERATOR_NAMESPACE},
+        "stringData": {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": "simulated"},
+    }
+    surroundings.run_kubectl("apply", "-f", "-", stdin=json.dumps(secret))
+
+
+def _image(reference: str) -> dict[str, str]:
+    """An image reference as the charts take it; the runtime has it already, so it is never pulled."""
+    name, _, tag = reference.rpartition(":")
+    return {"registry": "", "repository": name, "tag": tag, "pullPolicy": "Never"}
