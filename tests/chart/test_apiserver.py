@@ -164,7 +164,8 @@ def _ask(server: ControlPlane, rights: list[Right], user: str, groups: list[str]
     """The rights as the API server judges them."""
     reviews = [_review(right, user, groups) for right in rights]
     text = _kubectl(server, "create", "--output=json", "--filename=-", objects=reviews)
-    decoder, answers, position = json.JSONDecoder(), [], 0
+    decoder, position = json.JSONDecoder(), 0
+    answers: list[helm.Object] = []
     while position < len(text.rstrip()):
         answer, position = decoder.raw_decode(text, position)
         position += len(text[position:]) - len(text[position:].lstrip())
