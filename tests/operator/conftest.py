@@ -1,6 +1,6 @@
 """What the operator's scenarios share, and one fresh world for each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +8,11 @@ import pytest
 from moto.server import ThreadedMotoServer
 from tests.operator.harness.kube import Kube, install_crds
 from tests.operator.harness.nursery import Nursery
-from tests.operator.harness.world import Surroundings, World
+from tests.operator.harness.world import MakeWorld, Surroundings, World
 
 from localcluster.controlplane import ControlPlane
 
 ROOT = Path(__file__).parents[2]
-
-MakeWorld = Callable[..., World]
 
 
 @pytest.fixture(scope="session")

@@ -240,6 +240,13 @@ class World:
         self.wait(runs, f"SageMaker runs {image}", seconds=seconds)
         return self.ready(name, seconds=seconds)
 
+    def serving(self, *objects: Object) -> None:
+        """These objects, in service and at rest; what comes next is looked at alone."""
+        self.apply(*objects)
+        self.ready()
+        self.steady()
+        self.mark()
+
     def stalled(self, reason: str, name: str = NAME, *, seconds: float = SECONDS, message: str = "") -> Object:
         """Until a person must act, for this reason."""
         return self.expect(
@@ -336,6 +343,10 @@ class World:
 
     def _requests(self) -> list[Object]:
         return [r for r in self.simulator.requests() if r["role"] != "person"]
+
+
+MakeWorld = Callable[..., World]
+"""Makes a world with settings of its own; its operator is not started."""
 
 
 def cloudwatch(url: str) -> Any:
