@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from botocore.exceptions import WaiterError
@@ -83,7 +84,7 @@ def test_update_without_a_policy_flips_all_traffic_at_once(hosting: Hosting, sim
 def test_every_status_change_moves_last_modified_time(hosting: Hosting, simulator: Simulator) -> None:
     hosting.endpoint()
     hosting.next_config()
-    seen = {}
+    seen: dict[str, Any] = {}
     hosting.update()
     for _ in range(40):
         shown = hosting.describe()
@@ -138,7 +139,7 @@ def test_endpoint_names_are_unique_in_any_case_but_found_in_their_own_only(hosti
 def test_what_each_status_accepts(
     hosting: Hosting, simulator: Simulator, status: str, update: bool, rescale: bool, delete: bool
 ) -> None:
-    calls = {
+    calls: dict[str, tuple[dict[str, Any], bool]] = {
         "update_endpoint": ({"EndpointConfigName": "c2"}, update),
         "update_endpoint_weights_and_capacities": (
             {"DesiredWeightsAndCapacities": [{"VariantName": "a", "DesiredWeight": 2.0}]},
