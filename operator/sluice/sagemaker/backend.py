@@ -9,7 +9,7 @@ from sluice.core.actions import AwsAction
 from sluice.core.identity import Credentials, Key, Target
 from sluice.core.observation import Listed, Observation, Questions
 from sluice.ports.aws import Aws
-from sluice.ports.backend import AlarmReader
+from sluice.ports.backend import ActFailed, AlarmReader
 from sluice.ports.clock import Clock
 from sluice.sagemaker.act import Actor
 from sluice.sagemaker.observe import Observer
@@ -54,7 +54,11 @@ class SageMakerBackend:
 
     async def account_id(self, target: Target) -> str:
         """See Backend."""
-        return (await self._aws.account(target.credentials)).account_id
+        try:
+            return (await self._aws.account(target.credentials)).account_id
+        except ActFailed:
+            self._sweep(target.credentials).in_the_dark(target.endpoint_name)
+            raise
 
     def listed(self, target: Target) -> Listed | None:
         """See Backend."""

@@ -75,6 +75,7 @@ class Observer:
         try:
             account = await self._aws.account(target.credentials)
         except ActFailed as failure:
+            sweep.in_the_dark(target.endpoint_name)
             return Observation(Presence.UNKNOWN, at, problem=failure.problem)
         sight = await self._find(target, account, sweep, status, questions)
         seen = Observation(
@@ -118,6 +119,8 @@ class Observer:
             answer = await self._aws.call(target.credentials, "sagemaker", "DescribeEndpoint", EndpointName=name)
         except CallFailed as failure:
             if failure.fault is not Fault.NOT_FOUND:
+                if failure.fault is Fault.CREDENTIALS:
+                    sweep.in_the_dark(name)
                 return _Sight(Presence.UNKNOWN, problem=failure.problem)
             if self._just_created(target, account, status):
                 return _Sight(Presence.UNKNOWN, problem=self._not_shown_yet(target, account))

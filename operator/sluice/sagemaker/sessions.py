@@ -3,6 +3,7 @@
 Everything here runs in worker threads: finding credentials may ask the instance metadata service, read token files or
 call STS. Endpoints of our own (a simulator, a private link) come from botocore's own AWS_ENDPOINT_URL variables."""
 
+import logging
 import re
 import threading
 from collections.abc import Callable
@@ -19,7 +20,10 @@ from sluice.core.identity import Credentials
 from sluice.ports.aws import Service
 from sluice.sagemaker.errors import Call, no_credentials
 
-SESSION_NAME_PATTERN: Final = re.compile(r"[^\w+=,.@-]")
+# botocore logs each failed AssumeRole with a traceback; here it is told once, as a classified problem.
+logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
+
+_NOT_IN_SESSION_NAMES: Final = re.compile(r"[^\w+=,.@-]")
 
 
 class _AssumeRole(CredentialProvider):
@@ -40,7 +44,7 @@ class Sessions:
 
     def __init__(self, config: Config, session_name: str) -> None:
         self._config = config
-        self._session_name = SESSION_NAME_PATTERN.sub("-", session_name)[:64]
+        self._session_name = _NOT_IN_SESSION_NAMES.sub("-", session_name)[:64]
         self._lock = threading.Lock()
         self._sets: dict[Credentials, _ClientSet] = {}
         # The API models are tens of megabytes once parsed: every session shares them.

@@ -72,7 +72,7 @@ class Sweep:
         self._woken: dict[str, Listed | None] = {}
         """What watchers were woken for and have not looked at yet."""
         self._in_the_dark: set[str] = set()
-        """Names whose passes were given the sweep's problem instead of an answer."""
+        """Names whose passes saw nothing; the next sweep that succeeds wakes them."""
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
         self._started = -math.inf
@@ -130,6 +130,10 @@ class Sweep:
         self._told[name] = item
         self._in_the_dark.discard(name)
 
+    def in_the_dark(self, name: str) -> None:
+        """A pass could see nothing for want of credentials or of a listing: the next sweep that succeeds wakes it."""
+        self._in_the_dark.add(name)
+
     async def ensure(self, name: str) -> CallProblem | None:
         """Waits until the listing is young enough to decide by it; the problem if it cannot be had."""
         if self._fresh(self._clock.monotonic()):
@@ -141,7 +145,7 @@ class Sweep:
             now = self._clock.monotonic()
             if self._fresh(now) or self._problem is None:
                 return None
-            self._in_the_dark.add(name)
+            self.in_the_dark(name)
             return replace(self._problem, retry_after_seconds=round(max(1.0, self._next - now), 1))
 
     async def tick(self) -> float:
@@ -190,7 +194,6 @@ class Sweep:
         except ActFailed as failure:
             self._failed(failure.problem)
             return
-        recovered = self._failures > 0
         self._failures = 0
         self._problem = None
         self._succeeded = started
@@ -203,8 +206,7 @@ class Sweep:
             period = min(period, max(settings.moving_seconds, 5.0 * took))
         self._next = min(started + period, (self._full or started) + settings.full_seconds)
         self._wake_moved(again=full)
-        if recovered:
-            self._wake_in_the_dark()
+        self._wake_in_the_dark()
 
     def _changed_after(self) -> datetime | None:
         """From when on changes are asked for; None: from the beginning.
