@@ -1,0 +1,51 @@
+"""Every example is accepted as it stands, and names only what is there."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sluice.api.names import API_VERSION
+
+from .conftest import Admission
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FILES = sorted(EXAMPLES.glob("*/*.yaml"))
+# Manifests that use objects of another directory say so in a comment.
+BORROWS = {"policies": "quickstart"}
+
+
+def _documents(*files: Path) -> list[dict[str, Any]]:
+    return [document for file in files for document in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
+
+
+def test_every_directory_is_in_the_list_of_examples() -> None:
+    listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    directories = {file.parent.name for file in FILES}
+    assert {name for name in directories if f"[{name}]({name})" not in listed} == set()
+    assert directories == {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_example_is_accepted(admission: Admission, file: Path) -> None:
+    documents = _documents(file)
+    assert documents
+    for document in documents:
+        assert document["apiVersion"] == API_VERSION
+        assert admission.create(document) == (), document["metadata"]["name"]
+
+
+@pytest.mark.parametrize("directory", sorted({file.parent for file in FILES}), ids=lambda directory: directory.name)
+def test_references_of_an_example_exist(directory: Path) -> None:
+    files = [*directory.glob("*.yaml"), *(EXAMPLES / BORROWS.get(directory.name, "none")).glob("*.yaml")]
+    documents = _documents(*files)
+    names = {(each["kind"], each["metadata"]["name"]) for each in documents}
+    assert len(names) == len(documents), "two objects of one name"
+    for each in documents:
+        if each["kind"] == "Endpoint":
+            assert ("EndpointConfig", each["spec"]["endpointConfigName"]) in names
+        if each["kind"] == "EndpointConfig":
+            variants = each["spec"]["productionVariants"] + each["spec"].get("shadowProductionVariants", [])
+            assert {("Model", variant["modelName"]) for variant in variants} <= names
