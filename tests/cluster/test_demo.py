@@ -1,0 +1,61 @@
+"""The demo itself: it tells its whole story without a terminal, and exits with 0 only because all of it happened."""
+
+import re
+
+import pytest
+from tests.cluster.conftest import Told
+
+from demo.__main__ import main
+
+pytestmark = pytest.mark.cluster
+
+STORY = (
+    r"== kubectl apply: Creating, then InService",
+    r"\$ kubectl apply -n sluice-demo -f .*examples/quickstart",
+    r"Creating \| Ready=False",
+    r"InService \| Ready=True InService \| serves churn-\S+ \(\S+churn:1\)",
+    r"== A new image",
+    r"Updating \| .*CANARY to churn-\S+: Baking 1/2, 25 % new",
+    r"CANARY to churn-\S+: FinalBaking 2/2, 100 % new",
+    r"InService \| Ready=True InService \| serves churn-\S+ \(\S+churn:2\)",
+    r"== A bad image",
+    r"CANARY to churn-\S+: Baking 1/2, 25 % new",
+    r"CloudWatch: churn-5xx goes to ALARM",
+    r"InService \| Ready=False RolledBack \| serves churn-\S+ \(\S+churn:2\) \| Stalled RolledBack",
+    r"== The fix",
+    r"InService \| Ready=True InService \| serves churn-\S+ \(\S+churn:4\)",
+    r"Everything is left running",
+    r"kubectl --kubeconfig \S+ get sluice -A",
+    r"make down",
+)
+
+
+def test_the_demo_tells_its_story_in_order(told: Told) -> None:
+    assert told.code == 0, f"{told.output}\n{told.errors}"
+    rest = told.output
+    for line in STORY:
+        found = re.search(line, rest)
+        assert found, f"{line!r} does not come after what came before, in:\n{told.output}"
+        rest = rest[found.end() :]
+
+
+def test_without_a_terminal_there_are_no_control_characters(told: Told) -> None:
+    assert "\x1b" not in told.output
+
+
+def test_the_transcript_shows_the_moments_that_matter(told: Told) -> None:
+    text = told.transcript.read_text()
+    for moment in ("Creating", "Baking", "FinalBaking", "Stalled, RolledBack", "InService"):
+        assert re.search(rf"^### .*\({moment}\)$", text, re.MULTILINE), f"no picture of {moment} in:\n{text}"
+    assert "old 75 %  new 25 %" in text
+
+
+def test_it_fails_and_says_so_where_there_is_no_cluster(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SLUICE_KUBECONFIG", raising=False)
+    monkeypatch.setattr("sys.argv", ["demo", "--plain"])
+
+    assert main() == 1
+
+    assert "SLUICE_KUBECONFIG not set" in capsys.readouterr().err
