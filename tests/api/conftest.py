@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import kubernetes.client
 import kubernetes.config
@@ -16,6 +17,7 @@ from sluice.api.crds import KINDS, crd
 from sluice.api.names import GROUP, VERSION
 
 NAMESPACE = "api-tests"
+_PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{NAMESPACE}"
 ESTABLISHED_WITHIN_SECONDS = 30
 
 
@@ -32,6 +34,7 @@ class Admission:
     """What the API server answers to manifests. Dry runs: nothing is stored unless `stored` says so."""
 
     def __init__(self, api: kubernetes.client.ApiClient) -> None:
+        self._api = api
         self._objects = kubernetes.client.CustomObjectsApi(api)
         self._plurals = {kind.name: kind.plural for kind in KINDS}
 
@@ -70,6 +73,60 @@ class Admission:
             GROUP, VERSION, NAMESPACE, plural, manifest, dry_run="All", field_validation="Strict"
         )
         return stored
+
+    def store(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Creates the object for real."""
+        plural = self._plurals[manifest["kind"]]
+        stored: dict[str, Any] = self._objects.create_namespaced_custom_object(
+            GROUP, VERSION, NAMESPACE, plural, manifest, field_validation="Strict"
+        )
+        return stored
+
+    def delete(self, manifest: dict[str, Any]) -> None:
+        """Deletes the object of that name."""
+        plural, name = self._plurals[manifest["kind"]], manifest["metadata"]["name"]
+        self._objects.delete_namespaced_custom_object(GROUP, VERSION, NAMESPACE, plural, name)
+
+    def write_status(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Replaces the status of a stored object, refusing fields that the schema does not have."""
+        plural, name = self._plurals[body["kind"]], body["metadata"]["name"]
+        stored: dict[str, Any] = self._objects.replace_namespaced_custom_object_status(
+            GROUP, VERSION, NAMESPACE, plural, name, body, field_validation="Strict"
+        )
+        return stored
+
+    def apply(self, manifest: dict[str, Any], manager: str) -> dict[str, Any]:
+        """Server-side apply as `manager`."""
+        path = f"{_PATH}/{self._plurals[manifest['kind']]}/{manifest['metadata']['name']}"
+        query = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
+        return self._request("PATCH", path, query, "application/apply-patch+yaml", json.dumps(manifest))
+
+    def table(self, plural: str, name: str) -> dict[str, Any]:
+        """The object as `kubectl get` asks for it."""
+        return self._request("GET", f"{_PATH}/{plural}/{name}", accept="application/json;as=Table;v=v1;g=meta.k8s.io")
+
+    def discover(self) -> dict[str, Any]:
+        """The resources of the group."""
+        return self._request("GET", f"/apis/{GROUP}/{VERSION}")
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        content_type: str = "application/json",
+        body: str | None = None,
+        accept: str = "application/json",
+    ) -> dict[str, Any]:
+        configuration = self._api.configuration
+        authorization = {each["key"]: each["value"] for each in configuration.auth_settings().values()}
+        headers = {"Accept": accept, "Content-Type": content_type, **authorization}
+        url = f"{configuration.host}{path}?{urlencode(query or {})}"
+        answer = self._api.rest_client.pool_manager.request(method, url, headers=headers, body=body)
+        if answer.status >= 300:
+            raise ApiException(status=answer.status, reason=answer.data.decode())
+        parsed: dict[str, Any] = json.loads(answer.data)
+        return parsed
 
     @staticmethod
     def _causes(call: Any, plural: str, **arguments: Any) -> tuple[Cause, ...]:
