@@ -11,6 +11,8 @@ import pytest
 from tests.chart import helm
 
 from localcluster.controlplane import ControlPlane
+from sluice.controller.lease import LEASE_NAME
+from sluice.controller.policy import CONFIG_MAP
 
 pytestmark = pytest.mark.apiserver
 
@@ -72,19 +74,21 @@ KINDS = ("models", "endpointconfigs", "endpoints")
 
 IN_WATCHED: list[tuple[bool, str, str, str, str]] = [
     *((True, verb, SLUICE, kind, "") for kind in KINDS for verb in ("get", "list", "watch")),
-    *((True, verb, SLUICE, f"{kind}/status", "") for kind in KINDS for verb in ("update", "patch")),
+    *((True, "update", SLUICE, f"{kind}/status", "") for kind in KINDS),
     (True, "patch", SLUICE, "endpoints", ""),
     *(
         (True, verb, "apps", "controllerrevisions", "")
-        for verb in ("get", "list", "watch", "create", "update", "patch", "delete")
+        for verb in ("get", "list", "watch", "create", "patch", "delete")
     ),
-    (True, "create", "", "events", ""),
     (True, "create", "events.k8s.io", "events", ""),
     # The users' objects are the users': no creation, no deletion, no spec of a declaration.
     *((False, verb, SLUICE, kind, "") for kind in KINDS for verb in ("create", "update", "delete", "deletecollection")),
     (False, "patch", SLUICE, "models", ""),
     (False, "patch", SLUICE, "endpointconfigs", ""),
+    *((False, "patch", SLUICE, f"{kind}/status", "") for kind in KINDS),
+    (False, "update", "apps", "controllerrevisions", ""),
     (False, "deletecollection", "apps", "controllerrevisions", ""),
+    (False, "create", "", "events", ""),
     (False, "get", "", "events", ""),
     (False, "delete", "events.k8s.io", "events", ""),
 ]
@@ -99,7 +103,7 @@ NOWHERE: list[tuple[bool, str, str, str, str]] = [
     (False, "get", "", "configmaps", "another"),
     (False, "list", "", "configmaps", ""),
     (False, "create", "", "configmaps", ""),
-    (False, "update", "", "configmaps", "sluice-permissions"),
+    (False, "update", "", "configmaps", CONFIG_MAP),
     (False, "create", "apps", "deployments", ""),
     (False, "patch", "apps", "statefulsets", ""),
     (False, "create", "rbac.authorization.k8s.io", "rolebindings", ""),
@@ -111,17 +115,18 @@ NOWHERE: list[tuple[bool, str, str, str, str]] = [
 
 IN_ITS_OWN: list[tuple[bool, str, str, str, str]] = [
     (True, "create", "coordination.k8s.io", "leases", ""),
-    (True, "get", "coordination.k8s.io", "leases", "sluice-operator"),
-    (True, "update", "coordination.k8s.io", "leases", "sluice-operator"),
+    (True, "get", "coordination.k8s.io", "leases", LEASE_NAME),
+    (True, "update", "coordination.k8s.io", "leases", LEASE_NAME),
     (False, "update", "coordination.k8s.io", "leases", "another"),
-    (False, "delete", "coordination.k8s.io", "leases", "sluice-operator"),
-    *((True, verb, "", "configmaps", "sluice-permissions") for verb in ("get", "list", "watch")),
+    (False, "delete", "coordination.k8s.io", "leases", LEASE_NAME),
+    (True, "get", "", "configmaps", CONFIG_MAP),
+    (False, "list", "", "configmaps", CONFIG_MAP),
 ]
 
 NOT_ELSEWHERE: list[tuple[bool, str, str, str, str]] = [
     (False, "create", "coordination.k8s.io", "leases", ""),
-    (False, "get", "coordination.k8s.io", "leases", "sluice-operator"),
-    (False, "get", "", "configmaps", "sluice-permissions"),
+    (False, "get", "coordination.k8s.io", "leases", LEASE_NAME),
+    (False, "get", "", "configmaps", CONFIG_MAP),
 ]
 
 

@@ -1,6 +1,7 @@
 """The rendered charts: golden files, the closed schema, and what the operator itself reads from them."""
 
 import dataclasses
+import inspect
 import json
 import re
 from typing import Any
@@ -11,7 +12,9 @@ from prometheus_client import CollectorRegistry
 from tests.chart import helm
 
 from sluice.controller.metrics import Metrics
+from sluice.controller.policy import CONFIG_MAP, FIELD, parse
 from sluice.core.permission import Ask, Policy
+from sluice.main import wiring
 from sluice.main.settings import Settings, SettingsError, variable_name
 
 
@@ -127,7 +130,7 @@ def test_the_operator_takes_what_the_chart_gives() -> None:
     assert namespaced.installation_id == "prod-1"
 
 
-def test_the_charts_defaults_are_the_operators() -> None:
+def test_a_plain_install_runs_with_the_operators_defaults() -> None:
     plain = Settings.from_environment({variable_name("identity"): "pod"})
     given = Settings.from_environment(helm.environment(helm.objects()) | {variable_name("identity"): "pod"})
     assert given == plain
@@ -148,8 +151,7 @@ def test_the_schemas_bounds_are_within_the_operators(name: str) -> None:
 
 
 def _policy(values: dict[str, Any]) -> Policy:
-    config_map = helm.only(helm.objects(values=values), "ConfigMap", "sluice-permissions")
-    return Policy.parse(yaml.safe_load(config_map["data"]["policy.yaml"]))
+    return parse(helm.only(helm.objects(values=values), "ConfigMap", CONFIG_MAP)["data"][FIELD])
 
 
 def _ask(**changes: Any) -> Ask:
@@ -209,10 +211,11 @@ def test_watched_namespaces_leave_nothing_cluster_wide() -> None:
     assert places == {helm.NAMESPACE, "team-a", "team-b"}
 
 
-def test_the_pod_has_time_to_stop() -> None:
-    pod = helm.only(helm.objects(), "Deployment")["spec"]["template"]["spec"]
-    longest = _setting_schemas()["stopSeconds"]["maximum"]
-    assert pod["terminationGracePeriodSeconds"] > longest
+@pytest.mark.parametrize("seconds", [1, 20, 600])
+def test_the_pod_has_time_to_stop(seconds: int) -> None:
+    values = {"settings": {"stopSeconds": seconds}}
+    pod = helm.only(helm.objects(values=values), "Deployment")["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == seconds + 20
 
 
 def test_alerts_name_metrics_that_exist() -> None:
@@ -221,6 +224,8 @@ def test_alerts_name_metrics_that_exist() -> None:
     known = {sample.name for family in registry.collect() for sample in family.samples}
     for family in registry.collect():
         known |= {family.name, f"{family.name}_total"}
+    # Gauges that the wiring adds.
+    known |= set(re.findall(r'"(sluice_[a-z_]+)"', inspect.getsource(wiring)))
     rule = helm.only(helm.objects(values=helm.case("all-on")), "PrometheusRule")
     alerts = [alert for group in rule["spec"]["groups"] for alert in group["rules"]]
     used = {name for alert in alerts for name in re.findall(r"sluice_[a-z_]+", alert["expr"])}

@@ -64,7 +64,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get, list, watch]
 - apiGroups: [sluice.dev]
   resources: [models/status, endpointconfigs/status, endpoints/status]
-  verbs: [update, patch]
+  verbs: [update]
 # The finalizer and the annotation that pins the place; the operator never writes a spec.
 - apiGroups: [sluice.dev]
   resources: [endpoints]
@@ -72,8 +72,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 # Deployed revisions. RBAC knows no labels: the operator itself touches only those it labelled.
 - apiGroups: [apps]
   resources: [controllerrevisions]
-  verbs: [get, list, watch, create, update, patch, delete]
-- apiGroups: ["", events.k8s.io]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end -}}
