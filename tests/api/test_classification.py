@@ -1,10 +1,15 @@
 """The table that says what a change of each field means: complete, and its views keep what they say."""
 
+from typing import Any
+
 import pytest
 
 from sluice.api.crds import KINDS, Kind
 from sluice.api.schema import spec_schema, walk
 from sluice.core.classification import UNORDERED, Class, classify, fleet_view, ignored_fields, live_view
+
+from .limits import Spot, spots
+from .manifests import FULL, Manifest
 
 BACKENDS = ("SageMaker", "Cluster")
 
@@ -112,3 +117,45 @@ def test_endpoint_fields_never_deploy() -> None:
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(KeyError, match="Lambda"):
         classify("Model", "Lambda")
+
+
+def _changed(value: Any) -> Any:
+    """A value of the same shape that is not the same."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case str():
+            return value + "x"
+        case list():
+            return [*value, "another"]
+        case dict():
+            return {**value, "ANOTHER": "1"}
+    raise AssertionError(value)
+
+
+LEAVES = [
+    pytest.param(kind, backend, manifest, spot, node.path, id=f"{backend}-{kind.name}-{n}-{spot}")
+    for kind in KINDS
+    for backend in BACKENDS
+    for n, manifest in enumerate(FULL[kind.name])
+    for node in walk(spec_schema(kind.spec))
+    if node.is_leaf
+    for spot in spots(manifest, node.path)
+]
+
+
+@pytest.mark.parametrize(("kind", "backend", "manifest", "spot", "path"), LEAVES)
+def test_a_change_of_a_leaf_shows_in_the_view_of_its_class_only(
+    kind: Kind, backend: str, manifest: Manifest, spot: Spot, path: str
+) -> None:
+    before, after = manifest["spec"], spot.replaced(manifest, _changed(spot.value(manifest)))["spec"]
+    meaning = classify(kind.name, backend)[path]
+    is_key = path.rpartition("[].")[2] == UNORDERED[kind.name].get(path.rpartition("[].")[0], "")
+    fleet_differs = fleet_view(kind.name, backend, before) != fleet_view(kind.name, backend, after)
+    live_differs = live_view(kind.name, backend, before) != live_view(kind.name, backend, after)
+    assert fleet_differs == (meaning is Class.FLEET)
+    # A key names the item in every view, so that a live value can be told apart.
+    assert live_differs == (meaning is Class.LIVE) or is_key
+    assert (path in ignored_fields(kind.name, backend, after)) == (meaning is Class.IGNORED)

@@ -1,0 +1,48 @@
+"""The pydantic models read what the API server stores and write it back unchanged."""
+
+import pytest
+from pydantic import ValidationError
+
+from sluice.api.crds import kind
+from sluice.api.endpointconfig import EndpointConfigSpec, ProductionVariant
+from sluice.api.model import ModelSpec
+
+from .manifests import FULL, Manifest, config, model
+
+MANIFESTS = [
+    pytest.param(name, manifest["spec"], id=f"{name}-{n}")
+    for name, all in FULL.items()
+    for n, manifest in enumerate(all)
+]
+
+
+@pytest.mark.parametrize(("name", "spec"), MANIFESTS)
+def test_a_spec_survives_reading_and_writing(name: str, spec: Manifest) -> None:
+    model_class = kind(name).spec
+    assert model_class.from_manifest(spec).to_manifest() == spec
+
+
+def test_fields_are_read_by_sagemakers_names_and_used_by_pythons() -> None:
+    spec = EndpointConfigSpec.from_manifest(config()["spec"])
+    (variant,) = spec.production_variants
+    assert (variant.variant_name, variant.initial_instance_count) == ("a", 1)
+    assert ProductionVariant(variant_name="a", volume_size_in_gb=2, enable_ssm_access=True).to_manifest() == {
+        "variantName": "a",
+        "volumeSizeInGB": 2,
+        "enableSSMAccess": True,
+    }
+
+
+def test_values_are_frozen_and_unknown_fields_are_refused() -> None:
+    spec = ModelSpec.from_manifest(model()["spec"])
+    with pytest.raises(ValidationError, match="frozen"):
+        spec.execution_role_arn = "other"
+    with pytest.raises(ValidationError, match="unheardOf"):
+        ModelSpec.from_manifest({**model()["spec"], "unheardOf": 1})
+
+
+def test_limits_hold_in_python_too() -> None:
+    with pytest.raises(ValidationError, match="initialInstanceCount"):
+        EndpointConfigSpec.from_manifest(
+            {"productionVariants": [{"variantName": "a", "initialInstanceCount": 0}]},
+        )
