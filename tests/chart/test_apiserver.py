@@ -2,12 +2,15 @@
 RBAC gives the operator what it needs and, above all, nothing else."""
 
 import json
+import re
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.chart import helm
 
 from localcluster.controlplane import ControlPlane
@@ -236,3 +239,38 @@ def test_user_roles_join_view_edit_and_admin() -> None:
         labels = helm.only(_rendered("default"), "ClusterRole", role)["metadata"]["labels"]
         found = {key.removeprefix("rbac.authorization.k8s.io/aggregate-to-") for key in labels if "aggregate-to" in key}
         assert found == set(joins)
+
+
+ROOT = helm.CHARTS.parent
+DOCUMENTS = sorted(
+    path
+    for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/howto/*.md"))
+    if "apiVersion: sluice.dev/" in path.read_text()
+)
+
+
+@pytest.fixture(scope="module")
+def kinds(server: ControlPlane) -> ControlPlane:
+    """The server with the three kinds, from the chart that ships them."""
+    crds = helm.objects("sluice-crds", "sluice-crds")
+    _kubectl(server, "apply", "--server-side", "--force-conflicts", "--filename=-", objects=crds)
+    _kubectl(
+        server, "wait", "--for=condition=Established", "--timeout=30s",
+        *(f"crd/{item['metadata']['name']}" for item in crds),
+    )  # fmt: skip
+    return server
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_api_server_accepts_what_the_documents_show(kinds: ControlPlane, path: Path) -> None:
+    blocks = re.findall(r"^( *)```yaml\n(.*?)^ *```", path.read_text(), re.MULTILINE | re.DOTALL)
+    manifests = [
+        {**item, "metadata": {"namespace": "team-a", **item["metadata"]}}
+        for indent, block in blocks
+        for item in yaml.safe_load_all(textwrap.dedent(indent + block.removeprefix(indent)))
+        if isinstance(item, dict) and str(item.get("apiVersion")).startswith("sluice.dev/")
+    ]
+    assert manifests
+    _kubectl(
+        kinds, "apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-", objects=manifests
+    )
