@@ -10,7 +10,7 @@ from sluice.api.schema import spec_schema
 
 from .conftest import Admission
 from .limits import UNBREAKABLE_PATTERNS, LimitCase, cases, fields, spots
-from .manifests import FULL, Manifest, config, endpoint, model
+from .manifests import FULL, Manifest, blue_green, config, container, endpoint, model, variant
 
 CASES = [case for kind in KINDS for case in cases(kind.name, spec_schema(kind.spec))]
 
@@ -87,3 +87,39 @@ def test_an_unknown_field_is_refused_under_strict_validation(admission: Admissio
     manifest["spec"]["unheardOf"] = 1
     (cause,) = admission.create(manifest)
     assert 'unknown field "spec.unheardOf"' in cause.message
+
+
+def _largest_model() -> Manifest:
+    """Fifteen containers with a hundred variables each, 32 KiB in all, and fifty references."""
+    environment = {f"VARIABLE_{n:04d}": "x" * 8 for n in range(100)}
+    containers = [container(containerHostname=f"c{n}" + "x" * 60, environment=environment) for n in range(15)]
+    references = [
+        {"name": f"REFERENCE_{n:03d}" + "X" * 900, "valueFrom": {"secretKeyRef": {"name": "s" * 253, "key": "k" * 253}}}
+        for n in range(50)
+    ]
+    tags = [{"key": f"{n:03d}" + "k" * 125, "value": "v" * 256} for n in range(49)]
+    return model(containers=containers, kubernetes={"env": references}, tags=tags)
+
+
+def _largest_config() -> Manifest:
+    variants = [variant(variantName=f"v{n}" + "x" * 60, modelName="m" * 63) for n in range(10)]
+    return config(*variants, tags=[{"key": f"k{n}", "value": "v"} for n in range(49)])
+
+
+def _largest_endpoint() -> Manifest:
+    labels = {f"label_{n}" + "x" * 200: "v" * 256 for n in range(16)}
+    alarms = [
+        {"name": f"a{n}" + "x" * 60, "prometheusAlert": {"alertName": "A" * 255, "matchLabels": labels}}
+        for n in range(10)
+    ]
+    rollback = {"alarms": [{"alarmName": f"{n}" + "x" * 250} for n in range(10)]}
+    deployment = {**blue_green(), "autoRollbackConfiguration": rollback}
+    return endpoint(deploymentConfig=deployment, kubernetes={"alarms": alarms})
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize(
+    "manifest", [_largest_model(), _largest_config(), _largest_endpoint()], ids=lambda m: m["kind"]
+)
+def test_the_largest_objects_are_within_the_cost_budget_of_rules(admission: Admission, manifest: Manifest) -> None:
+    assert admission.create(manifest) == ()
