@@ -1,1 +1,10 @@
-"""A Kubernetes on this machine for the demo, the tests and the benchmark: tools, providers, images."""
+"""A Kubernetes on this machine for the demo, the tests and the benchmark: tools, providers, images.
+
+Everything here runs on the bare system's Python (3.11 or newer): only the standard library is imported.
+"""
+
+from localcluster.cluster import Cluster
+from localcluster.errors import LocalClusterError
+from localcluster.providers import DEFAULT_NAME, down, up
+
+__all__ = ["DEFAULT_NAME", "Cluster", "LocalClusterError", "down", "up"]

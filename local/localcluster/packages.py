@@ -1,0 +1,91 @@
+"""Programs of the operating system: which are missing; as root on Debian they are installed, else it says what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from localcluster import paths
+from localcluster.errors import LocalClusterError
+from localcluster.progress import run_logged, step
+from localcluster.waiting import exclusive
+
+# Debian keeps the plugins in the first, upstream's archives unpack to the second.
+_CNI_DIRECTORIES = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
+_CNI_PLUGINS = ("bridge", "host-local", "portmap", "loopback")
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A program, the Debian package that brings it, and a sentence for other systems."""
+
+    program: str
+    package: str
+    purpose: str
+
+
+PYTHON = (Requirement("python3 venv", "python3-venv", "makes the Python environment"),)
+NODE = (
+    Requirement("containerd", "containerd", "runs the pods"),
+    Requirement("runc", "runc", "runs containers for containerd"),
+    Requirement("CNI plugins", "containernetworking-plugins", "connects the pods"),
+    Requirement("iptables", "iptables", "Services, by kube-proxy"),
+    Requirement("conntrack", "conntrack", "Services, by kube-proxy"),
+    Requirement("ip", "iproute2", "the cluster's own network namespace"),
+    Requirement("nsenter", "util-linux", "enters that namespace"),
+    Requirement("mount", "mount", "mounts inside that namespace"),
+    Requirement("catatonit", "catatonit", "the pause container and the namespace's first process"),
+)
+IMAGES = (
+    Requirement("buildah", "buildah", "builds images without Docker"),
+    Requirement("mmdebstrap", "mmdebstrap", "makes the base image without Docker"),
+)
+
+
+def require(requirements: Iterable[Requirement]) -> None:
+    """Make sure that every program is there.
+
+    As root on Debian or Ubuntu the missing packages are named and installed; elsewhere LocalClusterError says which
+    programs are missing and what to install.
+    """
+    missing = [requirement for requirement in requirements if not _present(requirement)]
+    if not missing:
+        return
+    names = sorted({requirement.package for requirement in missing})
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        lines = [f"  {requirement.program}: {requirement.purpose}" for requirement in missing]
+        how = f"sudo apt-get install --no-install-recommends {' '.join(names)}"
+        advice = (
+            f"Install them: {how}" if apt else f"Install them (on Debian they are the packages {', '.join(names)})."
+        )
+        raise LocalClusterError("\n".join(["these programs are missing:", *lines, advice]))
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    with exclusive(paths.cache() / "apt.lock"), step(f"installing Debian packages: {' '.join(names)}"):
+        log = paths.cache() / "log" / "apt.log"
+        run_logged([apt, "update", "--quiet"], log=log, env=environment)
+        run_logged([apt, "install", "--yes", "--quiet", "--no-install-recommends", *names], log=log, env=environment)
+    still = [requirement.program for requirement in missing if not _present(requirement)]
+    if still:
+        raise LocalClusterError(f"installed {', '.join(names)}, yet these programs are still missing: {still}")
+
+
+def cni_directory() -> Path | None:
+    """The directory that has all CNI plugins the node uses, if there is one."""
+    for directory in _CNI_DIRECTORIES:
+        if all((directory / plugin).exists() for plugin in _CNI_PLUGINS):
+            return directory
+    return None
+
+
+def _present(requirement: Requirement) -> bool:
+    if requirement.program == "CNI plugins":
+        return cni_directory() is not None
+    if requirement.program == "python3 venv":
+        # Debian splits `ensurepip` off; without it `venv` makes an environment that cannot install anything.
+        return importlib.util.find_spec("ensurepip") is not None
+    return shutil.which(requirement.program) is not None

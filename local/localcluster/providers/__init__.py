@@ -1,0 +1,95 @@
+"""Which kind of cluster this machine gets: a named kubeconfig, else kind where Docker answers, else our own node."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Protocol
+
+from localcluster.cluster import Cluster
+from localcluster.errors import LocalClusterError
+
+DEFAULT_NAME = "sluice"
+# Set for everything that `make test`, `make demo` and `make bench` run: the cluster they brought up, as a file.
+CLUSTER_VARIABLE = "SLUICE_CLUSTER"
+KUBECONFIG_VARIABLE = "SLUICE_KUBECONFIG"
+
+
+class Provider(Protocol):
+    """A way to get a cluster."""
+
+    def up(self) -> Cluster:
+        """Bring the cluster up, or return the one that is up; what an earlier, cut-off call left is recovered."""
+        ...
+
+    def down(self) -> None:
+        """Remove the cluster and everything it left on the machine; does nothing if there is none."""
+        ...
+
+    def status(self) -> str:
+        """One line for a person."""
+        ...
+
+    def load_image(self, archive: Path, name: str) -> None:
+        """Put an image archive on the nodes under `name`, unless it is there."""
+        ...
+
+
+def pick(name: str = DEFAULT_NAME) -> Provider:
+    """The provider for this machine and environment."""
+    from localcluster.providers.explicit import Explicit
+    from localcluster.providers.kind import Kind
+    from localcluster.providers.single_node import SingleNode
+
+    kubeconfig = os.environ.get(KUBECONFIG_VARIABLE)
+    if kubeconfig:
+        return Explicit(Path(kubeconfig))
+    return Kind(name) if docker_answers() else SingleNode(name)
+
+
+def provider_of(cluster: Cluster) -> Provider:
+    """The provider that made a cluster."""
+    from localcluster.providers.explicit import Explicit
+    from localcluster.providers.kind import Kind
+    from localcluster.providers.single_node import SingleNode
+
+    match cluster.provider:
+        case "kubeconfig":
+            return Explicit(cluster.kubeconfig)
+        case "kind":
+            return Kind(cluster.name)
+        case "node":
+            return SingleNode(cluster.name)
+        case other:
+            raise LocalClusterError(
+                f"cluster {cluster.name}: unknown provider {other!r}; run `make down` and `make up`"
+            )
+
+
+def up(name: str = DEFAULT_NAME) -> Cluster:
+    """Bring up the cluster `name`, or return it if it is up already.
+
+    Inside a run of `make test`, `make demo` or `make bench` this is the cluster which that run brought up.
+    """
+    outer = os.environ.get(CLUSTER_VARIABLE)
+    if outer and name == DEFAULT_NAME:
+        return Cluster.load(Path(outer))
+    return pick(name).up()
+
+
+def down(name: str = DEFAULT_NAME) -> None:
+    """Remove the cluster `name` and everything that it left on the machine."""
+    pick(name).down()
+
+
+def docker_answers() -> bool:
+    """Whether a Docker daemon can be reached; the client alone is not enough."""
+    docker = shutil.which("docker")
+    if docker is None:
+        return False
+    try:
+        return subprocess.run([docker, "version"], capture_output=True, check=False, timeout=20).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
