@@ -1,8 +1,8 @@
 """What the probes and Prometheus ask over HTTP: /healthz, /readyz and /metrics on one port.
 
-/healthz fails when only a restart helps: a stuck queue, a dead worker or watch. /readyz fails until the first listing is
-complete, and while a Lease that was held cannot be renewed. Both say why, as JSON. A process that waits for the Lease
-stands by: it is healthy and ready."""
+/healthz fails when only a restart helps: a stuck queue, a dead worker or watch. /readyz fails until the first listing
+is complete, and while a Lease that was held cannot be renewed. Both say why, as JSON. A process that waits for the
+Lease stands by: it is healthy and ready."""
 
 import asyncio
 import time

@@ -30,6 +30,11 @@ EVENT_SOURCE = "sluice"
 JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 MERGE_PATCH = "application/merge-patch+json"
+YAML = "application/yaml"
+# A ControllerRevision's data may never change, and the API server compares bytes: JSON with spaces, as the client
+# library writes it, counts as changed once a patch of the metadata has normalised it. What is sent as YAML is
+# normalised when it is created.
+_CREATED_AS = {"ControllerRevision": YAML}
 
 
 class KubeClient:
@@ -197,9 +202,10 @@ class KubeClient:
             started = time.monotonic()
             code = "error"
             try:
-                status, data = await self._request(
-                    method.get(verb, "GET"), url, MERGE_PATCH if verb == "patch" else JSON, accept, body
-                )
+                content_type = MERGE_PATCH if verb == "patch" else JSON
+                if verb == "create":
+                    content_type = _CREATED_AS.get(resource.kind, JSON)
+                status, data = await self._request(method.get(verb, "GET"), url, content_type, accept, body)
                 code = str(status)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise KubeUnavailable(f"{verb} {path}: {type(error).__name__}: {error}") from error
@@ -219,7 +225,8 @@ class KubeClient:
             header_params={"Accept": accept, "Content-Type": content_type},
             auth_settings=["BearerToken"],
         )
-        response = await self._api.call_api(method, address, headers, body, _request_timeout=self._timeout)
+        sent = json.dumps(body, ensure_ascii=False).encode() if content_type == YAML else body
+        response = await self._api.call_api(method, address, headers, sent, _request_timeout=self._timeout)
         return int(response.status), await response.read()  # type: ignore[no-untyped-call] # as above
 
 

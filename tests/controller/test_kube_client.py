@@ -1,0 +1,172 @@
+"""The adapter against a real API server: plain JSON in and out, and every refusal by its name."""
+
+import asyncio
+import os
+import socket
+
+import pytest
+from tests.controller.conftest import Telemetry
+from tests.controller.objects import model
+
+from localcluster.controlplane import ControlPlane
+from sluice.kube.client import CHUNK_SIZE, KubeClient
+from sluice.kube.configuration import NoKubernetesError, load_configuration
+from sluice.ports.kube import Conflict, Gone, KubeUnavailable, Object, Rejected
+
+pytestmark = pytest.mark.apiserver
+
+
+def fresh(name: str, namespace: str, **labels: str) -> Object:
+    item = model(name, namespace=namespace, labels=labels)
+    for field in ("uid", "resourceVersion", "generation"):
+        item["metadata"].pop(field)
+    return item
+
+
+async def test_create_read_replace_delete(kube: KubeClient, namespace: str, telemetry: Telemetry) -> None:
+    created = await kube.create("Model", namespace, fresh("m", namespace))
+    assert created["metadata"]["uid"]
+    with pytest.raises(Conflict, match="already exists"):
+        await kube.create("Model", namespace, fresh("m", namespace))
+    read = await kube.get("Model", namespace, "m")
+    assert read == created
+    changed = await kube.replace("Model", namespace, {**created, "spec": {**created["spec"], "tags": []}})
+    assert changed["metadata"]["generation"] == 2
+    with pytest.raises(Conflict):
+        await kube.replace("Model", namespace, created)
+    await kube.delete("Model", namespace, "m")
+    await kube.delete("Model", namespace, "m")
+    assert await kube.get("Model", namespace, "m") is None
+    with pytest.raises((Gone, Conflict)):
+        await kube.replace("Model", namespace, changed)
+    assert ("create", "Model", "409") in telemetry.kube
+    assert ("get", "Model", "404") in telemetry.kube
+
+
+async def test_the_status_is_written_under_its_resource_version_alone(kube: KubeClient, namespace: str) -> None:
+    created = await kube.create("Model", namespace, fresh("m", namespace))
+    status = {"observedGeneration": 1, "usedBy": ["churn"]}
+    written = await kube.replace_status("Model", namespace, {**created, "spec": {}, "status": status})
+    assert written["status"] == status
+    assert written["spec"] == created["spec"], "a status write changes no spec"
+    with pytest.raises(Conflict):
+        await kube.replace_status("Model", namespace, {**created, "status": {}})
+    await kube.delete("Model", namespace, "m")
+    with pytest.raises((Gone, Conflict)):
+        await kube.replace_status("Model", namespace, written)
+
+
+async def test_metadata_is_patched_with_and_without_precondition(kube: KubeClient, namespace: str) -> None:
+    created = await kube.create("Model", namespace, fresh("m", namespace))
+    version = created["metadata"]["resourceVersion"]
+    patched = await kube.patch_metadata(
+        "Model", namespace, "m", resource_version=version, finalizers=["sluice.dev/x"], annotations={"a": "1", "b": "2"}
+    )
+    assert patched["metadata"]["finalizers"] == ["sluice.dev/x"]
+    with pytest.raises(Conflict):
+        await kube.patch_metadata("Model", namespace, "m", resource_version=version, annotations={"a": "3"})
+    again = await kube.patch_metadata(
+        "Model", namespace, "m", resource_version=None, finalizers=[], annotations={"a": None}
+    )
+    assert "finalizers" not in again["metadata"]
+    assert again["metadata"]["annotations"] == {"b": "2"}
+    with pytest.raises(Gone):
+        await kube.patch_metadata("Model", namespace, "none", resource_version=None, annotations={"a": "1"})
+
+
+async def test_listings_are_chunked_and_complete(kube: KubeClient, namespace: str, telemetry: Telemetry) -> None:
+    total = CHUNK_SIZE + 3
+    await asyncio.gather(*(kube.create("Model", namespace, fresh(f"m{n}", namespace)) for n in range(total)))
+    await kube.create("Model", namespace, fresh("labelled", namespace, team="a"))
+    before = len(telemetry.kube)
+    listed = [item async for item in kube.list("Model", namespace)]
+    assert len({item["metadata"]["name"] for item in listed}) == total + 1
+    assert telemetry.kube[before:] == [("list", "Model", "200")] * 2
+    assert all(item["kind"] == "Model" and item["spec"] for item in listed)
+    chosen = [item async for item in kube.list("Model", None, "team=a")]
+    assert [item["metadata"]["name"] for item in chosen if item["metadata"]["namespace"] == namespace] == ["labelled"]
+    bare = [item async for item in kube.list_metadata("Model", namespace)]
+    assert len(bare) == total + 1
+    assert all("spec" not in item and item["metadata"]["resourceVersion"] for item in bare)
+
+
+async def test_what_the_schema_refuses_is_rejected_with_the_servers_words(kube: KubeClient, namespace: str) -> None:
+    body = fresh("m", namespace)
+    body["spec"]["containers"] = "none"
+    with pytest.raises(Rejected, match=r"spec\.containers"):
+        await kube.create("Model", namespace, body)
+
+
+async def test_a_kind_that_is_not_served_is_gone(kube: KubeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sluice.kube import resources
+
+    monkeypatch.setitem(
+        resources.RESOURCES, "Nothing", resources.Resource("sluice.dev/v1alpha1", "Nothing", "nothings")
+    )
+    with pytest.raises(Gone):
+        [item async for item in kube.list("Nothing")]
+
+
+async def test_events_are_said_once_for_one_state(kube: KubeClient, namespace: str) -> None:
+    created = await kube.create("Model", namespace, fresh("m", namespace))
+    for _ in range(2):
+        await kube.event(created, type_="Normal", reason="Tried", message="twice")
+    events = [item async for item in kube.list("Event", namespace)]
+    assert [(e["reason"], e["note"], e["regarding"]["name"]) for e in events] == [("Tried", "twice", "m")]
+    assert events[0]["reportingController"] == "sluice"
+
+
+async def test_an_event_that_cannot_be_recorded_is_no_failure(kube: KubeClient, namespace: str) -> None:
+    created = await kube.create("Model", namespace, fresh("m", namespace))
+    await kube.event(created, type_="Strange", reason="Tried", message="x")
+    assert [item async for item in kube.list("Event", namespace)] == []
+
+
+async def test_a_server_that_is_away_is_unavailable(control_plane: ControlPlane) -> None:
+    configuration = await load_configuration({**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)})
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        configuration.host = f"https://127.0.0.1:{taken.getsockname()[1]}"
+        client = KubeClient(configuration, identity="test")
+        with pytest.raises(KubeUnavailable, match="get /api/v1/namespaces/x"):
+            await client.get("Namespace", "", "x")
+        await client.close()
+
+
+async def test_a_server_that_does_not_answer_is_unavailable_in_time(control_plane: ControlPlane) -> None:
+    configuration = await load_configuration({**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        configuration.host = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        client = KubeClient(configuration, identity="test", call_timeout_seconds=0.3)
+        with pytest.raises(KubeUnavailable, match="Timeout"):
+            await client.get("Namespace", "", "x")
+        await client.close()
+
+
+async def test_wrong_credentials_are_an_outage_and_missing_rights_are_named(control_plane: ControlPlane) -> None:
+    from sluice.ports.kube import Forbidden
+
+    configuration = await load_configuration({**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)})
+    configuration.api_key = {"BearerToken": "Bearer nonsense"}
+    configuration.refresh_api_key_hook = None
+    stranger = KubeClient(configuration, identity="test")
+    with pytest.raises(KubeUnavailable, match="401"):
+        await stranger.get("Namespace", "", "default")
+    await stranger.close()
+    configuration.api_key = {}
+    anonymous = KubeClient(configuration, identity="test")
+    with pytest.raises(Forbidden, match='cannot get resource "namespaces"'):
+        await anonymous.get("Namespace", "", "default")
+    await anonymous.close()
+
+
+async def test_no_kubeconfig_and_no_pod_is_said_so() -> None:
+    with pytest.raises(NoKubernetesError, match="KUBECONFIG"):
+        await load_configuration({"KUBECONFIG": "/nonexistent/kubeconfig"})
+
+
+async def test_the_login_for_the_watches_is_the_same(kube: KubeClient, control_plane: ControlPlane) -> None:
+    found = await kube.login()
+    assert found.server == control_plane.url
+    assert found.scheme == "Bearer"
+    assert found.token
