@@ -1,5 +1,6 @@
 """One simulator for all of these tests, emptied before each, reached as the operator reaches AWS: by environment."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -20,8 +21,6 @@ def running() -> Iterator[Simulator]:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """No AWS setting of the machine reaches the test."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("AWS_") or name.upper() in _PROXIES:
             monkeypatch.delenv(name)
@@ -39,9 +38,15 @@ def simulator(running: Simulator, bare: None, monkeypatch: pytest.MonkeyPatch) -
     return running
 
 
+@pytest.fixture(scope="session")
+def somebody(running: Simulator) -> Hosting:
+    return Hosting(running)
+
+
 @pytest.fixture
-def hosting(simulator: Simulator) -> Hosting:
-    return Hosting(simulator)
+def hosting(simulator: Simulator, somebody: Hosting) -> Hosting:
+    assert somebody.simulator is simulator
+    return somebody
 
 
 @pytest.fixture

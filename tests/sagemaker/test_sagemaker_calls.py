@@ -55,8 +55,8 @@ async def test_a_role_is_assumed_with_the_external_id_and_once(calls: AwsCalls, 
 
 
 async def test_a_role_whose_trust_policy_asks_for_another_external_id(calls: AwsCalls, simulator: Simulator) -> None:
-    role = ROLE.replace("team-a", "team-b")
-    simulator.require_external_id(role, "prod-1/team-b")
+    role = ROLE.replace("team-a", "locked")
+    simulator.require_external_id(role, "prod-1/locked")
     failed = await failure(calls, Credentials(REGION, role, "prod-1/team-a"))
     assert (failed.fault, failed.problem.operation) == (Fault.DENIED, "AssumeRole")
     assert role in failed.problem.message

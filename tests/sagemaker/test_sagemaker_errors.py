@@ -84,7 +84,7 @@ def test_what_is_missing_is_named(kind: str, message: str) -> None:
         (boto.ReadTimeoutError(endpoint_url="https://x"), Fault.UNREACHABLE),
         (boto.ConnectionClosedError(endpoint_url="https://x"), Fault.UNREACHABLE),
         (boto.ProxyConnectionError(proxy_url="http://u:hunter2@proxy:1"), Fault.UNREACHABLE),
-        (boto.SSLError(endpoint_url="https://x", error="certificate verify failed"), Fault.UNREACHABLE),
+        (boto.SSLError(endpoint_url="https://x", error=OSError("certificate verify failed")), Fault.UNREACHABLE),
         (boto.UnknownEndpointError(service_name="sagemaker", region_name="x"), Fault.UNREACHABLE),
         (ResponseParserError("not XML"), Fault.UNREACHABLE),
         (boto.ParamValidationError(report="Missing required parameter"), Fault.REJECTED),

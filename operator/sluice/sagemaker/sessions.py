@@ -1,20 +1,22 @@
-"""Owns boto3 clients: one set per (region, role, ExternalId), built lazily under a lock and shared by all threads.
+"""Owns the AWS clients: one set per (region, role, ExternalId), built lazily under a lock and shared by all threads.
+
+They are botocore's, as boto3 hands them out; a boto3.Session would add to the shared loader's search path for ever.
 
 Everything here runs in worker threads: finding credentials may ask the instance metadata service, read token files or
 call STS. Endpoints of our own (a simulator, a private link) come from botocore's own AWS_ENDPOINT_URL variables."""
 
+import functools
 import logging
 import re
 import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-import boto3
-import botocore.session
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 from botocore.credentials import Credentials as BotoCredentials
-from botocore.loaders import Loader
+from botocore.loaders import Loader, create_loader
+from botocore.session import Session
 
 from sluice.core.identity import Credentials
 from sluice.ports.aws import Service
@@ -40,15 +42,13 @@ class _AssumeRole(CredentialProvider):
 
 
 class Sessions:
-    """boto3 clients by credentials and service. Thread-safe."""
+    """Clients by credentials and service. Thread-safe."""
 
     def __init__(self, config: Config, session_name: str) -> None:
         self._config = config
         self._session_name = _NOT_IN_SESSION_NAMES.sub("-", session_name)[:64]
         self._lock = threading.Lock()
         self._sets: dict[Credentials, _ClientSet] = {}
-        # The API models are tens of megabytes once parsed: every session shares them.
-        self._loader: Loader | None = None
 
     def client(self, credentials: Credentials, service: Service) -> Any:
         """The client. Raises what botocore raises, or CallFailed when there are no credentials at all."""
@@ -61,7 +61,7 @@ class Sessions:
                 clients.session = self._session(credentials)
             client = clients.by_service.get(service)
             if client is None:
-                client = clients.by_service[service] = clients.session.client(
+                client = clients.by_service[service] = clients.session.create_client(
                     service, region_name=credentials.region, config=self._config
                 )
             return client
@@ -71,12 +71,12 @@ class Sessions:
         with self._lock:
             self._sets.pop(credentials, None)
 
-    def _session(self, credentials: Credentials) -> boto3.Session:
-        own = self._plain_session()
+    def _session(self, credentials: Credentials) -> Session:
+        own = _plain_session()
         if own.get_credentials() is None:
             raise no_credentials(Call("sts", "GetCallerIdentity", Credentials(credentials.region)))
         if credentials.role_arn is None:
-            return boto3.Session(botocore_session=own)
+            return own
         sts: Any = own.create_client("sts", region_name=credentials.region, config=self._config)
         request = {"RoleArn": credentials.role_arn, "RoleSessionName": self._session_name}
         if credentials.external_id is not None:
@@ -91,18 +91,21 @@ class Sessions:
                 "expiry_time": fresh["Expiration"].isoformat(),
             }
 
-        assumed = self._plain_session()
+        assumed = _plain_session()
         assumed.register_component("credential_provider", CredentialResolver([_AssumeRole(refresh)]))
-        return boto3.Session(botocore_session=assumed)
+        return assumed
 
-    def _plain_session(self) -> botocore.session.Session:
-        session = botocore.session.Session()
-        with self._lock:
-            if self._loader is None:
-                self._loader = session.get_component("data_loader")
-            loader = self._loader
-        session.register_component("data_loader", loader)
-        return session
+
+def _plain_session() -> Session:
+    session = Session()
+    session.register_component("data_loader", _loader())
+    return session
+
+
+@functools.cache
+def _loader() -> Loader:
+    """The API models are tens of megabytes once parsed: all sessions share them."""
+    return create_loader()
 
 
 class _ClientSet:
@@ -110,5 +113,5 @@ class _ClientSet:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.session: boto3.Session | None = None
+        self.session: Session | None = None
         self.by_service: dict[Service, Any] = {}
