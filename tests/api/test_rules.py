@@ -9,7 +9,8 @@ from sluice.api.base import VALIDATIONS
 from sluice.api.crds import KINDS, object_schema
 
 from .conftest import Admission
-from .rules import RULES, Broken, RuleCases
+from .rulecases import Broken, RuleCases
+from .rules import RULES
 
 
 def _rules(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

@@ -46,7 +46,6 @@ class Rule:
     message_expression: str | None = None
     field_path: str | None = None
     reason: Reason | None = None
-    optional_old_self: bool = False
 
     def json_schema(self) -> dict[str, Any]:
         """The rule as it stands in a CRD."""
@@ -57,8 +56,6 @@ class Rule:
             schema["reason"] = self.reason
         if self.field_path is not None:
             schema["fieldPath"] = self.field_path
-        if self.optional_old_self:
-            schema["optionalOldSelf"] = True
         return schema
 
 
@@ -109,25 +106,11 @@ class ListAtomic(_SchemaMark):
         return {"x-kubernetes-list-type": "atomic"}
 
 
-class MapAtomic(_SchemaMark):
-    """An object or map that only makes sense as a whole: one owner writes it whole."""
-
-    def keywords(self) -> Mapping[str, Any]:
-        return {"x-kubernetes-map-type": "atomic"}
-
-
 class IntOrString(_SchemaMark):
     """A Kubernetes quantity or port: an integer or a string."""
 
     def keywords(self) -> Mapping[str, Any]:
         return {"x-kubernetes-int-or-string": True}
-
-
-class PreserveUnknown(_SchemaMark):
-    """Free JSON: the API server keeps what stands here and checks nothing."""
-
-    def keywords(self) -> Mapping[str, Any]:
-        return {"x-kubernetes-preserve-unknown-fields": True}
 
 
 class Schema(_SchemaMark):

@@ -16,8 +16,6 @@ _KEPT = frozenset(
     {
         "description",
         "enum",
-        "exclusiveMaximum",
-        "exclusiveMinimum",
         "format",
         "maxItems",
         "maxLength",
@@ -25,16 +23,12 @@ _KEPT = frozenset(
         "maximum",
         "minItems",
         "minLength",
-        "minProperties",
         "minimum",
-        "multipleOf",
         "pattern",
         "type",
         "x-kubernetes-int-or-string",
         "x-kubernetes-list-map-keys",
         "x-kubernetes-list-type",
-        "x-kubernetes-map-type",
-        "x-kubernetes-preserve-unknown-fields",
     }
 )
 _DROPPED = frozenset({"title", "default", "$defs", "examples"})
