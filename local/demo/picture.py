@@ -47,7 +47,7 @@ class Picture:
     revision: str = ""
     desired_revision: str = ""
     images: tuple[str, ...] = ()
-    """The images that serve, as specified."""
+    """The images that serve, as specified, without their registry."""
     deployment: Deployment | None = None
     outcome: str = ""
     cause: str = ""
@@ -114,7 +114,12 @@ def picture(endpoint: Mapping[str, Any] | None) -> Picture:
 
 def _images(variants: Any) -> tuple[str, ...]:
     found = (image.get("specifiedImage") for variant in variants for image in variant.get("deployedImages") or ())
-    return tuple(dict.fromkeys(image for image in found if image))
+    return tuple(dict.fromkeys(short(image) for image in found if image))
+
+
+def short(image: str) -> str:
+    """An image without its registry: what a person reads."""
+    return image.rpartition("/")[2]
 
 
 def _deployment(status: Mapping[str, Any] | None) -> Deployment | None:

@@ -158,8 +158,13 @@ class Show:
                 mark, style = "·", "bright_black"
             took = f"{chapter.took:.0f} s" if chapter.took is not None else ""
             rows.add_row(Text(f" {mark}", style), Text(chapter.title, style), Text(took, "bright_black"))
-        rows.add_row("", _cut(f"$ {self.command}" if self.command else "", WIDTH - 12, "cyan"), "")
-        return rows
+        return Group(rows, self._command())
+
+    def _command(self) -> Text:
+        """The command that was run last, in two lines."""
+        words = f"$ {self.command}" if self.command else ""
+        wide = WIDTH - 6
+        return Text(f"   {words[:wide]}\n     {_cut(words[wide:], wide - 2).plain}", "cyan")
 
     def _events(self) -> RenderableType:
         recent = list(self.look_at_events())[-SHOWN_EVENTS:]
@@ -209,7 +214,8 @@ class Lines:
         self._thread = threading.Thread(target=self._follow, name="lines", daemon=True)
 
     def say(self, text: str) -> None:
-        """A line of the story itself."""
+        """A line of the story itself, after all that could be seen before it."""
+        self._look()
         with self._lock:
             self._write(self._stamped(text))
 
@@ -220,7 +226,6 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         self._ending.set()
         self._thread.join(5)
-        self._look()
 
     def _follow(self) -> None:
         while not self._ending.wait(0.1):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from demo.example import Example
 from demo.install import OPERATOR_NAMESPACE, SimulatedAws
-from demo.picture import Picture
-from demo.surroundings import Surroundings
+from demo.picture import Picture, short
+from demo.surroundings import CHECKOUT, Surroundings
 from demo.watcher import NotHappenedError, Watcher
 
 NAMESPACE = "sluice-demo"
@@ -54,7 +54,7 @@ def create(stage: Stage) -> Picture:
     example = stage.example
     stage.aws.alarms.create(example.alarms, endpoint_name=example.endpoint_name)
     _kubectl(stage, "create", "namespace", NAMESPACE)
-    _kubectl(stage, "apply", "-n", NAMESPACE, "-f", str(example.directory))
+    _kubectl(stage, "apply", "-n", NAMESPACE, "-f", str(example.directory.relative_to(CHECKOUT)))
     stage.watcher.until(
         "endpointStatus is Creating", lambda seen: seen.endpoint_status == "Creating", seconds=CREATION_SECONDS
     )
@@ -66,18 +66,8 @@ def create(stage: Stage) -> Picture:
 def ship(stage: Stage, image: str) -> Picture:
     """Edit the Model's image and wait until the canary bakes: both revisions take traffic."""
     before = stage.watcher.now
-    patch = {"spec": {"primaryContainer": {"image": image}}}
-    _kubectl(
-        stage,
-        "patch",
-        "models.sluice.dev",
-        stage.example.model,
-        "-n",
-        NAMESPACE,
-        "--type=merge",
-        "-p",
-        json.dumps(patch),
-    )
+    patch = json.dumps({"spec": {"primaryContainer": {"image": image}}}, separators=(",", ":"))
+    _kubectl(stage, "patch", "smodel", stage.example.model, "-n", NAMESPACE, "--type=merge", "-p", patch)
     stage.watcher.until(
         "the edit is taken up (Ready is False)", lambda seen: seen.ready.status == "False", seconds=BEFORE_BAKE_SECONDS
     )
@@ -156,7 +146,12 @@ def fixed(stage: Stage, image: str) -> Picture:
 
 
 def _serves(seen: Picture, image: str) -> bool:
-    return seen.is_ready and seen.endpoint_status == "InService" and seen.deployment is None and image in seen.images
+    return (
+        seen.is_ready
+        and seen.endpoint_status == "InService"
+        and seen.deployment is None
+        and short(image) in seen.images
+    )
 
 
 def _kubectl(stage: Stage, *arguments: str) -> None:

@@ -17,6 +17,8 @@ from demo.surroundings import Surroundings
 from demo.transcript import Transcript
 
 TITLE = f"Sluice: a simulated SageMaker, {install.SPEED} times as fast as its clock says"
+READING_SECONDS = 1.5
+"""How long a command stands on the live screen before it is run: for the eyes alone, nothing waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ def tell(surroundings: Surroundings, *, plain: bool, transcript: Path | None) ->
         def say(command: str) -> None:
             show.command = command
             lines.say(f"$ {command}")
+            if not plain:
+                time.sleep(READING_SECONDS)
 
         stage = steps.Stage(surroundings, aws, example, watcher, say)
         for chapter, part in zip(show.chapters, chapters, strict=True):

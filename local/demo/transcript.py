@@ -12,9 +12,8 @@ HEAD = """# What `make demo` shows
 
 <!-- Written by `python -m demo --transcript FILE`: a real run, nothing edited. -->
 
-A run of {when}. First the screen at the moments that matter (in a terminal it is one table that changes in place, in
-colour), then every line that the same run writes where there is no terminal.
-"""
+A run of {when}. First the screen at the moments that matter (in a terminal it is one table that
+changes in place, in colour), then every line that the same run writes where there is no terminal."""
 
 
 @dataclass(slots=True)
