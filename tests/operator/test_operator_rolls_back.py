@@ -37,8 +37,7 @@ def test_an_alarm_during_the_canary_rolls_back_and_latches(world: World) -> None
     world.set_alarm(alarm, "OK")
     world.steady(3)
     assert world.writes() == DEPLOYMENT, "a latched revision is not deployed again"
-    outcomes = [r["metadata"]["annotations"].get("sluice.dev/outcome") for r in world.revisions()]
-    assert outcomes == ["Succeeded", "RolledBack"]
+    world.outcomes("Succeeded", "RolledBack")
     assert ("churn", "DeploymentRolledBack") in world.events()
 
 

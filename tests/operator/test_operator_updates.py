@@ -38,12 +38,13 @@ def test_a_new_image_is_deployed_under_the_policy(
 
     world.apply(model(NEW))
 
+    baking = "FinalBaking" if name == "ALL_AT_ONCE" else "Baking"
     running = world.wait(
-        lambda: (d := world.status().get("deployment") or {}).get("trafficPercent") == first_share and d,
-        f"{first_share:g} % of the traffic on the new revision",
+        lambda: (d := world.status().get("deployment") or {}).get("stage") == baking and d,
+        f"{baking} with {first_share:g} % of the traffic on the new revision",
     )
     assert (running["policy"], running["steps"]) == (name, steps)
-    assert running["stage"] == ("FinalBaking" if name == "ALL_AT_ONCE" else "Baking")
+    assert (running["trafficPercent"], running["trafficText"]) == (first_share, f"{first_share:g}%")
     assert running["bakeUntil"]
     world.expect(Ready="False Deploying", Reconciling="True Deploying", Stalled="False NothingStalled")
 
@@ -52,7 +53,7 @@ def test_a_new_image_is_deployed_under_the_policy(
     assert "deployment" not in done
     assert done["previousRevision"]["name"] == before["name"]
     assert (done["lastDeployment"]["outcome"], done["lastDeployment"]["cause"]) == ("Succeeded", "None")
-    assert [r["metadata"]["annotations"].get("sluice.dev/outcome") for r in world.revisions()] == ["Succeeded"] * 2
+    world.outcomes("Succeeded", "Succeeded")
 
 
 def test_without_a_policy_a_deployment_is_all_at_once(world: World) -> None:

@@ -348,23 +348,15 @@ class EndpointReconciler:
         self._feed.seen(stored, Source.OWN)
 
     async def _mark_revision(self, action: MarkRevision, endpoint: Object) -> None:
-        """Note the outcome. By a replacement: `data` is immutable and compared byte by byte, and the API server would
-        write it anew, with its keys sorted, when it applies a patch to the object."""
         key = Key(CONTROLLER_REVISION, endpoint["metadata"]["namespace"], action.name)
-        stored = await self._kube.get(key.kind, key.namespace, key.name)
-        if stored is None:
+        notes = {ANNOTATION_OUTCOME: action.outcome, ANNOTATION_OUTCOME_MESSAGE: action.message or None}
+        try:
+            marked = await self._kube.patch_metadata(
+                key.kind, key.namespace, key.name, resource_version=None, annotations=notes
+            )
+        except Gone:
             await self._feed.read(key)
             return
-        notes = {ANNOTATION_OUTCOME: action.outcome, ANNOTATION_OUTCOME_MESSAGE: action.message or None}
-        annotations = {**(stored["metadata"].get("annotations") or {}), **notes}
-        kept = {name: value for name, value in annotations.items() if value is not None}
-        try:
-            marked = await self._kube.replace(
-                key.kind, key.namespace, {**stored, "metadata": {**stored["metadata"], "annotations": kept}}
-            )
-        except (Conflict, Gone):
-            await self._feed.read(key)
-            raise _DroppedError("its revision changed meanwhile", AFTER_CONFLICT_SECONDS) from None
         self._feed.seen(marked, Source.OWN)
 
     async def _drop_revision(self, action: DropRevision, endpoint: Object) -> None:

@@ -168,6 +168,14 @@ class World:
         """The stored ControllerRevisions, oldest first."""
         return sorted(self.kube.list("ControllerRevision", self.namespace), key=lambda r: int(r["revision"]))
 
+    def outcomes(self, *wanted: str) -> None:
+        """Until the stored revisions, oldest first, carry these outcomes."""
+
+        def noted() -> list[str | None]:
+            return [r["metadata"]["annotations"].get("sluice.dev/outcome") for r in self.revisions()]
+
+        self.wait(lambda: noted() == list(wanted), f"outcomes {wanted} on the stored revisions")
+
     def events(self) -> list[tuple[str, str]]:
         """(name of the object, reason) of every Event, oldest first."""
         found = sorted(self.kube.list("Event", self.namespace), key=lambda event: str(event["eventTime"]))
@@ -244,7 +252,7 @@ class World:
         """These objects, in service and at rest; what comes next is looked at alone."""
         self.apply(*objects)
         self.ready()
-        self.steady()
+        self.steady(1)
         self.mark()
 
     def stalled(self, reason: str, name: str = NAME, *, seconds: float = SECONDS, message: str = "") -> Object:
