@@ -5,12 +5,14 @@ Series of an Endpoint are removed with it."""
 from collections.abc import Callable
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from sluice.api.status import EndpointStatus
 from sluice.core.identity import Key
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # the library is typed in parts
 
 PASS_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 1, 2, 5, 15, 60)
 DETECTION_BUCKETS = (1, 2, 4, 6, 10, 20, 35, 60, 120, 310, 900)
@@ -54,9 +56,24 @@ class Metrics:
         self._build.labels(version).set(1)
         self._shown: dict[Key, tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
-    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """A gauge that is read when it is asked for."""
-        self.registry.register(_Read(name, text, read))
+    def watch(
+        self,
+        *,
+        queue_depth: Callable[[], float],
+        queue_oldest_age_seconds: Callable[[], float],
+        lease_held: Callable[[], bool],
+    ) -> None:
+        """What is read when it is asked for."""
+        for name, text, read in (
+            ("sluice_queue_depth", "Objects that wait for a worker", queue_depth),
+            (
+                "sluice_queue_oldest_age_seconds",
+                "How long the object has waited that waits longest",
+                queue_oldest_age_seconds,
+            ),
+            ("sluice_lease_held", "1 while this process may act", lease_held),
+        ):
+            self.registry.register(_Read(name, text, read))
 
     def pass_ended(self, kind: str, outcome: str, seconds: float) -> None:
         """One pass ended. outcome: unchanged, persisted, acted, dropped, failed, gone."""

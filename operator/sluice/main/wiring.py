@@ -114,13 +114,11 @@ class Operator:
         self._working = False
         self._acquired = asyncio.Event()
         self._synced = asyncio.Event()
-        metrics.watch("sluice_queue_depth", "Keys that wait for a worker", lambda: self._queue.depth)
         metrics.watch(
-            "sluice_queue_oldest_age_seconds",
-            "How long the key has waited that waits longest",
-            self._queue.oldest_ready_age_seconds,
+            queue_depth=lambda: self._queue.depth,
+            queue_oldest_age_seconds=self._queue.oldest_ready_age_seconds,
+            lease_held=self._lease.held,
         )
-        metrics.watch("sluice_lease_held", "1 while this process may act", lambda: float(self._lease.held()))
 
     async def run(self, stop: asyncio.Event, catch_signals: Callable[[], None]) -> int:
         """Run until `stop` is set or something ends that should not. Returns the exit code.
