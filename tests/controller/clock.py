@@ -18,6 +18,11 @@ class SteppedClock:
     def monotonic(self) -> float:
         return 1000.0 + self._elapsed
 
+    @property
+    def sleeping(self) -> int:
+        """How many sleep."""
+        return len(self._sleepers)
+
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
             await asyncio.sleep(0)

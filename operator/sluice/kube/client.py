@@ -174,7 +174,7 @@ class KubeClient:
             query["labelSelector"] = label_selector
         while True:
             page = await self._call("list", resource, resource.path(namespace), query=query, accept=accept)
-            for item in page["items"]:
+            for item in page["items"] or ():  # null for an empty list of metadata
                 # Items of built-in kinds do not carry these two.
                 item["apiVersion"], item["kind"] = resource.api_version, resource.kind
                 yield item

@@ -1,0 +1,73 @@
+"""Events never hold a pass up; the probes say what is wrong."""
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+from tests.controller.memory_kube import MemoryKube
+from tests.controller.objects import endpoint
+from tests.controller.waiting import until
+
+from sluice.controller.events import MAX_WAITING, EventRecorder
+from sluice.controller.health import LAG_BOUND_SECONDS, HealthServer, LoopLag
+from sluice.core.decision import EventNote
+
+
+async def test_events_are_written_in_order_in_the_background() -> None:
+    kube = MemoryKube()
+    recorder = EventRecorder(kube)
+    running = asyncio.create_task(recorder.run())
+    recorder.note(endpoint(), [EventNote("Normal", "First", "1"), EventNote("Warning", "Second", "2")])
+    assert kube.events == []
+    await until(lambda: len(kube.events) == 2, 5)
+    assert kube.events == [("churn", "First", "1"), ("churn", "Second", "2")]
+    running.cancel()
+
+
+async def test_long_messages_are_cut_at_the_api_servers_limit_in_bytes() -> None:
+    kube = MemoryKube()
+    recorder = EventRecorder(kube)
+    recorder.note(endpoint(), [EventNote("Normal", "Long", "ä" * 2000)])
+    await recorder.flush()
+    message = kube.events[0][2]
+    assert len(message.encode()) <= 1024
+    assert message.endswith("ä...")
+
+
+async def test_the_oldest_are_dropped_when_too_many_wait() -> None:
+    kube = MemoryKube()
+    recorder = EventRecorder(kube)
+    recorder.note(endpoint(), [EventNote("Normal", "N", str(n)) for n in range(MAX_WAITING + 5)])
+    await recorder.flush()
+    assert len(kube.events) == MAX_WAITING
+    assert kube.events[-1][2] == str(MAX_WAITING + 4)
+
+
+@pytest.mark.parametrize("problems", [(), ("stuck queue", "dead watch: Model")])
+async def test_probes_answer_with_their_reasons(problems: tuple[str, ...]) -> None:
+    registry = CollectorRegistry()
+    Counter("sluice_something", "x", registry=registry).inc()
+    server = HealthServer(lambda: problems, lambda: (), registry)
+    port = await server.start(0, "127.0.0.1")
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            async with session.get("/healthz") as answer:
+                assert answer.status == (500 if problems else 200)
+                assert json.loads(await answer.text()) == {"ok": not problems, "problems": list(problems)}
+            async with session.get("/readyz") as answer:
+                assert answer.status == 200
+            async with session.get("/metrics") as answer:
+                assert "sluice_something_total 1.0" in await answer.text()
+    finally:
+        await server.stop()
+
+
+async def test_a_blocked_loop_is_a_problem_for_a_while() -> None:
+    lag = LoopLag()
+    assert list(lag.problems()) == []
+    lag._lags.append(LAG_BOUND_SECONDS + 1)
+    assert list(lag.problems()) == ["the event loop was blocked for 6.0 s"]
+    lag._lags.extend([0.0] * 60)
+    assert list(lag.problems()) == []

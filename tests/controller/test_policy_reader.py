@@ -1,0 +1,61 @@
+"""The permission policy is the ConfigMap's, and nothing is permitted when in doubt."""
+
+import pytest
+from tests.controller.clock import SteppedClock
+from tests.controller.memory_kube import MemoryKube
+
+from sluice.controller.policy import CONFIG_MAP, PolicyReader, parse
+from sluice.core.permission import Policy
+from sluice.ports.kube import Object
+
+ALLOW = 'rules: [{namespaces: ["team"]}]'
+
+
+def config_map(text: str) -> Object:
+    return {
+        "kind": "ConfigMap",
+        "metadata": {"name": CONFIG_MAP, "namespace": "ops"},
+        "data": {"policy.yaml": text},
+    }
+
+
+@pytest.fixture
+def changes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def kube() -> MemoryKube:
+    return MemoryKube()
+
+
+@pytest.fixture
+def reader(kube: MemoryKube, changes: list[str]) -> PolicyReader:
+    return PolicyReader(kube, "ops", every_seconds=10, changed=lambda: changes.append("x"), sleep=SteppedClock().sleep)
+
+
+async def test_a_change_is_told_once(kube: MemoryKube, reader: PolicyReader, changes: list[str]) -> None:
+    await reader.read()
+    assert (reader.policy, changes) == (Policy(), [])
+    kube.put(config_map(ALLOW))
+    await reader.read()
+    await reader.read()
+    assert [rule.namespaces for rule in reader.policy.rules] == [("team",)]
+    assert changes == ["x"]
+    kube.objects.clear()
+    await reader.read()
+    assert (reader.policy, len(changes)) == (Policy(), 2)
+
+
+async def test_the_last_policy_stands_while_the_api_server_is_away(kube: MemoryKube, reader: PolicyReader) -> None:
+    kube.put(config_map(ALLOW))
+    await reader.read()
+    kube.away = True
+    await reader.read()
+    assert reader.policy.rules
+
+
+@pytest.mark.parametrize("text", [None, "", "rules", "rules: {}", "rules: [{namespace: x}]", "a: [b", "rules: [1]"])
+def test_what_cannot_be_understood_permits_nothing(text: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    assert parse(text) == Policy()
+    assert "permits nothing" in caplog.text
