@@ -46,6 +46,14 @@ def template(chart: str, release: str, values: Mapping[str, Any] | None = None) 
     return done.stdout
 
 
+def lint(chart: str) -> None:
+    """helm lint. Raises RefusedError."""
+    argv: list[str | Path] = [tools.build(["helm"])["helm"], "lint", "--strict", "--quiet", CHARTS / chart]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603  our own helm
+    if done.returncode != 0:
+        raise RefusedError(done.stdout + done.stderr)
+
+
 def objects(chart: str = "sluice", release: str = "sluice", values: Mapping[str, Any] | None = None) -> list[Object]:
     """The rendered objects."""
     return [item for item in yaml.safe_load_all(template(chart, release, values)) if item]
