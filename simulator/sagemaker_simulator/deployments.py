@@ -55,7 +55,6 @@ def begin(
 def _enter(world: World, endpoint: Endpoint, deployment: Deployment, index: int) -> None:
     deployment.index = index
     deployment.entered = world.now
-    world.touch(endpoint)
     if not deployment.going_back and deployment.stage.watched and (firing := _tripped(world, endpoint, deployment)):
         _turn_back(world, endpoint, deployment, _alarm_reason(firing))
         return

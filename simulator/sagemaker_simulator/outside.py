@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 from . import declared, endpoints, fleets, updates
+from .errors import ServiceError
 from .faults import Fault, FaultKind
 from .names import Kind
 from .service_model import SAGEMAKER, service
 from .state import Endpoint, World
+
+log = logging.getLogger(__name__)
 
 STATUSES = tuple(service(SAGEMAKER).shape_for("EndpointStatus").metadata["enum"])
 _KEYS = {"endpointConfigName", "weights", "counts", "tags", "status", "failureReason", "maintenanceSeconds", "delete"}
@@ -91,7 +95,10 @@ def schedule(world: World, fault: Fault) -> None:
         for region in world.regions.values():
             for endpoint in list(region.endpoints.values()):
                 if endpoint.status == "InService" and fnmatchcase(endpoint.name, fault.target):
-                    change(world, endpoint, body)
+                    try:
+                        change(world, endpoint, body)
+                    except ServiceError as error:
+                        log.warning("%s of %s is refused: %s", fault.kind, endpoint.name, error.message)
 
     if after > 0:
         world.timeline.plan(world.now + after, strike)

@@ -101,7 +101,7 @@ def way_back(policy: Rolling, name: str, whole: int, at: Standing, durations: Du
             amount = min(wanted, whole - old.up)
             stages.append(_stage(StageKind.CREATE, Side.OLD, durations.provision, name, old, new, amount))
             old = Capacity(old.up + amount, old.active)
-        staying = 0 if old.up >= whole else new.active - displaced(new.active, whole - old.active, old.up - old.active)
+        staying = new.active - displaced(new.active, whole - old.active, old.up - old.active)
         regained = old.up - old.active
         if regained or staying < new.active:
             old, new = Capacity(old.up, old.up), Capacity(new.up, staying)

@@ -57,11 +57,12 @@ async def _latency(simulator: Simulator, operation: str, target: str, caller: Ca
         await asyncio.sleep(float(fault.parameters.get("seconds", 1.0)))
 
 
-def _lost(request: web.Request, operation: str, target: str, caller: Caller) -> web.Response | None:
+async def _lost(request: web.Request, operation: str, target: str, caller: Caller) -> web.Response | None:
     """What a client gets instead of an answer to a request that was carried out; None if nothing is lost."""
     fault = request.app[SIMULATOR].fault_of_call(FaultKind.LOST_RESPONSE, operation, target, caller)
     if fault is None:
         return None
+    await asyncio.sleep(float(fault.parameters.get("seconds", 0)))
     if fault.parameters.get("mode", "drop") == "drop" and request.transport is not None:
         request.transport.abort()
     return _error(ServiceError("InternalFailure", "The response was lost.", 500))
@@ -91,7 +92,7 @@ async def _aws(request: web.Request) -> web.Response:
         )
     except ServiceError as error:
         answer, code = _error(error), error.code
-    if code == "OK" and (lost := _lost(request, operation, target, caller)) is not None:
+    if code == "OK" and (lost := await _lost(request, operation, target, caller)) is not None:
         answer, code = lost, "Lost"
     simulator.record(service, operation, caller, region, target, code)
     return answer

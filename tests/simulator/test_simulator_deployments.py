@@ -26,7 +26,8 @@ def timeline(hosting: Hosting, simulator: Simulator, step: float = 1.0, limit: i
             return seen
         (old,) = shown["ProductionVariants"]
         (new,) = shown["PendingDeploymentSummary"]["ProductionVariants"]
-        (status,) = [*old.get("VariantStatus", []), *new.get("VariantStatus", [])]
+        statuses: list[dict[str, Any]] = [*old.get("VariantStatus", []), *new.get("VariantStatus", [])]
+        (status,) = statuses
         view = (
             status["Status"],
             status["StatusMessage"],
@@ -170,6 +171,20 @@ def test_an_alarm_that_fires_all_along(hosting: Hosting, simulator: Simulator, i
     hosting.update(CANARY)
     simulator.advance(1000)
     assert hosting.describe()["EndpointConfigName"] == config
+
+
+def test_an_ignored_alarm_counts_again_once_it_has_been_ok(hosting: Hosting, simulator: Simulator) -> None:
+    simulator.settings(ignore_alarms_firing_at_start=True)
+    simulator.set_alarm("churn-5xx", "ALARM")
+    hosting.endpoint()
+    hosting.next_config()
+    hosting.update(CANARY)
+    simulator.advance(50)
+    simulator.set_alarm("churn-5xx", "OK")
+    simulator.set_alarm("churn-5xx", "ALARM")
+    simulator.advance(20)
+    assert hosting.describe()["EndpointConfigName"] == "c1"
+    assert hosting.status() == "InService"
 
 
 def test_all_at_once_without_a_final_bake_leaves_alarms_no_window(hosting: Hosting, simulator: Simulator) -> None:

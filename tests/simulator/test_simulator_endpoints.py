@@ -258,7 +258,7 @@ def test_the_last_deployment_config_can_be_retained(hosting: Hosting, simulator:
 
 
 def test_weights_and_counts_converge_and_keep_what_was_not_named(hosting: Hosting, simulator: Simulator) -> None:
-    hosting.endpoint(variant("a"), variant("b", "m2", 2, InitialVariantWeight=0))
+    hosting.endpoint(variant("a", InitialVariantWeight=3), variant("b", "m2", 2, InitialVariantWeight=0))
     assert hosting.live()["b"]["CurrentWeight"] == 0.0
     change = hosting.sagemaker.update_endpoint_weights_and_capacities
     change(
@@ -278,7 +278,7 @@ def test_weights_and_counts_converge_and_keep_what_was_not_named(hosting: Hostin
     simulator.advance(10)
     live = hosting.live()
     assert hosting.status() == "InService"
-    assert (live["a"]["CurrentInstanceCount"], live["a"]["CurrentWeight"]) == (6, 1.0)
+    assert (live["a"]["CurrentInstanceCount"], live["a"]["CurrentWeight"]) == (6, 3.0)
     assert (live["b"]["CurrentInstanceCount"], live["b"]["CurrentWeight"]) == (2, 0.5)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -459,3 +461,15 @@ def test_the_simulated_operations_exist_in_the_service_model() -> None:
     session = botocore.session.Session()
     for service, handlers in (("sagemaker", operations.SAGEMAKER), ("application-autoscaling", operations.AUTOSCALING)):
         assert set(handlers) <= set(session.get_service_model(service).operation_names)
+
+
+def test_the_simulator_shares_no_code_with_the_operator() -> None:
+    package = Path(service_model.__file__).parent
+    imported = {
+        name.split(".")[0]
+        for path in package.glob("**/*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in ([one.name for one in node.names] if isinstance(node, ast.Import) else [node.module or "."])
+    }
+    assert "sluice" not in imported
