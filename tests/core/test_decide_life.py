@@ -296,6 +296,16 @@ def test_system_updating_leaves_ready_as_it_was() -> None:
     assert stage.condition("Reconciling") == ("True", Reason.SYSTEM_UPDATING)
 
 
+def test_an_edit_under_maintenance_or_throttling_is_no_green_lie() -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
+    stage.step(stage.described("SystemUpdating", moved=5), seconds=60)
+    assert stage.condition("Ready") == ("False", Reason.SYSTEM_UPDATING)
+    stage.step(Presence.UNKNOWN, problem=CallProblem("ListEndpoints", Reason.THROTTLED, "Rate exceeded"))
+    assert stage.condition("Ready") == ("False", Reason.THROTTLED)
+
+
 def test_out_of_service_is_not_ready() -> None:
     stage = Stage()
     stage.bring_into_service()

@@ -70,6 +70,6 @@ def test_no_policy_permits_nothing() -> None:
     ],
 )
 def test_a_broken_policy_says_where(document: Any, words: str) -> None:
-    with pytest.raises(PolicyError, match="policy.yaml") as error:
+    with pytest.raises(PolicyError, match=r"policy\.yaml") as error:
         Policy.parse(document)
     assert words in str(error.value)

@@ -162,11 +162,16 @@ class Draft:
 
     def reconciling(self, reason: Reason, message: str, *, keep_ready: bool = False) -> None:
         """Verdict: on the way."""
-        self.verdict = Verdict("reconciling", reason, message, keep_ready)
+        self.verdict = Verdict("reconciling", reason, message, keep_ready and self._as_asked())
 
     def stalled(self, reason: Reason, message: str, *, keep_ready: bool = False, ready: Truth | None = None) -> None:
         """Verdict: somebody must act."""
-        self.verdict = Verdict("stalled", reason, message, keep_ready, ready)
+        self.verdict = Verdict("stalled", reason, message, keep_ready and self._as_asked(), ready)
+
+    def _as_asked(self) -> bool:
+        """Whether what serves is what the spec asks for: only then may Ready stay as it was."""
+        serving = self.status.revision
+        return self.desired is not None and serving is not None and serving.fleet_hash == self.desired.fleet_hash
 
     def finish(self) -> Decision:
         """The decision."""
