@@ -7,6 +7,8 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+import localcluster
+from localcluster import Cluster
 from localcluster.controlplane import ControlPlane
 
 
@@ -15,6 +17,12 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     """A started etcd and kube-apiserver of this run; a test that cannot have one fails with the reason."""
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The cluster that `make test` brought up, or one that is brought up now; fails with the reason."""
+    return localcluster.up()
 
 
 @pytest.hookimpl(wrapper=True)

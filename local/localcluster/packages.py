@@ -1,4 +1,4 @@
-"""Programs of the operating system: which are missing; as root on Debian they are installed, else it says what to do."""
+"""Programs of the operating system: which are missing; on Debian root gets them installed, others a message."""
 
 from __future__ import annotations
 

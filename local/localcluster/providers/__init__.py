@@ -46,7 +46,9 @@ def pick(name: str = DEFAULT_NAME) -> Provider:
     kubeconfig = os.environ.get(KUBECONFIG_VARIABLE)
     if kubeconfig:
         return Explicit(Path(kubeconfig))
-    return Kind(name) if docker_answers() else SingleNode(name)
+    node = SingleNode(name)
+    # A node that was made before Docker was started stays the cluster, else `down` would forget it.
+    return Kind(name) if not node.exists() and docker_answers() else node
 
 
 def provider_of(cluster: Cluster) -> Provider:

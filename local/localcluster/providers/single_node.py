@@ -51,12 +51,15 @@ class SingleNode:
                 self._create()
                 made_from.write_text(fingerprint)
             self._start(cluster, {name: bin_directory / name for name in tools.NODE_TOOLS})
-            cluster.save(self._layout.directory / "cluster.json")
         return cluster
+
+    def exists(self) -> bool:
+        """Whether anything of the node is there, running or not."""
+        return self._layout.directory.exists() or self._namespace.network.exists()
 
     def down(self) -> None:
         """End every process of the node and remove its namespaces, mounts, cgroups and state."""
-        if not self._layout.directory.exists() and not self._namespace.network.exists():
+        if not self.exists():
             return
         with exclusive(self._lock):
             self._namespace.close()
@@ -104,7 +107,9 @@ class SingleNode:
         with step(f"starting the node {self._name}"):
             for component in control_plane:
                 self._ensure_running(component)
-            self._await("kube-apiserver", "the API server's certificate", self._layout.certificate.exists)
+            self._await(
+                "kube-apiserver", "the API server's certificate", self._layout.certificate.with_suffix(".key").exists
+            )
             components.write_kubeconfigs(self._layout, json.loads((self._layout.directory / "tokens.json").read_text()))
             for component in node:
                 self._ensure_running(component)

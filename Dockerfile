@@ -1,0 +1,41 @@
+# The images of Sluice: target `operator`, and target `simulator` for the demo and the tests.
+# BASE is any image with python3 (3.11 or newer) and its venv module; the final stages add no operating system package.
+ARG BASE=python:3.11-slim
+
+# The dependencies come in a stage and a layer of their own: an edit of the code does not install them again.
+# The build may mount a pip configuration and certificates; neither ends up in an image.
+FROM ${BASE} AS operator-dependencies
+RUN python3 -m venv /opt/sluice/venv
+COPY locks/operator.lock /tmp/lock
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certificates,target=/run/certificates.pem \
+    /opt/sluice/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --requirement /tmp/lock \
+    && /opt/sluice/venv/bin/pip uninstall --yes pip setuptools \
+    && /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/venv/lib
+
+FROM ${BASE} AS simulator-dependencies
+RUN python3 -m venv /opt/sluice/venv
+COPY locks/simulator.lock /tmp/lock
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certificates,target=/run/certificates.pem \
+    /opt/sluice/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --requirement /tmp/lock \
+    && /opt/sluice/venv/bin/pip uninstall --yes pip setuptools \
+    && /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/venv/lib
+
+FROM ${BASE} AS operator
+COPY --from=operator-dependencies /opt/sluice/venv /opt/sluice/venv
+COPY operator/sluice /opt/sluice/app/sluice
+RUN /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/app
+ENV PATH=/opt/sluice/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/opt/sluice/app \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /opt/sluice
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "sluice.main"]
+
+FROM ${BASE} AS simulator
+COPY --from=simulator-dependencies /opt/sluice/venv /opt/sluice/venv
+COPY simulator /opt/sluice/app
+RUN /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/app
+ENV PATH=/opt/sluice/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/opt/sluice/app \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /opt/sluice
+USER 65532:65532
+CMD ["python", "-m", "sagemaker_simulator"]

@@ -1,0 +1,45 @@
+# Every target is one command of local/localcluster, which brings what it needs: packages (as root on Debian or Ubuntu,
+# else it says which), the Python environment, the cluster's programs, the cluster, the images.
+LOCALCLUSTER := PYTHONPATH=local python3 -m localcluster
+ARGS ?=
+
+.PHONY: help up down status shell demo test bench soak tools images crds lint
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+up: ## Bring the local cluster up (idempotent)
+	@$(LOCALCLUSTER) up
+
+down: ## Remove the local cluster and everything it left
+	@$(LOCALCLUSTER) down
+
+status: ## Say what is up
+	@$(LOCALCLUSTER) status
+
+shell: ## Open a shell in the cluster's network, with kubectl and helm
+	@$(LOCALCLUSTER) enter
+
+demo: ## Watch an Endpoint being created, updated and rolled back (ARGS: further options)
+	@$(LOCALCLUSTER) demo $(ARGS)
+
+test: ## Run every test (ARGS: pytest's arguments, for example ARGS='-k canary')
+	@$(LOCALCLUSTER) test $(ARGS)
+
+bench: ## Measure the figures of docs/performance.md (ARGS: the benchmark's options)
+	@$(LOCALCLUSTER) bench $(ARGS)
+
+soak: ## Measure under the long settings: 10 minutes of throttling, 30 minutes of steady state
+	@$(LOCALCLUSTER) bench --throttle-minutes 10 --steady-minutes 30 $(ARGS)
+
+tools: ## Build the cluster's programs into the cache
+	@$(LOCALCLUSTER) tools
+
+images: ## Build the operator's and the simulator's images
+	@$(LOCALCLUSTER) images
+
+crds: ## Generate crds/ and the reference from the models
+	@$(LOCALCLUSTER) crds
+
+lint: ## Run ruff, mypy and the layering contract
+	@$(LOCALCLUSTER) lint

@@ -1,0 +1,166 @@
+"""The commands behind the Makefile: `python3 -m localcluster COMMAND`, on the bare system's Python."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from localcluster import environment, paths, providers, tools
+from localcluster.checks import CHECKS
+from localcluster.cluster import Cluster
+from localcluster.errors import LocalClusterError
+from localcluster.images import product
+from localcluster.providers import CLUSTER_VARIABLE, KUBECONFIG_VARIABLE
+
+# A user's own images, for clusters that no image can be loaded into.
+_IMAGE_VARIABLES = {"SLUICE_OPERATOR_IMAGE": product.OPERATOR, "SLUICE_SIMULATOR_IMAGE": product.SIMULATOR}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code, 1 with a message where something is missing or broken."""
+    if not arguments or arguments[0] not in _COMMANDS:
+        width = max(map(len, _COMMANDS))
+        lines = [f"  {name:{width}}  {text}" for name, (_, text) in _COMMANDS.items()]
+        print("\n".join([__doc__.strip(), "", *lines]), file=sys.stderr)
+        return 2
+    command, rest = arguments[0], list(arguments[1:])
+    if rest[:1] == ["--"]:
+        del rest[0]
+    try:
+        return _COMMANDS[command][0](rest)
+    except LocalClusterError as error:
+        sys.stdout.flush()
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _up(_: list[str]) -> int:
+    environment.ensure()
+    cluster = providers.up()
+    print(f"{cluster.provider} cluster {cluster.name} is up; `make shell` opens a shell in it, `make down` removes it")
+    return 0
+
+
+def _down(_: list[str]) -> int:
+    providers.down()
+    return 0
+
+
+def _status(_: list[str]) -> int:
+    print(providers.pick().status())
+    return 0
+
+
+def _tools(_: list[str]) -> int:
+    environment.ensure()
+    print(tools.bin_directory((*tools.NODE_TOOLS, "helm")))
+    return 0
+
+
+def _images(_: list[str]) -> int:
+    environment.ensure()
+    for target in (product.OPERATOR, product.SIMULATOR):
+        print(product.build(target).name)
+    return 0
+
+
+def _lint(_: list[str]) -> int:
+    environment.ensure()
+    failed = []
+    for check in CHECKS:
+        result = check.run()
+        print(f"{check.name}: {'ok' if result.returncode == 0 else 'FAILED'}")
+        if result.returncode != 0:
+            failed.append(check.name)
+            print(result.stdout)
+    return 1 if failed else 0
+
+
+def _crds(rest: list[str]) -> int:
+    environment.ensure()
+    argv = [str(paths.VENV_PYTHON), "-m", "sluice.cli.crds", *rest]
+    return subprocess.run(argv, cwd=paths.CHECKOUT, env=_python_environment(), check=False).returncode
+
+
+def _enter(rest: list[str]) -> int:
+    cluster = _bring_up()
+    argv = rest or [os.environ.get("SHELL") or shutil.which("bash") or "/bin/sh"]
+    return subprocess.run([*cluster.enter, *argv], env=_run_environment(cluster), check=False).returncode
+
+
+def _test(rest: list[str]) -> int:
+    return _run_with_images([str(paths.VENV_PYTHON), "-m", "pytest", *rest])
+
+
+def _demo(rest: list[str]) -> int:
+    return _run_with_images([str(paths.VENV_PYTHON), "-m", "demo", *rest])
+
+
+def _bench(rest: list[str]) -> int:
+    return _run_with_images([str(paths.VENV_PYTHON), "-m", "tests.bench", *rest])
+
+
+def _bring_up() -> Cluster:
+    environment.ensure()
+    return providers.up()
+
+
+def _run_with_images(argv: Sequence[str]) -> int:
+    """Bring everything up and run a command in the cluster's network with everything named in its environment."""
+    cluster = _bring_up()
+    images = {}
+    for variable, target in _IMAGE_VARIABLES.items():
+        named = os.environ.get(variable)
+        if named:
+            images[variable] = named
+        else:
+            image = product.build(target)
+            cluster.load_image(image.archive, image.name)
+            images[variable] = image.name
+    return subprocess.run(
+        [*cluster.enter, *argv], cwd=paths.CHECKOUT, env={**_run_environment(cluster), **images}, check=False
+    ).returncode
+
+
+def _run_environment(cluster: Cluster) -> dict[str, str]:
+    # In the cache, not in the state: `down` leaves no state behind, whoever made the cluster.
+    key = hashlib.sha256(str(cluster.kubeconfig).encode()).hexdigest()[:12]
+    record = paths.cache() / "clusters" / f"{key}.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    cluster.save(record)
+    return {
+        **cluster.environment(),
+        "PYTHONPATH": _python_environment()["PYTHONPATH"],
+        CLUSTER_VARIABLE: str(record),
+        KUBECONFIG_VARIABLE: str(cluster.kubeconfig),
+        "SLUICE_TOOLS": str(cluster.bin),
+    }
+
+
+def _python_environment() -> dict[str, str]:
+    parts = ("local", "operator", "simulator", ".")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(str(paths.CHECKOUT / part) for part in parts)}
+
+
+_COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
+    "up": (_up, "bring the cluster up; what is up stays"),
+    "down": (_down, "remove the cluster and everything it left"),
+    "status": (_status, "say what is up"),
+    "tools": (_tools, "build the cluster's programs into the cache"),
+    "images": (_images, "build the product's images"),
+    "crds": (_crds, "generate crds/ and the reference from the models (--check: only compare)"),
+    "lint": (_lint, "run the static checks"),
+    "enter": (_enter, "run a command (default: a shell) in the cluster's network"),
+    "test": (_test, "run every test; further arguments go to pytest"),
+    "demo": (_demo, "run the demo"),
+    "bench": (_bench, "run the benchmark"),
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

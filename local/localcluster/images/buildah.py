@@ -1,0 +1,92 @@
+"""Builds the images without Docker: Debian's buildah with chroot isolation, on a base system made by mmdebstrap."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from localcluster import packages, paths
+from localcluster.errors import LocalClusterError
+from localcluster.images.pip_settings import pip_settings, proxy_arguments
+from localcluster.progress import run_logged, step
+
+_BASE_PACKAGES = "python3,python3-venv,ca-certificates"
+_OS_RELEASE = Path("/etc/os-release")
+
+
+class Buildah:
+    """The builder `buildah bud`; its storage, with the cached layers, lies in the cache directory."""
+
+    def base_key(self) -> str:
+        """The base system's suite and packages."""
+        return f"{_suite()} {_BASE_PACKAGES}"
+
+    def build(self, target: str, name: str, archive: Path) -> None:
+        """Build a target of the Dockerfile and write it as an OCI archive."""
+        packages.require(packages.IMAGES)
+        base = self._ensure_base()
+        partial = archive.with_name(f"{archive.name}.partial")
+        partial.unlink(missing_ok=True)
+        log = _log(f"image-{target}")
+        with step(f"building {name} with buildah"), pip_settings() as settings:
+            wheels = [f"--volume={directory}:{directory}:ro" for directory in settings.wheel_directories]
+            run_logged(
+                [
+                    *_buildah(),
+                    "bud",
+                    "--layers",
+                    "--isolation=chroot",
+                    f"--target={target}",
+                    f"--tag={name}",
+                    f"--build-arg=BASE={base}",
+                    *proxy_arguments(),
+                    *settings.secrets(),
+                    *wheels,
+                    str(paths.CHECKOUT),
+                ],
+                log=log,
+            )
+            run_logged([*_buildah(), "push", name, f"oci-archive:{partial}:{name}"], log=log)
+        partial.rename(archive)
+
+    def _ensure_base(self) -> str:
+        key = hashlib.sha256(self.base_key().encode()).hexdigest()[:12]
+        name = f"localhost/sluice-base:{key}"
+        if subprocess.run([*_buildah(), "inspect", name], capture_output=True, check=False).returncode == 0:
+            return name
+        with step(f"making the base image from {_suite()} with mmdebstrap"), TemporaryDirectory() as scratch:
+            root = Path(scratch) / "root.tar"
+            run_logged(
+                ["mmdebstrap", "--variant=minbase", f"--include={_BASE_PACKAGES}", _suite(), str(root)],
+                log=_log("base"),
+            )
+            (Path(scratch) / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
+            run_logged([*_buildah(), "bud", "--isolation=chroot", f"--tag={name}", scratch], log=_log("base"))
+        return name
+
+
+def _buildah() -> list[str]:
+    storage = paths.cache() / "buildah"
+    storage.mkdir(parents=True, exist_ok=True)
+    # overlay does not stack on itself, which is what it would do inside a container.
+    filesystem = subprocess.run(["stat", "--file-system", "--format=%T", storage], capture_output=True, check=True)
+    driver = "vfs" if filesystem.stdout.strip() == b"overlayfs" else "overlay"
+    return ["buildah", f"--root={storage}/root", f"--runroot={storage}/run", f"--storage-driver={driver}"]
+
+
+def _suite() -> str:
+    lines = _OS_RELEASE.read_text().splitlines() if _OS_RELEASE.exists() else []
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    suite = values.get("VERSION_CODENAME", "").strip('"')
+    if not suite:
+        raise LocalClusterError(
+            f"{_OS_RELEASE} names no VERSION_CODENAME, so this is no Debian or Ubuntu that mmdebstrap could copy: "
+            "install Docker, with which the images are built as well"
+        )
+    return suite
+
+
+def _log(name: str) -> Path:
+    return paths.cache() / "log" / f"{name}.log"
