@@ -12,7 +12,7 @@ class Telemetry(Protocol):
         ...
 
     def kube_call(self, verb: str, kind: str, code: str, seconds: float) -> None:
-        """One call to the Kubernetes API ended. verb: `get`, `list`, `update` ...; code: the HTTP status, or `error`."""
+        """One call to the Kubernetes API ended. verb: `get`, `list` ...; code: the HTTP status, or `error`."""
         ...
 
 

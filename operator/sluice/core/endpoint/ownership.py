@@ -88,9 +88,7 @@ def _recover(d: Draft, seen: Described) -> None:
     if d.desired is not None:
         # What was last written is not known any more: the spec's counts and weights count as written, so that
         # nothing is sent; a weight that differs is shown as drift.
-        d.set(
-            production_variants=live.applied(d.status.production_variants, d.desired.endpoint_config, retained=False)
-        )
+        d.set(production_variants=live.applied(d.status.production_variants, d.desired.endpoint_config, retained=False))
         if serving is not None and serving.name == d.desired.name and d.find_stored(serving.name) is None:
             number = max((s.number for s in d.given.stored), default=0) + 1
             d.act(StoreRevision(d.desired.name, d.desired.data(), number))
