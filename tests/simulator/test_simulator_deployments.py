@@ -17,7 +17,7 @@ from sagemaker_simulator.testing import Simulator
 CANARY = blue_green("CANARY", wait=300, bake=60, CanarySize=percent(25), alarms=("churn-5xx",))
 
 
-def timeline(hosting: Hosting, simulator: Simulator, step: float = 1.0, limit: int = 2000) -> list[tuple[Any, ...]]:
+def timeline(hosting: Hosting, simulator: Simulator, step: float = 2.0, limit: int = 1000) -> list[tuple[Any, ...]]:
     """Each different view of the deployment in order: VariantStatus and its text, old count, new count."""
     seen: list[tuple[Any, ...]] = []
     for _ in range(limit):
@@ -72,7 +72,7 @@ def test_a_canary_is_seen_stage_by_stage(hosting: Hosting, simulator: Simulator)
         ),
         ("Deleting", "Terminating 4 instance(s).", 4, 4),
     ]
-    assert simulator.now() - begun == pytest.approx(10 + 2 + 300 + 2 + 60 + 5, abs=1)
+    assert simulator.now() - begun == pytest.approx(10 + 2 + 300 + 2 + 60 + 5, abs=2)
     assert hosting.describe()["EndpointConfigName"] == "c2"
     assert "FailureReason" not in hosting.describe()
 
