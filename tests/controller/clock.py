@@ -35,6 +35,10 @@ class SteppedClock:
         finally:
             self._sleepers.remove(entry)
 
+    def skip(self, seconds: float) -> None:
+        """Time jumps while nobody runs, as when the process is paused."""
+        self._elapsed += seconds
+
     async def step(self, seconds: float) -> None:
         """Move time on, stopping at every sleep's end on the way so that what wakes can sleep again."""
         end = self._elapsed + seconds
