@@ -156,7 +156,7 @@ class Stage:
         alarms: dict[str, str] | None = None,
         act_problem: CallProblem | None = None,
         problem: CallProblem | None = None,
-        scalable: frozenset[str] = frozenset(),
+        scalable: frozenset[str] | None = frozenset(),
         **more: Any,
     ) -> Decision:
         """One pass: see, decide, persist; kube actions are carried out, AWS actions are remembered."""

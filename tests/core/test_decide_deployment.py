@@ -314,3 +314,25 @@ def test_redeploy_is_part_of_the_fleet_hash() -> None:
     wanted = _started(stage)
     assert old is not None
     assert wanted != old.endpoint_config_name
+
+
+def test_a_question_that_may_not_be_asked_is_said() -> None:
+    stage = _edited()
+    seen = stage.described(moved=2)
+    stage.step(seen)
+    denied = CallProblem("DescribeScalableTargets", Reason.ACCESS_DENIED, "role x may not")
+    stage.step(seen, seconds=5, scalable=None, problem=denied)
+    assert stage.actions == []
+    assert stage.condition("Stalled") == ("True", Reason.ACCESS_DENIED)
+
+
+def test_alarms_are_shown_around_deployments_only() -> None:
+    stage = _edited(("churn-5xx",))
+    wanted = _started(stage, {"churn-5xx": "OK"})
+    updating = stage.described("Updating", moved=3, pending=stage.pending(wanted))
+    stage.step(updating, seconds=1, alarms={"churn-5xx": "ALARM"})
+    assert stage.status.alarms_text == "ALARM churn-5xx"
+    stage.step(updating, seconds=1)
+    assert stage.status.alarms_text == "ALARM churn-5xx", "a pass that did not read forgets nothing"
+    stage.settle_down(stage.described("InService", wanted, moved=9))
+    assert stage.status.alarms_text is None

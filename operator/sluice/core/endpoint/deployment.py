@@ -292,6 +292,8 @@ def _scalers_known(d: Draft, desired: Revision) -> bool:
         return False
     d.again(1.0)
     d.reconciling(Reason.DEPLOYING, "Asking which variants a scaler holds.")
+    if d.observation.problem is not None:
+        facts.say_problem(d)
     return True
 
 

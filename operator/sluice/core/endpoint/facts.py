@@ -16,7 +16,9 @@ _MENDED_BY_PEOPLE = frozenset(
 
 
 def take_alarms(d: Draft) -> None:
-    """The alarm readings of this pass."""
+    """The alarm readings of this pass. They are read around deployments only; an old reading says nothing."""
+    if not d.observation.alarms and d.status.deployment is None:
+        d.set(alarms=())
     if d.observation.alarms:
         read = tuple(
             AlarmStatus(alarm_name=a.name[:255], state=a.state, message=(a.message or "")[:512] or None)

@@ -42,6 +42,8 @@ def establish(d: Draft, seen: Described) -> bool:
     if tags is None:
         d.again(1.0)
         d.reconciling(Reason.RECOVERING, "Reading whose endpoint this is.", keep_ready=True)
+        if d.observation.problem is not None:
+            facts.say_problem(d)
         return True
     owner = tags.get(names.OWNER_TAG)
     if owner == str(d.given.resolution.owner):
