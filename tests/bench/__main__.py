@@ -1,0 +1,131 @@
+"""`python -m tests.bench`: measures, prints a table, and writes every figure with its counts to a JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import kubernetes
+from rich.console import Console
+from rich.table import Table
+from tests.bench import measures
+from tests.bench.measures import Figure
+from tests.bench.world import CHECKOUT, World
+
+DEFAULT_OUTPUT = CHECKOUT / "build" / "bench.json"
+Measure = Callable[[World], list[Figure]]
+
+
+def main() -> int:
+    """Parse arguments, measure, report."""
+    arguments = _arguments()
+    counts = [50] if arguments.quick else arguments.endpoints
+    console, figures, began = Console(stderr=True), [], datetime.now(UTC)
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as directory:
+        for count in counts:
+            for number, plan in enumerate(_plan(count, arguments, largest=count == max(counts))):
+                with World(Path(directory) / f"{count}-{number}") as world:
+                    for measure in plan:
+                        figures += _run(measure, world, console)
+                        _write(arguments.json, began, arguments, figures)
+    output = Console()
+    _table(figures, output)
+    output.print(f"Every figure with its counts: {arguments.json}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
+    parser.add_argument("--endpoints", type=int, nargs="+", default=[200, 1000])
+    parser.add_argument("--quick", action="store_true", help="50 endpoints and short windows: is the benchmark whole?")
+    parser.add_argument("--steady-minutes", type=float, default=5.0, help="5 holds exactly one full listing (default)")
+    parser.add_argument("--throttle-minutes", type=float, default=3.0, help="default 3; 10 for the record")
+    parser.add_argument("--no-deletions", action="store_true", help="leave out the ten minutes of deletions outside")
+    parser.add_argument("--json", type=Path, default=DEFAULT_OUTPUT, metavar="FILE")
+    return parser.parse_args()
+
+
+def _plan(count: int, arguments: argparse.Namespace, *, largest: bool) -> list[list[Measure]]:
+    """The measurements with this many endpoints; each list has a world of its own. Lags and throttling are measured
+    with the largest number only."""
+    quick = arguments.quick
+    window = 60.0 if quick else 60.0 * arguments.steady_minutes
+    main_world: list[Measure] = [
+        lambda world: measures.creation(world, count, 0.0),
+        lambda world: measures.restart(world, count),
+        lambda world: measures.steady(world, count, window),
+    ]
+    if largest:
+        main_world += [
+            lambda world: measures.throttled(world, count, 60.0 if quick else 60.0 * arguments.throttle_minutes),
+            lambda world: measures.moving_lag(world, count, moving=20, rounds=1 if quick else 3),
+            lambda world: measures.steady_lag(
+                world, count, changes=10 if quick else 40, over_seconds=40 if quick else 120
+            ),
+        ]
+        if not quick and not arguments.no_deletions:
+            main_world.append(lambda world: measures.deletion_lag(world, count, deletions=10, over_seconds=270))
+    return [[lambda world: measures.creation(world, count, 0.1)], main_world]
+
+
+def _run(measure: Measure, world: World, console: Console) -> list[Figure]:
+    began = time.monotonic()
+    with console.status("measuring ..."):
+        figures = measure(world)
+    for figure in figures:
+        console.print(f"{figure.name}: {figure.value}", highlight=False)
+    console.print(f"  ({time.monotonic() - began:.0f} s)", style="bright_black")
+    return figures
+
+
+def _write(file: Path, began: datetime, arguments: argparse.Namespace, figures: list[Figure]) -> None:
+    """After each measurement, so that an interrupted run is not lost."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(
+        json.dumps({"run": _about(began, arguments), "figures": [asdict(one) for one in figures]}, indent=1)
+    )
+
+
+def _about(began: datetime, arguments: argparse.Namespace) -> dict[str, Any]:
+    described = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.partition(":")[2].strip() for line in described if "model name" in line), platform.machine())
+    return {
+        "began": began.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python -m tests.bench", *sys.argv[1:]]),
+        "commit": _output("git", "rev-parse", "--short", "HEAD"),
+        "machine": {"processor": processor, "cores": os.cpu_count(), "kernel": platform.release()},
+        "versions": {
+            "python": platform.python_version(), "boto3": boto3.__version__, "kubernetes client": kubernetes.__version__
+        },
+        "loadAverage": os.getloadavg(),
+        "throttleMinutes": arguments.throttle_minutes,
+    }  # fmt: skip
+
+
+def _output(*argv: str) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=CHECKOUT, check=False)  # noqa: S603 - git, no input
+    return done.stdout.strip()
+
+
+def _table(figures: list[Figure], console: Console) -> None:
+    table = Table("figure", "measured", "aim")
+    for figure in figures:
+        table.add_row(figure.name, figure.value, figure.aim)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
