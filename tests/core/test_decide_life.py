@@ -407,6 +407,53 @@ def test_outcomes_are_noted_on_stored_revisions() -> None:
     assert [stored.outcome for stored in stage.stored()] == [Outcome.SUCCEEDED]
 
 
+@pytest.mark.parametrize("deleting", [False, True])
+@pytest.mark.parametrize(
+    "forged",
+    [
+        '{"accountId": "111122223333", "region": "eu-west-1", "endpointName": "theirs"}',
+        '{"accountId": "111122223333", "region": "us-east-1", "endpointName": "churn"}',
+        '{"accountId": "999988887777", "region": "eu-west-1", "endpointName": "churn"}',
+        '{"accountId": 1}',
+        "churn",
+    ],
+)
+def test_an_edited_pin_reaches_nobody_elses_endpoint(forged: str, deleting: bool) -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    stage.annotate(external=forged)
+    if deleting:
+        stage.endpoint["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
+    stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
+    for _ in range(4):
+        stage.step(stage.described(moved=2), seconds=10)
+        assert stage.actions == []
+    assert stage.condition("Stalled") == ("True", Reason.PLACEMENT_CHANGED)
+
+
+def test_a_default_region_that_is_forged_meets_the_arn() -> None:
+    stage = Stage()
+    stage.endpoint["spec"].pop("sagemaker")
+    stage.bring_into_service()
+    stage.annotate(external='{"accountId": "111122223333", "region": "us-east-1", "endpointName": "churn"}')
+    stage.step(stage.described(moved=2), seconds=10)
+    assert stage.actions == []
+    assert stage.condition("Stalled") == ("True", Reason.PLACEMENT_CHANGED)
+
+
+def test_a_deletion_that_is_not_permitted_says_so_and_retain_lets_go() -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    stage.policy = Policy()
+    stage.endpoint["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
+    stage.step(Presence.UNKNOWN)
+    assert stage.actions == []
+    assert stage.condition("Stalled") == ("True", Reason.NOT_PERMITTED)
+    stage.endpoint["spec"]["deletionPolicy"] = "Retain"
+    stage.step(Presence.UNKNOWN)
+    assert stage.called() == ["DropRevision", "PatchEndpoint"]
+
+
 def test_placement_never_moves() -> None:
     stage = Stage()
     stage.bring_into_service()

@@ -140,8 +140,16 @@ def _target(endpoint: Object, owner: Owner, settings: ResolveSettings) -> tuple[
     except ValueError as error:
         return None, Finding(Reason.PLACEMENT_CHANGED, str(error))
     placement = spec.get("sagemaker") or {}
-    region = place.region if place else placement.get("region") or settings.default_region
-    name = place.endpoint_name if place else spec.get("endpointName") or endpoint["metadata"]["name"]
+    name = spec.get("endpointName") or endpoint["metadata"]["name"]
+    region = placement.get("region") or (place.region if place else settings.default_region)
+    if place is not None and (place.endpoint_name, place.region) != (name, region):
+        # Both are immutable in the spec, so the annotation was edited: following it could reach another's endpoint.
+        return None, Finding(
+            Reason.PLACEMENT_CHANGED,
+            f"found endpoint {place.endpoint_name} in {place.region}, the spec says {name} in {region}; restore what "
+            f"the operator wrote there: {pin(Place(place.account_id, str(region), name))}",
+            f"metadata.annotations[{names.EXTERNAL}]",
+        )
     if not region:
         return None, Finding(
             Reason.INVALID_SPEC,

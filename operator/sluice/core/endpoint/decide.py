@@ -19,13 +19,14 @@ from sluice.core.endpoint import (
     facts,
     live,
     ownership,
+    placement,
     progress,
 )
 from sluice.core.endpoint.draft import MOVING, Draft, Pass, deletion_asked, has_finalizer
 from sluice.core.identity import Place
 from sluice.core.observation import Presence
 from sluice.core.permission import Ask
-from sluice.core.resolve import pin, pinned_place
+from sluice.core.resolve import pin
 
 __all__ = ["Pass", "ask", "decide"]
 
@@ -37,7 +38,11 @@ def decide(given: Pass) -> Decision:
     facts.take_problem(d)
     frozen = _frozen(d)
     if deletion_asked(given.endpoint):
-        _unless_frozen(d, frozen, deletion.decide)
+        finding = placement.moved(d) or given.policy.judge(ask(given, account_id=given.observation.account_id))
+        if finding is not None and has_finalizer(given.endpoint) and not deletion.lets_go(d):
+            d.stalled(finding.reason, f"{finding.text()} (deletionPolicy: Retain lets go without a call)")
+        else:
+            _unless_frozen(d, frozen, deletion.decide)
         return d.finish()
     if _not_admitted(d):
         return d.finish()
@@ -74,8 +79,11 @@ def ask(given: Pass, *, account_id: str | None) -> Ask:
 def _not_admitted(d: Draft) -> bool:
     """A finding, a missing permission, a moved place or a taken name. What serves goes on serving: facts are still
     taken from an endpoint that is known to be ours."""
-    resolution = d.given.resolution
-    finding = resolution.finding
+    finding = placement.moved(d)
+    if finding is not None:
+        d.stalled(finding.reason, finding.text())
+        return True
+    finding = d.given.resolution.finding
     if finding is None:
         finding = d.given.policy.judge(ask(d.given, account_id=d.observation.account_id))
     if finding is not None:
@@ -83,15 +91,6 @@ def _not_admitted(d: Draft) -> bool:
         d.stalled(finding.reason, finding.text())
         if facts.waiting(d) and d.status.problem and d.status.problem.next_attempt:
             d.again_at(d.status.problem.next_attempt)
-        return True
-    place = pinned_place(d.given.endpoint)
-    account = d.observation.account_id
-    if place is not None and account is not None and place.account_id != account:
-        d.stalled(
-            Reason.PLACEMENT_CHANGED,
-            f"The endpoint lives in account {place.account_id}, but the credentials are of account {account}; give "
-            "back the role or identity of the first.",
-        )
         return True
     return _name_taken(d)
 

@@ -19,6 +19,11 @@ def retains(d: Draft) -> bool:
     return policy == "Retain" or (policy is None and d.annotation(names.ADOPT) == "true")
 
 
+def lets_go(d: Draft) -> bool:
+    """Whether AWS needs no call for this Endpoint to go."""
+    return retains(d) or not _pinned(d)
+
+
 def decide(d: Draft) -> None:
     """One pass of an Endpoint that is being deleted."""
     if not has_finalizer(d.given.endpoint):
@@ -27,7 +32,7 @@ def decide(d: Draft) -> None:
         d.act(*(DropRevision(stored.name) for stored in d.given.stored), PatchEndpoint(remove_finalizer=True))
         d.reconciling(Reason.DELETING, "deletionPolicy Retain: AWS keeps the endpoint.")
         return
-    if d.given.resolution.target is None or not _pinned(d):
+    if not _pinned(d):
         # Nothing was ever written to AWS: the pin comes before the first write.
         d.act(*(DropRevision(stored.name) for stored in d.given.stored), PatchEndpoint(remove_finalizer=True))
         d.reconciling(Reason.DELETING, "Nothing was made in AWS.")

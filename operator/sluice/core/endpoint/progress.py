@@ -25,7 +25,7 @@ def follow(d: Draft, pending: PendingDeployment) -> None:
     total = sum(variant.desired_instance_count or 0 for variant in pending.variants)
     rolling_back = "roll" in (newest.status_message or "").lower() and "back" in (newest.status_message or "").lower() if newest else False  # fmt: skip # noqa: E501
     stage = _stage(newest, deployment)
-    share = _share(newest, stage, total, deployment)
+    share = _share(newest, stage, total, deployment, pending)
     step = deployment.step or 0
     if share > (deployment.traffic_percent or 0.0):
         step += 1
@@ -51,7 +51,15 @@ def _stage(newest: VariantStatus | None, deployment: DeploymentStatus) -> str:
     return stage
 
 
-def _share(newest: VariantStatus | None, stage: str, total: int, deployment: DeploymentStatus) -> float:
+def _share(
+    newest: VariantStatus | None, stage: str, total: int, deployment: DeploymentStatus, pending: PendingDeployment
+) -> float:
+    """Percent of the traffic that reaches the new revision. Rolling batches are told one by one, the fleet's size
+    tells how many there were."""
+    if deployment.policy == "ROLLING":
+        new = sum(variant.current_instance_count or 0 for variant in pending.variants)
+        reached = stage in {"Shifting", "Baking", "CleaningUp"} and total
+        return round(100.0 * new / total, 1) if reached else (deployment.traffic_percent or 0.0)
     if stage in {"FinalBaking", "CleaningUp"}:
         return 100.0
     found = _CAPACITY.search(newest.status_message or "") if newest is not None else None

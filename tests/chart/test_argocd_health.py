@@ -1,0 +1,67 @@
+"""The Lua that Argo CD runs, run: every case of argocd_cases.yaml, and what each command does to an object."""
+
+from typing import Any
+
+import lupa.lua51 as lua
+import pytest
+import yaml
+from tests.chart import argocd_cm, helm
+
+CASES: list[dict[str, Any]] = yaml.safe_load((helm.HERE / "argocd_cases.yaml").read_text())
+
+
+def _run(script: str, item: dict[str, Any]) -> Any:
+    """Run a script with `obj` set, and nothing of Lua's standard library but what Argo CD's sandbox has too."""
+    runtime = lua.LuaRuntime(unpack_returned_tuples=True)
+    for library in ("os", "io", "string", "table", "math", "debug", "package", "require"):
+        runtime.globals()[library] = None
+    runtime.globals().obj = _table(runtime, item)
+    return runtime.execute(script)
+
+
+def _table(runtime: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        return runtime.table_from({key: _table(runtime, item) for key, item in value.items()})
+    if isinstance(value, list):
+        return runtime.table_from([_table(runtime, item) for item in value])
+    return value
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["name"]))
+def test_health(case: dict[str, Any]) -> None:
+    assert dict(_run(argocd_cm.health_scripts()[case["kind"]], case["object"])) == case["health"]
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if "actions" in c], ids=lambda case: str(case["name"]))
+def test_offered_commands(case: dict[str, Any]) -> None:
+    script = (argocd_cm.ARGOCD / "Endpoint" / "actions" / "discovery.lua").read_text()
+    offered = {name for name, action in _run(script, case["object"]).items() if not action["disabled"]}
+    assert offered == set(case["actions"])
+
+
+def test_every_offered_command_exists() -> None:
+    script = (argocd_cm.ARGOCD / "Endpoint" / "actions" / "discovery.lua").read_text()
+    assert set(_run(script, {"metadata": {}}).keys()) == set(argocd_cm.action_scripts())
+
+
+ANNOTATED = {
+    "retry": ("sluice.dev/retry", "argocd-7"),
+    "redeploy": ("sluice.dev/redeploy", "argocd-7"),
+    "rollback": ("sluice.dev/rollback", "churn-1"),
+    "ignore-firing": ("sluice.dev/ignore-firing", "churn-3"),
+    "disable-reconcile": ("sluice.dev/reconcile", "disabled"),
+    "enable-reconcile": ("sluice.dev/reconcile", None),
+}
+
+
+@pytest.mark.parametrize("name", ANNOTATED)
+@pytest.mark.parametrize(
+    "annotations", [None, {"kept": "yes", "sluice.dev/reconcile": "disabled"}], ids=["bare", "annotated"]
+)
+def test_a_command_sets_its_annotation_and_nothing_else(name: str, annotations: dict[str, str] | None) -> None:
+    status = {"previousRevision": {"name": "churn-1"}, "desiredRevision": {"name": "churn-3"}}
+    metadata = {"resourceVersion": "7"} | ({"annotations": annotations} if annotations else {})
+    changed = _run(argocd_cm.action_scripts()[name], {"metadata": metadata, "status": status})
+    annotation, value = ANNOTATED[name]
+    expected = {**(annotations or {}), annotation: value}
+    assert dict(changed.metadata.annotations) == {key: text for key, text in expected.items() if text is not None}
