@@ -454,3 +454,19 @@ async def test_without_such_a_change_the_deployment_starts(world: World) -> None
     for _ in range(6):
         await world.clock.step(await world.run() or 0)
     assert world.aws.acts.count("UpdateEndpoint") == 1
+
+
+async def test_an_action_that_no_status_write_precedes_is_decided_from_the_newest_state(world: World) -> None:
+    """A person stops the operator (break-glass) and the watch is late."""
+    world.lease.is_held = False
+    await world.run(2)
+    item = world.object
+    item["metadata"]["annotations"] = {names.RECONCILE: names.RECONCILE_DISABLED}
+    world.kube.put(item)
+    world.lease.is_held = True
+    before = len(world.kube.writes())
+    assert await world.run(1) == 0
+    assert [verb for verb, _, _ in world.kube.writes()[before:]] == []
+    await world.run(3)
+    assert world.condition("Stalled") == ("True", "ReconcileDisabled")
+    assert names.FINALIZER not in world.object["metadata"].get("finalizers", [])
