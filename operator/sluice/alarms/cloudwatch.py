@@ -73,7 +73,8 @@ class CloudWatchReader:
             poller.task = asyncio.create_task(self._poll(target.credentials, poller), name="cloudwatch alarms")
         longest = self._settings.longest_read_seconds + max(0.0, (not_before - self._clock.now()).total_seconds())
         try:
-            return await asyncio.wait_for(request.answer, longest)
+            async with asyncio.timeout(longest):
+                return await request.answer
         except TimeoutError:
             message = f"DescribeAlarms gave no answer within {longest:.0f} s"
             return tuple(AlarmReading(name, UNREADABLE, self._clock.now(), message) for name in names)

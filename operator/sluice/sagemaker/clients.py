@@ -177,7 +177,9 @@ class AwsCalls:
         loop = asyncio.get_running_loop()
         deadline = self._settings.deadline_seconds
         try:
-            answer = await asyncio.wait_for(loop.run_in_executor(pool, self._invoke, call, request), deadline)
+            # Not wait_for: in Python 3.11 it may swallow the cancellation of a caller whose answer has just come.
+            async with asyncio.timeout(deadline):
+                answer = await loop.run_in_executor(pool, self._invoke, call, request)
         except TimeoutError:
             raise unreachable(call, "DeadlineExceeded", f"nothing within {deadline:.0f} s") from None
         except CallFailed as failure:

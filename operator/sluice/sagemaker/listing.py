@@ -43,16 +43,18 @@ class Listing:
             (entry.listed for entry in self._entries.values()), key=lambda item: item.last_modified, default=None
         )
 
-    def seen(self, item: Listed, asked: float) -> None:
-        """A call that was started at `asked` showed the endpoint."""
+    def seen(self, item: Listed, asked: float) -> bool:
+        """A call that was started at `asked` showed the endpoint. Returns whether that was news."""
         entry = self._entries.get(item.name)
         if entry is None:
             self._entries[item.name] = _Entry(item, asked)
             self._exact[item.name.lower()] = item.name
-            return
+            return True
         newer = item.last_modified > entry.listed.last_modified
         if newer or (item.last_modified == entry.listed.last_modified and asked >= entry.asked):
             self._entries[item.name] = _Entry(item, asked)
+            return item != entry.listed
+        return False
 
     def gone(self, name: str, asked: float) -> None:
         """A call that was started at `asked` did not find the endpoint."""

@@ -43,6 +43,10 @@ class SweepSettings:
     """A change that a sweep could not see yet is found by the next if it is no older than this."""
     stale_seconds: float = 45.0
     """An older listing decides nothing."""
+    backoff_seconds: float = 5.0
+    """After a first failure; doubled after each other, up to a minute."""
+    denied_backoff_seconds: float = 30.0
+    """The same where a person has to allow it, up to five minutes."""
 
 
 @dataclass(slots=True)
@@ -81,6 +85,8 @@ class Sweep:
         self._next = -math.inf
         self._marks: list[tuple[float, datetime]] = []
         """The newest LastModifiedTime known after each of the last sweeps, with the sweep's start; oldest first."""
+        self._crowded: datetime | None = None
+        """A moment in which so much changed that asking for it again takes more than a page, all of it known."""
         self._failures = 0
         self._problem: CallProblem | None = None
 
@@ -174,7 +180,8 @@ class Sweep:
                 delay = self._settings.steady_seconds
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._changed.wait()
 
     def _fresh(self, now: float) -> bool:
         return self._succeeded is not None and now - self._succeeded <= self._settings.stale_seconds
@@ -217,7 +224,9 @@ class Sweep:
             return None
         oldest = self._marks[0][1] - timedelta(seconds=self._settings.overlap_seconds)
         known = [newest for started, newest in self._marks if started <= self._settled_before()]
-        return (known[-1] if known else oldest) - timedelta(seconds=1)
+        after = known[-1] if known else oldest
+        # The API takes whole seconds, so a second is asked for whole, or, once it costs pages, not again.
+        return after + timedelta(seconds=1) * (1 if after == self._crowded else -1)
 
     def _mark(self, started: float) -> None:
         newest = self.listing.newest()
@@ -237,24 +246,31 @@ class Sweep:
         if changed_after is not None:
             request["LastModifiedTimeAfter"] = changed_after
         items: list[Listed] = []
+        pages, news = 0, False
         while True:
             asked = self._clock.monotonic()
             answer = await self._aws.call(self._credentials, "sagemaker", "ListEndpoints", **request)
             page = [listed(item) for item in answer.get("Endpoints", ())]
             for item in page:
-                self.listing.seen(item, asked)
+                news |= self.listing.seen(item, asked)
             items += page
+            pages += 1
             if not answer.get("NextToken"):
                 break
             request["NextToken"] = answer["NextToken"]
         if changed_after is None:
             keep = self._recent.names(account_id, self._credentials.region, "endpoint")
             self.listing.replace(items, started, keep)
+        elif pages > 1 and not news:
+            self._crowded = changed_after + timedelta(seconds=1)
 
     def _failed(self, problem: CallProblem) -> None:
         self._failures += 1
         self._problem = problem
-        base, longest = (30.0, 300.0) if problem.reason is Reason.ACCESS_DENIED else (5.0, 60.0)
+        denied = problem.reason is Reason.ACCESS_DENIED
+        base, longest = (
+            (self._settings.denied_backoff_seconds, 300.0) if denied else (self._settings.backoff_seconds, 60.0)
+        )
         delay = min(longest, base * 2.0 ** min(self._failures - 1, 10))
         self._next = self._clock.monotonic() + delay * random.uniform(0.8, 1.2)  # noqa: S311 - spreads calls
         log.warning(
