@@ -17,11 +17,13 @@ def main() -> int:
     parser.add_argument("--transcript", type=Path, metavar="FILE", help="write what the screen showed to a file")
     arguments = parser.parse_args()
     try:
-        story.tell(
-            Surroundings.from_environment(),
-            plain=arguments.plain or not sys.stdout.isatty(),
-            transcript=arguments.transcript,
-        )
+        surroundings = Surroundings.from_environment()
+        with surroundings.alone():
+            story.tell(
+                surroundings,
+                plain=arguments.plain or not sys.stdout.isatty(),
+                transcript=arguments.transcript,
+            )
     except DemoError as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr, flush=True)
         return 1

@@ -99,11 +99,24 @@ def simulated_aws(surroundings: Surroundings) -> Iterator[SimulatedAws]:
 
 def _helm(surroundings: Surroundings, chart: str, namespace: str, values: Mapping[str, Any]) -> None:
     """`helm upgrade --install`; values go in as JSON, so that nothing is parsed twice."""
+    _recover(surroundings, chart, namespace)
     settings = [word for name, value in values.items() for word in ("--set-json", f"{name}={json.dumps(value)}")]
     surroundings.run_helm(
         "upgrade", "--install", chart, str(CHECKOUT / "charts" / chart), "--namespace", namespace, "--create-namespace",
         "--wait", "--timeout", f"{READY_SECONDS}s", *settings, seconds=READY_SECONDS + 30,
     )  # fmt: skip
+
+
+def _recover(surroundings: Surroundings, release: str, namespace: str) -> None:
+    """A run that was cut off leaves its release pending, and helm refuses to go on until that is undone."""
+    listed = json.loads(
+        surroundings.run_helm("list", "--namespace", namespace, "--filter", f"^{release}$", "--pending", "-o", "json")
+    )
+    for one in listed:
+        if one["status"] == "pending-install":
+            surroundings.run_helm("uninstall", release, "--namespace", namespace, "--wait")
+        else:
+            surroundings.run_helm("rollback", release, "--namespace", namespace, "--wait")
 
 
 def _credentials(surroundings: Surroundings) -> None:

@@ -5,11 +5,13 @@ straight to the API."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,16 @@ class Surroundings:
     def run_helm(self, *arguments: str, seconds: float = COMMAND_SECONDS) -> str:
         """Run helm and return what it printed. Raises DemoError with what it said."""
         return self._run([self.helm, "--kubeconfig", str(self.kubeconfig), *arguments], None, seconds)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the cluster for one demo: two at a time would edit each other's Endpoint. Raises DemoError."""
+        with self.kubeconfig.open() as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DemoError(f"another demo runs in the cluster of {self.kubeconfig}: let it end first") from error
+            yield
 
     def api(self) -> Api:
         """A connection of its own to the API server, for one thread."""

@@ -40,7 +40,7 @@ def main() -> int:
                     for measure in plan:
                         figures += _run(measure, world, console)
                         _write(arguments.json, began, arguments, figures)
-    output = Console()
+    output = Console(width=None if sys.stdout.isatty() else 140)
     _table(figures, output)
     output.print(f"Every figure with its counts: {arguments.json}", highlight=False, soft_wrap=True)
     return 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.bench.counting import READS, WRITES, kubernetes_requests, operator_requests, samples, total
 from tests.bench.watching import Shown
-from tests.bench.world import CREATE_SECONDS, ROLE, UNLIMITED, World, gauge, names
+from tests.bench.world import CREATE_SECONDS, NAMESPACE, ROLE, UNLIMITED, World, gauge, names
 
 HOUR_SECONDS = 3600
 FULL_LIST_SECONDS = 300
@@ -211,20 +211,28 @@ def deletion_lag(world: World, count: int, deletions: int, over_seconds: float) 
     ]
 
 
-def throttled(world: World, count: int, seconds: float, share: float = 0.3) -> list[Figure]:
-    """A share of all calls is refused as throttled: what that does to Ready, and to the number of calls."""
+def throttled(world: World, count: int, seconds: float, share: float = 0.3, edited: int = 20) -> list[Figure]:
+    """A share of all calls is refused as throttled while some endpoints deploy an edit: what that does to the Ready
+    of the others, to the deployments, and to the number of calls."""
     world.watch.until(lambda: False, seconds=QUIET_SECONDS)
     world.simulator.clear_requests()
     began = time.time()
     fault = world.simulator.fault("throttling", probability=share, role=ROLE)
+    chosen = _dice(4).sample(names(count), edited)
+    for name in chosen:
+        image = {"spec": {"primaryContainer": {"image": "registry.example/churn:2"}}}
+        world.kube.patch("Model", NAMESPACE, name, image)
     world.watch.until(lambda: False, seconds=seconds)
     world.simulator.clear_faults(fault)
     calls, codes = world.simulator.counts(ROLE), world.simulator.codes()
-    flips = _flips(world, began)
+    flips = sum(_flips(world, name, began) for name in names(count) if name not in chosen)
+    done = sum(_flips(world, name, began) == 2 and _in_service(world.watch.shown[name][-1]) for name in chosen)
+    when = f"{seconds:.0f} s under {share:.0%} throttling, {count} endpoints"
     return [
-        Figure(f"Ready flips in {seconds:.0f} s under {share:.0%} throttling, {count} endpoints", str(flips), "0", {}),
+        Figure(f"Ready flips of endpoints nobody edited in {when}", str(flips), "0"),
+        Figure(f"edits deployed in {when}", f"{done} of {edited}", "all"),
         Figure(
-            f"AWS calls in {seconds:.0f} s under {share:.0%} throttling, {count} endpoints",
+            f"AWS calls in {when}",
             f"{sum(calls.values())}, of which {codes.get('ThrottlingException', 0)} refused",
             "bounded",
             {"calls": calls, "codes": codes},
@@ -232,18 +240,15 @@ def throttled(world: World, count: int, seconds: float, share: float = 0.3) -> l
     ]
 
 
+def _flips(world: World, name: str, since: float) -> int:
+    """How often an Endpoint's Ready was lost or won since then."""
+    states = world.watch.shown[name]
+    return sum(after.at >= since and before.ready != after.ready for before, after in itertools.pairwise(states))
+
+
 def _dice(seed: int) -> random.Random:
     """Which endpoints: the same in every run."""
     return random.Random(seed)  # noqa: S311 - nothing secret
-
-
-def _flips(world: World, since: float) -> int:
-    """How often a Ready was lost or won since then."""
-    flips = 0
-    for states in list(world.watch.shown.values()):
-        for before, after in itertools.pairwise(states):
-            flips += after.at >= since and before.ready != after.ready
-    return flips
 
 
 def _in_service(one: Shown) -> bool:
