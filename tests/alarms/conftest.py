@@ -1,0 +1,52 @@
+"""moto's server as CloudWatch, reached as the operator reaches AWS: by environment."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from tests.sagemaker.world import REGION, CountingTelemetry
+
+from sluice.ports.clock import SystemClock
+from sluice.sagemaker.clients import AwsCalls, AwsSettings
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def cloudwatch(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Somebody's plain boto3 client of an empty CloudWatch."""
+    for name in list(os.environ):
+        if name.startswith("AWS_") or name.upper() in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "operator")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret-of-anybody")
+    client = boto3.client("cloudwatch", region_name=REGION)
+    alarms = client.describe_alarms(AlarmTypes=["MetricAlarm", "CompositeAlarm"])
+    names = [alarm["AlarmName"] for alarm in (*alarms["MetricAlarms"], *alarms["CompositeAlarms"])]
+    if names:
+        client.delete_alarms(AlarmNames=names)
+    return client
+
+
+@pytest.fixture
+def telemetry() -> CountingTelemetry:
+    return CountingTelemetry()
+
+
+@pytest.fixture
+async def calls(cloudwatch: Any, telemetry: CountingTelemetry) -> AsyncIterator[AwsCalls]:
+    door = AwsCalls(AwsSettings(read_timeout_seconds=5, read_attempts=1), telemetry, SystemClock())
+    yield door
+    door.close()

@@ -1,0 +1,216 @@
+"""CloudWatch alarms by name: states, what is missing or unreadable, and how few calls it takes."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.sagemaker.world import OWN, TARGET, CountingTelemetry
+
+from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSettings
+from sluice.api.reasons import Reason
+from sluice.core.identity import Credentials
+from sluice.core.observation import CallProblem
+from sluice.ports.aws import Account, Service
+from sluice.ports.backend import ActFailed, AlarmReader
+from sluice.ports.clock import SystemClock
+from sluice.sagemaker.clients import AwsCalls
+
+CLOCK = SystemClock()
+
+
+@pytest.fixture
+async def reader(calls: AwsCalls) -> AsyncIterator[CloudWatchReader]:
+    reader = CloudWatchReader(calls, CLOCK, CloudWatchSettings(shortest_period_seconds=0.2))
+    yield reader
+    await reader.stop()
+
+
+def alarm(cloudwatch: Any, name: str, state: str = "OK") -> None:
+    cloudwatch.put_metric_alarm(
+        AlarmName=name,
+        Namespace="AWS/SageMaker",
+        MetricName="Invocation5XXErrors",
+        Statistic="Average",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanOrEqualToThreshold",
+        ActionsEnabled=False,
+    )
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason=f"{name} is {state}")
+
+
+async def states(reader: AlarmReader, *names: str) -> dict[str, str]:
+    return {reading.name: reading.state for reading in await reader.read(TARGET, names, CLOCK.now())}
+
+
+async def test_the_three_states_and_missing(reader: CloudWatchReader, cloudwatch: Any) -> None:
+    for name, state in {"fine": "OK", "firing": "ALARM", "young": "INSUFFICIENT_DATA"}.items():
+        alarm(cloudwatch, name, state)
+    readings = await reader.read(TARGET, ("fine", "firing", "young", "nowhere"), CLOCK.now())
+    assert [(reading.name, reading.state) for reading in readings] == [
+        ("fine", "OK"),
+        ("firing", "ALARM"),
+        ("young", "INSUFFICIENT_DATA"),
+        ("nowhere", "Missing"),
+    ]
+    assert readings[1].message == "firing is ALARM"
+    assert "no metric or composite alarm" in (readings[3].message or "")
+
+
+async def test_a_reading_is_taken_after_the_moment_asked_for(reader: CloudWatchReader, cloudwatch: Any) -> None:
+    alarm(cloudwatch, "fine")
+    soon = CLOCK.now() + timedelta(seconds=0.6)
+    (reading,) = await reader.read(TARGET, ("fine",), soon)
+    assert reading.read_at >= soon
+    again = CLOCK.now()
+    (reading,) = await reader.read(TARGET, ("fine",), again)
+    assert reading.read_at >= again
+
+
+async def test_a_change_is_seen_by_the_next_reading(reader: CloudWatchReader, cloudwatch: Any) -> None:
+    alarm(cloudwatch, "a", "OK")
+    assert await states(reader, "a") == {"a": "OK"}
+    alarm(cloudwatch, "a", "ALARM")
+    assert await states(reader, "a") == {"a": "ALARM"}
+
+
+async def test_many_endpoints_share_one_call(
+    reader: CloudWatchReader, cloudwatch: Any, telemetry: CountingTelemetry
+) -> None:
+    for index in range(10):
+        alarm(cloudwatch, f"a{index}")
+    await states(reader, "a0")
+    telemetry.calls.clear()
+    answers = await asyncio.gather(*(states(reader, f"a{index % 10}", "shared") for index in range(40)))
+    assert all(answer[f"a{index % 10}"] == "OK" for index, answer in enumerate(answers))
+    assert telemetry.calls["DescribeAlarms", "ok"] <= 2
+
+
+async def test_a_hundred_names_a_call(reader: CloudWatchReader, cloudwatch: Any, telemetry: CountingTelemetry) -> None:
+    names = tuple(f"n{index}" for index in range(250))
+    alarm(cloudwatch, "n0", "ALARM")
+    alarm(cloudwatch, "n249", "ALARM")
+    found = await states(reader, *names)
+    assert len(found) == 250
+    assert {name for name, state in found.items() if state == "ALARM"} == {"n0", "n249"}
+    assert telemetry.calls["DescribeAlarms", "ok"] == 3
+    assert reader.period_seconds(OWN) == pytest.approx(3 / 4.5)
+
+
+async def test_nothing_is_polled_when_nobody_asks(
+    reader: CloudWatchReader, cloudwatch: Any, telemetry: CountingTelemetry
+) -> None:
+    await states(reader, "a")
+    telemetry.calls.clear()
+    await states(reader, "a")
+    assert telemetry.calls["DescribeAlarms", "ok"] == 1
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "cloudwatch alarms" and not task.done()]
+
+
+async def test_the_period_is_kept(reader: CloudWatchReader, cloudwatch: Any) -> None:
+    await states(reader, "a")
+    started = time.monotonic()
+    for _ in range(3):
+        await states(reader, "a")
+    assert time.monotonic() - started >= 3 * 0.2 * 0.9
+
+
+async def test_out_of_reach_is_unreadable_with_the_reason(
+    reader: CloudWatchReader, calls: AwsCalls, cloudwatch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await calls.account(OWN)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        (reading,) = await reader.read(TARGET, ("a",), CLOCK.now())
+    assert reading.state == "Unreadable"
+    assert "AWS_ENDPOINT_URL_CLOUDWATCH" in (reading.message or "")
+
+
+async def test_no_credentials_is_unreadable(
+    reader: CloudWatchReader, cloudwatch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    (reading,) = await reader.read(TARGET, ("a",), CLOCK.now())
+    assert reading.state == "Unreadable"
+    assert "credentials" in (reading.message or "")
+
+
+class Answers:
+    """An AWS of its own: knows composite alarms, refuses one name, denies one role, is silent for another."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    async def account(self, credentials: Credentials) -> Account:
+        return Account("111122223333", "aws")
+
+    async def call(
+        self, credentials: Credentials, service: Service, operation: str, /, **request: Any
+    ) -> Mapping[str, Any]:
+        names = request["AlarmNames"]
+        self.asked.append(names)
+        if credentials.role_arn == "silent":
+            await asyncio.Event().wait()
+        if credentials.role_arn == "denied":
+            raise ActFailed(CallProblem(operation, Reason.ACCESS_DENIED, "cloudwatch:DescribeAlarms is denied"))
+        if "bad" in names:
+            problem = CallProblem(operation, Reason.REJECTED_BY_SAGEMAKER, "bad is no name", transient=False)
+            raise ActFailed(problem)
+        composite = [name for name in names if name.startswith("composite")]
+        return {
+            "MetricAlarms": [{"AlarmName": name, "StateValue": "OK"} for name in names if name not in composite],
+            "CompositeAlarms": [
+                {"AlarmName": name, "StateValue": "ALARM"}
+                for name in composite
+                if "CompositeAlarm" in request["AlarmTypes"]
+            ],
+        }
+
+
+async def test_composite_alarms_are_read_too() -> None:
+    """moto has no composite alarms; the service returns them only where AlarmTypes asks for them."""
+    assert await states(CloudWatchReader(Answers(), CLOCK), "composite", "fine") == {"composite": "ALARM", "fine": "OK"}
+
+
+async def test_one_bad_name_does_not_blind_the_others() -> None:
+    reader = CloudWatchReader(Answers(), CLOCK)
+    found = await states(reader, *(f"n{index}" for index in range(60)), "bad")
+    assert {name for name, state in found.items() if state != "OK"} == {"bad"}
+    assert found["bad"] == "Unreadable"
+
+
+async def test_who_is_denied_does_not_borrow_the_permission_of_another() -> None:
+    aws = Answers()
+    reader = CloudWatchReader(aws, CLOCK)
+    denied = type(TARGET)(TARGET.owner, Credentials("eu-west-1", "denied"), "churn")
+    mine, theirs = await asyncio.gather(
+        reader.read(TARGET, ("a",), CLOCK.now()), reader.read(denied, ("a",), CLOCK.now())
+    )
+    assert (mine[0].state, theirs[0].state) == ("OK", "Unreadable")
+    assert "DescribeAlarms is denied" in (theirs[0].message or "")
+
+
+async def test_silence_ends() -> None:
+    reader = CloudWatchReader(Answers(), CLOCK, CloudWatchSettings(longest_read_seconds=0.3))
+    silent = type(TARGET)(TARGET.owner, Credentials("eu-west-1", "silent"), "churn")
+    (reading,) = await reader.read(silent, ("a",), CLOCK.now())
+    assert reading.state == "Unreadable"
+    assert "no answer within" in (reading.message or "")
+    await reader.stop()
+
+
+async def test_a_pass_that_goes_away_leaves_nothing_behind() -> None:
+    reader = CloudWatchReader(Answers(), CLOCK)
+    await states(reader, "a")
+    gone = asyncio.create_task(states(reader, "b"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert await states(reader, "c") == {"c": "OK"}
