@@ -20,12 +20,13 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certi
     && /opt/sluice/venv/bin/pip uninstall --yes pip setuptools \
     && /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/venv/lib
 
+# The user is a number without an entry in /etc/passwd; USER is for libraries that ask who they run as.
 FROM ${BASE} AS operator
 COPY --from=operator-dependencies /opt/sluice/venv /opt/sluice/venv
 COPY operator/sluice /opt/sluice/app/sluice
 RUN /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/app
 ENV PATH=/opt/sluice/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/opt/sluice/app \
-    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 USER=sluice
 WORKDIR /opt/sluice
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "sluice.main"]
@@ -35,7 +36,7 @@ COPY --from=simulator-dependencies /opt/sluice/venv /opt/sluice/venv
 COPY simulator /opt/sluice/app
 RUN /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/app
 ENV PATH=/opt/sluice/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/opt/sluice/app \
-    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 USER=sluice
 WORKDIR /opt/sluice
 USER 65532:65532
 CMD ["python", "-m", "sagemaker_simulator"]
