@@ -435,3 +435,26 @@ def test_models_with_every_kind_of_source_are_echoed(hosting: Hosting) -> None:
     assert shown["EnableNetworkIsolation"] is True
     assert "PrimaryContainer" not in shown
     assert "VpcConfig" not in shown
+
+
+@pytest.mark.parametrize(
+    ("status", "serves"),
+    [
+        ("InService", True),
+        ("Updating", True),
+        ("SystemUpdating", True),
+        ("RollingBack", True),
+        ("UpdateRollbackFailed", True),
+        ("Failed", False),
+        ("OutOfService", False),
+        ("Deleting", False),
+    ],
+)
+def test_which_statuses_answer_invocations(hosting: Hosting, simulator: Simulator, status: str, serves: bool) -> None:
+    hosting.endpoint()
+    simulator.change_endpoint("churn", status=status)
+    if serves:
+        hosting.runtime.invoke_endpoint(EndpointName="churn", Body=b"")
+        return
+    with pytest.raises(hosting.runtime.exceptions.ValidationError, match="Endpoint churn of account .* not found"):
+        hosting.runtime.invoke_endpoint(EndpointName="churn", Body=b"")
