@@ -4,9 +4,12 @@ import asyncio
 import os
 import socket
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from botocore.config import Config
 from tests.sagemaker.world import OWN, QUICK, REGION, CountingTelemetry, Hosting, aws
 
@@ -52,6 +55,33 @@ async def test_a_role_is_assumed_with_the_external_id_and_once(calls: AwsCalls, 
     assert simulator.counts(role="team-a") == {"ListEndpoints": 10}
     assert {entry["account"] for entry in simulator.requests("ListEndpoints")} == {"444455556666"}
     assert simulator.counts()["AssumeRole"] == 1
+
+
+async def test_a_roles_credentials_are_refreshed_before_they_expire(
+    calls: AwsCalls, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifetimes = iter((timedelta(minutes=5), timedelta(hours=1)))
+    asked: list[str] = []
+
+    async def assume_role(request: web.Request) -> web.Response:
+        asked.append(str((await request.post())["Action"]))
+        until = (datetime.now(UTC) + next(lifetimes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        session = simulator.core.callers.issue("444455556666", "team-a", "sluice")
+        return web.Response(
+            text=f"<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>{session.access_key}</AccessKeyId>"
+            f"<SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>{until}</Expiration>"
+            "</Credentials></AssumeRoleResult></AssumeRoleResponse>",
+            content_type="text/xml",
+        )
+
+    app = web.Application()
+    app.router.add_post("/", assume_role)
+    async with TestServer(app) as sts:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", str(sts.make_url("/")))
+        for _ in range(4):
+            await calls.call(ASSUMED, "sagemaker", "ListEndpoints")
+    assert asked == ["AssumeRole", "AssumeRole"]
+    assert len({entry["role"] for entry in simulator.requests("ListEndpoints")}) == 1
 
 
 async def test_a_role_whose_trust_policy_asks_for_another_external_id(calls: AwsCalls, simulator: Simulator) -> None:
