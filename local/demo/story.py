@@ -81,8 +81,8 @@ def tell(surroundings: Surroundings, *, plain: bool, transcript: Path | None) ->
             _run(chapter, part, stage, lines.say)
         show.command = ""
     if transcript is not None:
-        transcript.write_text(kept.document(farewell(surroundings, example)))
-    print(farewell(surroundings, example), flush=True)
+        transcript.write_text(kept.document(farewell(example)))
+    print(farewell(example), flush=True)
 
 
 def _run(chapter: Chapter, part: Part, stage: steps.Stage, say: Callable[[str], None]) -> None:
@@ -97,15 +97,14 @@ def _run(chapter: Chapter, part: Part, stage: steps.Stage, say: Callable[[str], 
     say(f"== done in {chapter.took:.1f} s")
 
 
-def farewell(surroundings: Surroundings, example: Example) -> str:
+def farewell(example: Example) -> str:
     """What to do next: everything is left running."""
-    kubectl = f"kubectl --kubeconfig {surroundings.kubeconfig}"
     return "\n".join(
         [
             "",
-            "Everything is left running. Go on with:",
-            f"  {kubectl} get sluice -A",
-            f"  {kubectl} -n {steps.NAMESPACE} describe endpoints.sluice.dev {example.endpoint}",
+            "Everything is left running. `make shell` opens a shell with kubectl in the cluster's network; go on with:",
+            "  kubectl get sluice -A",
+            f"  kubectl -n {steps.NAMESPACE} describe sep {example.endpoint}",
             "  make down",
         ]
     )

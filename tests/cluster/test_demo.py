@@ -25,7 +25,8 @@ STORY = (
     r"== The fix",
     r"InService \| Ready=True InService \| serves churn-\S+ \(churn:4\)",
     r"Everything is left running",
-    r"kubectl --kubeconfig \S+ get sluice -A",
+    r"kubectl get sluice -A",
+    r"kubectl -n sluice-demo describe sep churn",
     r"make down",
 )
 
