@@ -10,7 +10,7 @@ from tests.controller.waiting import until
 
 from sluice.controller.cache import Cache, Source
 from sluice.controller.feed import Feed
-from sluice.controller.sweep import WATCH_GRACE_SECONDS, HistoryWentBackError, Sweep
+from sluice.controller.sweep import SOON_SECONDS, WATCH_GRACE_SECONDS, HistoryWentBackError, Sweep
 from sluice.core.identity import Key
 from sluice.kube.client import KubeClient
 
@@ -120,6 +120,23 @@ async def test_a_cluster_restored_from_a_backup_ends_the_process(world: World) -
     world.kube.objects["Model", "team", "model"]["metadata"]["resourceVersion"] = "3"
     with pytest.raises(HistoryWentBackError, match="Model/team/model"):
         await world.sweep.once()
+
+
+async def test_it_sweeps_soon_after_the_start_and_after_a_watch_was_opened_anew(world: World) -> None:
+    running = asyncio.create_task(world.sweep.run())
+    del world.kube.objects["Model", "team", "model"]
+    await world.clock.step(SOON_SECONDS)
+    assert world.cache.get("Model", "team", "model") is None
+    del world.kube.objects["Endpoint", "team", "churn"]
+    await world.clock.step(10)
+    assert world.cache.get("Endpoint", "team", "churn") is not None
+    for _ in range(100):
+        world.sweep.soon()
+    before = len(world.kube.calls)
+    await world.clock.step(SOON_SECONDS)
+    assert world.cache.get("Endpoint", "team", "churn") is None
+    assert len(world.kube.calls) - before == 4
+    running.cancel()
 
 
 async def test_sweeps_go_on_after_an_outage(world: World) -> None:

@@ -17,6 +17,7 @@ from sluice.ports.kube import Forbidden, Gone, Kube, KubeUnavailable, Object, Re
 logger = logging.getLogger(__name__)
 
 WATCH_GRACE_SECONDS = 15.0
+SOON_SECONDS = 2.0
 
 
 class HistoryWentBackError(Exception):
@@ -47,6 +48,7 @@ class Sweep:
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._every = every_seconds
         self._sleep = sleep
+        self._soon = asyncio.Event()
         self.synced = False
         self.dead_watches: frozenset[str] = frozenset()
 
@@ -72,14 +74,32 @@ class Sweep:
         self.synced = True
         logger.info("synced: %s", ", ".join(f"{self._cache.count(kind)} {kind}" for kind in KINDS))
 
+    def soon(self) -> None:
+        """A watch was opened anew with a listing, which tells what is there and not what is gone: sweep soon."""
+        self._soon.set()
+
     async def run(self) -> None:
-        """Sweep for ever. Raises HistoryWentBackError."""
+        """Sweep for ever, first soon after the start: between the first listing and the watches lies a gap. Raises
+        HistoryWentBackError."""
+        self.soon()
         while True:
-            await self._sleep(self._every)
+            await self._rest()
             try:
                 await self.once()
             except (KubeUnavailable, Forbidden, Gone, Rejected) as error:
                 logger.warning("the sweep was given up: %s", error)
+
+    async def _rest(self) -> None:
+        """Until the next sweep is due."""
+        waits = {asyncio.ensure_future(self._sleep(self._every)), asyncio.ensure_future(self._soon.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self._soon.is_set():
+            await self._sleep(SOON_SECONDS)
+            self._soon.clear()
 
     async def once(self) -> None:
         """One sweep over all kinds."""

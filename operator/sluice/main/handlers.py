@@ -28,11 +28,13 @@ class Backoffs:
             yield min(10.0, 1.5**attempt) * random.uniform(0.8, 1.2)  # noqa: S311 - spreads calls, hides nothing
 
 
-def registry(feed: Feed, login: Callable[[], Awaitable[Login]]) -> kopf.OperatorRegistry:
-    """The handlers: one for each watched kind, and the credentials."""
+def registry(feed: Feed, relisted: Callable[[], None], login: Callable[[], Awaitable[Login]]) -> kopf.OperatorRegistry:
+    """The handlers: one for each watched kind, and the credentials.
+
+    relisted is called when a watch was opened anew: kopf lists then, without telling what is gone."""
     handlers = kopf.OperatorRegistry()
     for kind in WATCHED:
-        _watch(handlers, kind, feed)
+        _watch(handlers, kind, feed, relisted)
 
     @kopf.on.login(registry=handlers)
     async def credentials(**_: Any) -> kopf.ConnectionInfo:
@@ -52,7 +54,7 @@ def registry(feed: Feed, login: Callable[[], Awaitable[Login]]) -> kopf.Operator
     return handlers
 
 
-def _watch(handlers: kopf.OperatorRegistry, kind: str, feed: Feed) -> None:
+def _watch(handlers: kopf.OperatorRegistry, kind: str, feed: Feed, relisted: Callable[[], None]) -> None:
     resource = RESOURCES[kind]
     group, _, version = resource.api_version.rpartition("/")
 
@@ -60,6 +62,8 @@ def _watch(handlers: kopf.OperatorRegistry, kind: str, feed: Feed) -> None:
     async def watched(event: kopf.RawEvent, **_: Any) -> None:
         """Into the cache, and on to the queue."""
         item = {**event["object"], "kind": kind, "apiVersion": resource.api_version}
+        if event["type"] is None:
+            relisted()
         if event["type"] == "DELETED":
             feed.gone(item, Source.WATCH)
         else:

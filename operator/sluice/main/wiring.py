@@ -194,7 +194,7 @@ class Operator:
             else {"clusterwide": True}
         )
         tasks = await kopf.spawn_tasks(
-            registry=handlers.registry(self._feed, self._kube.login),
+            registry=handlers.registry(self._feed, self._sweep.soon, self._kube.login),
             settings=handlers.kopf_settings(),
             standalone=True,
             **spaces,
