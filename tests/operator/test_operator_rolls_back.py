@@ -1,7 +1,7 @@
 """Rollbacks: triggered by alarms, health or SageMaker's own silence; what is latched, and the ways out."""
 
 import pytest
-from tests.operator.harness.manifests import Manifest, canary, config, endpoint, model, variant
+from tests.operator.harness.manifests import Manifest, canary, config, endpoint, model, rolling, variant
 from tests.operator.harness.world import World
 
 OLD, BAD, GOOD = (f"registry.example/churn:{tag}" for tag in (1, 2, 3))
@@ -109,8 +109,7 @@ def test_a_silent_rollback_is_recognised(world: World) -> None:
 
 def broken(world: World) -> None:
     """An update failed, and its rollback too."""
-    world.serving(model(OLD), config(variant(count=4)), endpoint(canary()))
-    world.simulator.fault("health_failure", count=1)
+    world.serving(model(OLD), config(variant(count=4)), endpoint(rolling()))
     world.simulator.fault("update_rollback_failed", count=1)
     world.apply(model(BAD))
     world.stalled("UpdateRollbackFailed", message="sluice.dev/retry")
@@ -159,6 +158,7 @@ def test_an_alarm_that_fires_before_the_start_holds_until_it_is_ok(world: World)
 def test_ignore_firing_starts_the_revision_that_it_names_and_no_other(world: World) -> None:
     world.simulator.settings(ignore_alarms_firing_at_start=True)
     alarm = world.alarm("5xx", "ALARM")
+    world.simulator.set_alarm(alarm, "ALARM")
     world.serving(model(OLD), config(variant(count=4)), endpoint(canary(), alarms=(alarm,)))
     world.apply(model(GOOD))
     held = world.expect(Reconciling="True AlarmFiring")

@@ -53,6 +53,13 @@ class Operator:
         self._child.wait(STOP_SECONDS)
         self._child = None
 
+    def signal_and_wait(self, number: signal.Signals) -> None:
+        """A signal from another thread, and wait until the process is gone."""
+        child = self._child
+        if child is not None:
+            child.signal(number)
+            child.wait(STOP_SECONDS)
+
     def restart(self, **environment: str | None) -> None:
         """Stop cleanly and start."""
         self.stop()
