@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import shutil
-import socket
 import ssl
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,11 +14,10 @@ from localcluster import tools
 from localcluster.errors import LocalClusterError
 from localcluster.keeper import keep, release
 from localcluster.kubeconfig import ADMIN, write_kubeconfig, write_signing_key, write_tokens
+from localcluster.ports import free_ports
 from localcluster.waiting import log_tail, until
 
 _START_SECONDS = 60.0
-# Below the kernel's ephemeral range (32768 and up), so that no outgoing connection takes a port between two starts.
-_PORTS = range(20_000, 32_000)
 
 
 class ControlPlane:
@@ -145,7 +141,7 @@ class ControlPlane:
         self._certificates.mkdir(exist_ok=True)
         self._token = write_tokens(self.directory / "tokens.csv", {"admin": ADMIN})["admin"]
         write_signing_key(self.directory / "service-accounts.pem")
-        first, second, third = _free_ports(3)
+        first, second, third = free_ports(3)
         self._ports = (first, second, third)
         return self._ports
 
@@ -183,20 +179,3 @@ def _answers_ok(url: str, token: str, ca: Path) -> bool:
             return bool(response.status == 200)
     except (OSError, urllib.error.URLError):
         return False
-
-
-def _free_ports(count: int) -> list[int]:
-    free: list[int] = []
-    deadline = time.monotonic() + 10
-    while len(free) < count:
-        if time.monotonic() > deadline:
-            raise LocalClusterError(f"found no {count} free loopback ports in {_PORTS}")
-        port = random.choice(_PORTS)  # noqa: S311  spreads concurrent runs, nothing secret
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in free:
-            free.append(port)
-    return free

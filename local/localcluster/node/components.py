@@ -12,9 +12,9 @@ from localcluster import packages
 from localcluster.errors import LocalClusterError
 from localcluster.kubeconfig import ADMIN, User, write_kubeconfig, write_signing_key, write_tokens
 from localcluster.node.namespace import NODE_ADDRESS
+from localcluster.ports import free_ports
 
 NODE_NAME = "sluice"
-SERVER = f"https://{NODE_ADDRESS}:6443"
 PODS = "10.244.0.0/16"
 SERVICES = "10.96.0.0/16"
 DNS_ADDRESS = "10.96.0.10"
@@ -45,6 +45,11 @@ class Layout:
     directory: Path
 
     @property
+    def port(self) -> int:
+        """The API server's port, the same inside the network and, through the forwarder, outside."""
+        return int((self.directory / "port").read_text())
+
+    @property
     def admin(self) -> Path:
         """The administrator's kubeconfig."""
         return self.directory / "admin.kubeconfig"
@@ -72,6 +77,7 @@ def write_files(layout: Layout, name: str) -> dict[str, str]:
     """Write what must be there before the first start; returns the users' tokens."""
     for part in ("certificates", "containerd", "cni", "kubelet", "pod-logs", "log", "manifests"):
         (layout.directory / part).mkdir(parents=True, exist_ok=True)
+    (layout.directory / "port").write_text(str(free_ports(1)[0]))
     tokens = write_tokens(layout.directory / "tokens.csv", _USERS)
     write_signing_key(layout.directory / "service-accounts.pem")
     (layout.directory / "containerd.toml").write_text(_containerd_toml(layout))
@@ -84,7 +90,11 @@ def write_files(layout: Layout, name: str) -> dict[str, str]:
 def write_kubeconfigs(layout: Layout, tokens: Mapping[str, str]) -> None:
     """Write every user's kubeconfig; possible only once the API server has signed its certificate."""
     for user, token in tokens.items():
-        write_kubeconfig(layout.kubeconfig(user), server=SERVER, ca=layout.certificate, token=token)
+        # localhost is in the certificate, and leads to the API server from inside and from outside of the network.
+        host = "localhost" if user == "admin" else NODE_ADDRESS
+        write_kubeconfig(
+            layout.kubeconfig(user), server=f"https://{host}:{layout.port}", ca=layout.certificate, token=token
+        )
 
 
 def control_plane(layout: Layout, binaries: Mapping[str, Path]) -> list[Component]:
@@ -104,7 +114,7 @@ def control_plane(layout: Layout, binaries: Mapping[str, Path]) -> list[Componen
             binaries["kube-apiserver"],
             "--etcd-servers=http://127.0.0.1:2379",
             f"--advertise-address={NODE_ADDRESS}",
-            "--secure-port=6443",
+            f"--secure-port={layout.port}",
             f"--cert-dir={layout.certificate.parent}",
             f"--token-auth-file={layout.directory / 'tokens.csv'}",
             "--authorization-mode=Node,RBAC",

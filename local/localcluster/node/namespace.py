@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,7 @@ class Namespace:
         self.directory.mkdir(parents=True, exist_ok=True)
         _run("ip", "netns", "add", self.name)
         self._set_up_network()
+        _delegate_controllers()
         for cgroup in self._cgroups():
             cgroup.mkdir(exist_ok=True)
         ready = self.directory / "holder.ready"
@@ -137,6 +139,15 @@ class Namespace:
         ):
             _run("ip", "-netns", self.name, *command.split())
         _run(*self.enter_network, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+
+
+def _delegate_controllers() -> None:
+    """In the unified hierarchy a cgroup has only the controllers that its parent hands on; kubelet wants them all."""
+    available = _CGROUPS / "cgroup.controllers"
+    for controller in available.read_text().split() if available.exists() else ():
+        # One at a time: a controller that cannot be handed on (`cpu` beside realtime tasks) must not keep the others.
+        with suppress(OSError):
+            (_CGROUPS / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
 def _run(*argv: str) -> str:

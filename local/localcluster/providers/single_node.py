@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,9 @@ from localcluster.cluster import Cluster
 from localcluster.errors import LocalClusterError
 from localcluster.images.static import write_static_image
 from localcluster.kubeconfig import write_secret
-from localcluster.node import components
+from localcluster.node import components, forwarder
 from localcluster.node.components import DNS_ADDRESS, NODE_NAME, PAUSE_IMAGE, Component, Layout
-from localcluster.node.namespace import Namespace
+from localcluster.node.namespace import NODE_ADDRESS, Namespace
 from localcluster.processes import recorded, start_detached
 from localcluster.progress import run_logged, step
 from localcluster.waiting import exclusive, log_tail, until
@@ -34,6 +35,7 @@ class SingleNode:
         self._name = name
         self._layout = Layout(paths.state() / name)
         self._namespace = Namespace(name, self._layout.directory)
+        self._expected: set[Path] = set()
 
     def up(self) -> Cluster:
         """Bring the node up; a node that is up stays, a program of it that died is started again.
@@ -41,6 +43,11 @@ class SingleNode:
         A node whose namespaces are gone (a reboot, a cut-off `up` or `down`), or which was made by other versions, is
         made anew. Raises LocalClusterError naming the step that did not come to its end, with the end of its log.
         """
+        if os.geteuid() != 0:
+            raise LocalClusterError(
+                "a cluster without Docker needs root for its namespaces: run this as root (sudo -E make ...), start a "
+                "Docker daemon, or name a cluster in SLUICE_KUBECONFIG"
+            )
         packages.require(packages.NODE)
         bin_directory = tools.bin_directory((*tools.NODE_TOOLS, "helm"))
         cluster = Cluster(self._name, "node", self._layout.admin, bin_directory, (*self._namespace.enter_network, "--"))
@@ -62,7 +69,7 @@ class SingleNode:
         if not self.exists():
             return
         with exclusive(self._lock):
-            self._namespace.close()
+            self._close()
             self._lock.unlink()
         if paths.state().exists() and not any(paths.state().iterdir()):
             paths.state().rmdir()
@@ -94,15 +101,28 @@ class SingleNode:
 
     def _create(self) -> None:
         with step(f"making the namespaces of the node {self._name}"):
+            self._close()
             self._namespace.open()
             (self._layout.directory / "processes").mkdir()
             tokens = components.write_files(self._layout, self._name)
             write_secret(self._layout.directory / "tokens.json", json.dumps(tokens))
 
+    def _close(self) -> None:
+        outside = recorded(self._forwarder)
+        if outside:
+            outside.kill()
+        self._namespace.close()
+
+    @property
+    def _forwarder(self) -> Path:
+        # Not among the records of the node's programs: it is the one process outside of its namespaces.
+        return self._layout.directory / "forwarder.json"
+
     def _start(self, cluster: Cluster, binaries: Mapping[str, Path]) -> None:
         control_plane = components.control_plane(self._layout, binaries)
         node = components.node(self._layout, binaries)
-        if all(_alive(self._record(component)) for component in (*control_plane, *node)) and self._serves(cluster):
+        running = [*(self._record(component) for component in (*control_plane, *node)), self._forwarder]
+        if all(map(_alive, running)) and self._serves(cluster):
             return
         with step(f"starting the node {self._name}"):
             for component in control_plane:
@@ -113,6 +133,7 @@ class SingleNode:
             components.write_kubeconfigs(self._layout, json.loads((self._layout.directory / "tokens.json").read_text()))
             for component in node:
                 self._ensure_running(component)
+            self._ensure_forwarder()
             kubectl: list[str | Path] = [cluster.kubectl, "--request-timeout=5s"]
             self._await(
                 "kube-apiserver",
@@ -141,8 +162,18 @@ class SingleNode:
 
     def _ensure_running(self, component: Component) -> None:
         record = self._record(component)
+        self._expected.add(record)
         if not _alive(record):
             start_detached(self._namespace.enter(component.argv), record=record, log=self._layout.log(component.name))
+
+    def _ensure_forwarder(self) -> None:
+        if not _alive(self._forwarder):
+            port = str(self._layout.port)
+            start_detached(
+                [sys.executable, "-S", "-E", forwarder.__file__, port, self._namespace.network, NODE_ADDRESS],
+                record=self._forwarder,
+                log=self._layout.log("forwarder"),
+            )
 
     def _record(self, component: Component) -> Path:
         return self._layout.directory / "processes" / f"{component.name}.json"
@@ -185,10 +216,10 @@ class SingleNode:
         )
 
     def _await(self, program: str, what: str, condition: Callable[[], bool]) -> None:
-        """Wait for what `program` does; its end, and any other component's, is an error at once."""
+        """Wait for what `program` does; if it or another program that was started ends, that is an error at once."""
 
         def holds() -> bool:
-            for record in self._layout.directory.glob("processes/*.json"):
+            for record in self._expected:
                 if not _alive(record):
                     raise LocalClusterError(
                         f"{record.stem} ended while starting; {log_tail(self._layout.log(record.stem))}"

@@ -1,0 +1,135 @@
+"""The Docker-free node: it comes up once, mends what died, recovers from a crash half-way, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from localcluster import paths
+from localcluster.cluster import Cluster
+from localcluster.processes import recorded
+from localcluster.providers.single_node import SingleNode
+from localcluster.waiting import until
+
+# Beside the cluster that the other tests use, with a network and a state directory of its own.
+NAME = "sluice-test"
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    directory = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLUICE_STATE", str(directory))
+        yield directory
+        SingleNode(NAME).down()
+
+
+@pytest.fixture
+def node(state: Path) -> SingleNode:
+    return SingleNode(NAME)
+
+
+def test_an_up_that_was_killed_half_way_is_recovered_by_the_next(node: SingleNode, state: Path) -> None:
+    program = f"from localcluster.providers.single_node import SingleNode; SingleNode({NAME!r}).up()"
+    first = subprocess.Popen(  # noqa: S603  this Python
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(paths.CHECKOUT / "local")},
+        stdout=subprocess.DEVNULL,
+    )
+    until((state / NAME / "processes" / "etcd.json").exists, seconds=60, what="etcd to be started")
+    first.kill()
+    first.wait(10)
+    assert not (state / NAME / "admin.kubeconfig").exists(), "it was killed before the cluster was whole"
+
+    cluster = node.up()
+
+    assert _ready_nodes(cluster) == ["True"]
+
+
+def test_a_second_up_changes_nothing(node: SingleNode, state: Path) -> None:
+    cluster = node.up()
+    before = _records(state)
+
+    assert node.up() == cluster
+
+    assert _records(state) == before
+    assert {"etcd", "kube-apiserver", "kubelet", "containerd", "forwarder"} <= before.keys()
+
+
+def test_a_program_that_died_is_started_again_and_the_others_stay(node: SingleNode, state: Path) -> None:
+    cluster = node.up()
+    cluster.run([cluster.kubectl, "create", "configmap", "kept"])
+    before = _records(state)
+    [scheduler] = _children(before["kube-scheduler"])
+    os.kill(scheduler, signal.SIGKILL)
+    record = recorded(state / NAME / "processes" / "kube-scheduler.json")
+    assert record is not None
+    until(lambda: not record.alive(), seconds=10, what="the scheduler to end")
+    assert "['kube-scheduler'] died" in node.status()
+
+    node.up()
+
+    after = _records(state)
+    assert {name for name in before if before[name] != after[name]} == {"kube-scheduler"}
+    assert cluster.run([cluster.kubectl, "get", "configmap", "kept", "-o", "name"]).stdout == "configmap/kept\n"
+
+
+def test_the_api_server_answers_from_outside_of_its_network(node: SingleNode) -> None:
+    cluster = node.up()
+    argv: list[str | Path] = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig, "get", "namespaces", "--output=name"]
+    outside = subprocess.run(argv, capture_output=True, text=True, check=True)  # noqa: S603  our own kubectl
+    assert "namespace/kube-system" in outside.stdout
+
+
+def test_down_leaves_no_process_mount_network_cgroup_or_file(node: SingleNode, state: Path) -> None:
+    node.up()
+    assert _traces(state), "the search finds a running node"
+
+    node.down()
+
+    assert _traces(state) == []
+    assert not state.exists()
+    node.down()
+
+
+def _ready_nodes(cluster: Cluster) -> list[str]:
+    path = "{.items[*].status.conditions[?(@.type=='Ready')].status}"
+    return cluster.run([cluster.kubectl, "get", "nodes", f"--output=jsonpath={path}"]).stdout.split()
+
+
+def _records(state: Path) -> dict[str, int]:
+    files = [
+        *(state / NAME / "processes").glob("*.json"),
+        state / NAME / "forwarder.json",
+        state / NAME / "holder.json",
+    ]
+    return {file.stem: json.loads(file.read_text())["pid"] for file in files}
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _traces(state: Path) -> list[str]:
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            try:
+                command = (process / "cmdline").read_bytes()
+            except OSError:  # it ended while we looked
+                continue
+            if str(state).encode() in command or NAME.encode() in command.split(b"\0"):
+                found.append(f"process {process.name}: {command!r}")
+    found += [line for line in Path("/proc/self/mounts").read_text().splitlines() if NAME in line or str(state) in line]
+    found += [f"network {path}" for path in Path("/run/netns").glob(NAME)]
+    cgroups = Path("/sys/fs/cgroup")
+    return found + [f"cgroup {path}" for path in (*cgroups.glob(NAME), *cgroups.glob(f"*/{NAME}"))]
