@@ -14,6 +14,9 @@ from tests.simulator.hosting import Hosting, blue_green, instances, percent, rol
 
 from sagemaker_simulator.testing import Simulator
 
+# moto's server waits without end for a start that failed; a stuck test shall say where it is stuck.
+pytestmark = pytest.mark.timeout(90)
+
 CANARY = blue_green("CANARY", wait=300, bake=60, CanarySize=percent(25), alarms=("churn-5xx",))
 
 
@@ -348,7 +351,7 @@ def cloudwatch(moto: str) -> Any:
         region_name="us-east-1",
         aws_access_key_id="test",
         aws_secret_access_key="test",
-        config=Config(proxies={}),
+        config=Config(proxies={}, connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 1}),
     )
 
 

@@ -456,5 +456,5 @@ def test_which_statuses_answer_invocations(hosting: Hosting, simulator: Simulato
     if serves:
         hosting.runtime.invoke_endpoint(EndpointName="churn", Body=b"")
         return
-    with pytest.raises(hosting.runtime.exceptions.ValidationError, match="Endpoint churn of account .* not found"):
+    with pytest.raises(hosting.runtime.exceptions.ValidationError, match=r"Endpoint churn of account .* not found"):
         hosting.runtime.invoke_endpoint(EndpointName="churn", Body=b"")
