@@ -152,7 +152,8 @@ def _unseen(d: Draft) -> bool:
     facts.say_problem(d)
     if d.verdict is None:
         d.reconciling(Reason.PENDING, "Looking at SageMaker.", keep_ready=True)
-    d.again(d.given.settings.look_seconds)
+    if not facts.waiting(d):
+        d.again(d.given.settings.look_seconds)
     return True
 
 
