@@ -46,11 +46,19 @@ async def test_create_read_replace_delete(kube: KubeClient, namespace: str, tele
 async def test_the_status_is_written_under_its_resource_version_alone(kube: KubeClient, namespace: str) -> None:
     created = await kube.create("Model", namespace, fresh("m", namespace))
     status = {"observedGeneration": 1, "usedBy": ["churn"]}
-    written = await kube.replace_status("Model", namespace, {**created, "spec": {}, "status": status})
+    created = await kube.patch_metadata(
+        "Model", namespace, "m", resource_version=None, annotations={"kept": "yes"}, finalizers=["sluice.dev/x"]
+    )
+    bare = {key: created["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion")}
+    written = await kube.replace_status("Model", namespace, {**created, "metadata": bare, "spec": {}, "status": status})
     assert written["status"] == status
+    assert written["metadata"]["annotations"] == {"kept": "yes"}, "a status write changes no metadata"
+    assert written["metadata"]["finalizers"] == ["sluice.dev/x"]
+    assert written["metadata"]["managedFields"]
     assert written["spec"] == created["spec"], "a status write changes no spec"
     with pytest.raises(Conflict):
         await kube.replace_status("Model", namespace, {**created, "status": {}})
+    await kube.patch_metadata("Model", namespace, "m", resource_version=None, finalizers=[])
     await kube.delete("Model", namespace, "m")
     with pytest.raises((Gone, Conflict)):
         await kube.replace_status("Model", namespace, written)

@@ -98,6 +98,24 @@ async def test_a_released_lease_is_taken_without_waiting(memory: MemoryKube, clo
     assert second.held()
 
 
+async def test_a_renewal_that_was_cut_off_does_not_hinder_the_release(memory: MemoryKube, clock: SteppedClock) -> None:
+    first = holder(memory, clock, "a")
+    await first.acquire()
+    memory.put(record(memory))
+    await first.release()
+    assert record(memory)["spec"]["holderIdentity"] == ""
+
+
+async def test_a_lease_that_another_took_is_not_released(memory: MemoryKube, clock: SteppedClock) -> None:
+    first = holder(memory, clock, "a")
+    await first.acquire()
+    taken = record(memory)
+    taken["spec"]["holderIdentity"] = "b"
+    memory.put(taken)
+    await first.release()
+    assert record(memory)["spec"]["holderIdentity"] == "b"
+
+
 async def test_a_restarted_container_takes_its_pods_lease_back_at_once_and_the_old_process_learns_it(
     memory: MemoryKube, clock: SteppedClock
 ) -> None:

@@ -64,6 +64,16 @@ def test_all_wrong_variables_are_told_at_once_and_unknown_ones_with_the_known() 
     assert second.startswith("SLUICE_WORKERS: found '0'")
 
 
+def test_what_kubernetes_says_about_services_is_no_setting() -> None:
+    Settings.from_environment(
+        {
+            "SLUICE_METRICS_SERVICE_HOST": "10.96.0.7",
+            "SLUICE_METRICS_SERVICE_PORT_HTTP": "8080",
+            "SLUICE_METRICS_PORT_8080_TCP_ADDR": "10.96.0.7",
+        }
+    )
+
+
 def test_the_reference_is_up_to_date() -> None:
     page = Path(__file__).parents[2] / "docs/reference/settings.md"
     assert page.read_text() == reference(), "run: python -m sluice.main.settings > docs/reference/settings.md"

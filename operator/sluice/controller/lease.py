@@ -82,13 +82,18 @@ class LeaseHolder:
             self._fresh = await self._renew()
 
     async def release(self) -> None:
-        """Give the Lease up, so that a successor need not wait. Failing is fine: it runs out."""
-        if self._renewed is None or self._record is None:
-            return
-        self._renewed = None
+        """Give the Lease up, so that a successor need not wait. Call when `keep` was ended. Failing is fine: it runs
+        out by itself."""
+        record, self._renewed = self._record, None
         try:
-            await self._write(self._record, holder="")
-        except (Conflict, Gone, KubeUnavailable, Forbidden, Rejected) as error:
+            while record is not None and (record.get("spec") or {}).get("holderIdentity") == self._identity:
+                try:
+                    await self._write(record, holder="")
+                    return
+                except Conflict:
+                    # A renewal that was cut off may have arrived all the same.
+                    record = await self._kube.get("Lease", self._namespace, self._name)
+        except (Gone, KubeUnavailable, Forbidden, Rejected) as error:
             logger.warning("the lease was not released and runs out by itself: %s", error)
 
     async def _try(self) -> bool:

@@ -17,6 +17,10 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOG_FORMATS = ("json", "plain")
 
 
+# Kubernetes puts addresses of Services into pods' environments; those of a Service `sluice-...` look like settings.
+_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT_[0-9]+_(TCP|UDP)(_(PROTO|PORT|ADDR))?$")
+
+
 class SettingsError(ValueError):
     """One or more settings are wrong; the message names each variable, what was found and what is allowed."""
 
@@ -186,6 +190,8 @@ class Settings:
         wrong, values = [], {}
         for variable, text in sorted(environ.items()):
             if not variable.startswith(PREFIX):
+                continue
+            if variable not in known and _SERVICE_LINK.search(variable):
                 continue
             if variable not in known:
                 wrong.append(f"{variable}: unknown; known are {', '.join(sorted(known))}")

@@ -124,19 +124,17 @@ class Operator:
         """Run until `stop` is set or something ends that should not. Returns the exit code.
 
         catch_signals: makes signals set `stop`; called again when kopf has put its own handlers in their place."""
+        holding = asyncio.create_task(self._hold(), name="lease")
         tasks = [
-            asyncio.create_task(coroutine, name=name)
-            for name, coroutine in {
-                "events": self._events.run(),
-                "loop lag": self._lag.run(),
-                "lease": self._hold(),
-                "observe": self._observe(catch_signals),
-                "work": self._work(),
-            }.items()
+            holding,
+            asyncio.create_task(self._events.run(), name="events"),
+            asyncio.create_task(self._lag.run(), name="loop lag"),
+            asyncio.create_task(self._observe(catch_signals), name="watches"),
+            asyncio.create_task(self._work(), name="passes"),
         ]
         stopping = asyncio.create_task(stop.wait(), name="stop")
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
-        code = await self._stop() if stopping in done else _exit_code(done)
+        code = await self._stop(holding) if stopping in done else _exit_code(done)
         for task in (*tasks, stopping):
             task.cancel()
         await asyncio.wait([*tasks, stopping], timeout=10)
@@ -203,14 +201,16 @@ class Operator:
         await kopf.run_tasks(tasks, ignored=existing)
         raise RuntimeError("the watches ended")
 
-    async def _stop(self) -> int:
-        """In order; bounded."""
+    async def _stop(self, holding: asyncio.Task[None]) -> int:
+        """In order; bounded. The Lease is renewed until the last pass has ended."""
         logger.info("stopping: %d passes are running", self._queue.running)
         ended = await self._queue.stop(self._settings.stop_seconds)
         with suppress(TimeoutError):
             async with asyncio.timeout(2):
                 await self._events.flush()
         await self._backend.stop()
+        holding.cancel()
+        await asyncio.wait({holding}, timeout=1)
         if ended:
             with suppress(TimeoutError):
                 async with asyncio.timeout(3):
