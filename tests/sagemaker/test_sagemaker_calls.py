@@ -195,6 +195,32 @@ async def test_credentials_that_arrive_later_are_found_without_a_restart(
     door.close()
 
 
+async def test_rotated_credentials_are_taken_up_when_the_old_ones_are_refused(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A Secret mounted as a credentials file: botocore reads it once, the operator lives for months."""
+
+    async def list_endpoints(request: web.Request) -> web.Response:
+        if "Credential=new/" in request.headers["Authorization"]:
+            return web.json_response({"Endpoints": []})
+        return web.json_response({"__type": "UnrecognizedClientException", "message": "token is invalid"}, status=400)
+
+    file = tmp_path / "credentials"
+    file.write_text("[default]\naws_access_key_id = old\naws_secret_access_key = s\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    app = web.Application()
+    app.router.add_post("/", list_endpoints)
+    door = aws(settings=AwsSettings(credentials_retry_seconds=0.0))
+    async with TestServer(app) as sagemaker:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", str(sagemaker.make_url("/")))
+        assert (await failure(door)).problem.code == "UnrecognizedClientException"
+        file.write_text(file.read_text().replace("old", "new"))
+        await door.call(OWN, "sagemaker", "ListEndpoints")
+    door.close()
+
+
 async def test_missing_credentials_are_not_looked_for_in_a_storm(
     calls: AwsCalls, monkeypatch: pytest.MonkeyPatch, telemetry: CountingTelemetry
 ) -> None:

@@ -208,13 +208,24 @@ async def test_steady_endpoints_cost_almost_nothing(
 async def test_changes_that_reads_show_late_are_not_missed(world: World, hosting: Hosting) -> None:
     hosting.everything("old")
     await watch(world, "old", "late")
-    world.simulator.settings(read_after_create_seconds=12)
+    await world.run(20)
+    world.simulator.settings(read_after_create_seconds=12, create_seconds=1000)
     hosting.endpoint("late")
-    world.step(1)
+    world.step(5)
     world.simulator.change_endpoint("old", region=REGION, weights={"a": 2.0}, immediate=True)
-    await world.run(30)  # this sweep sees the newer change of "old", and "late" not yet or just now
-    await world.run(31)
+    await world.run(6)  # this sweep sees the newer change of "old", and not "late"
+    assert world.taken_woken() == ["old"]
+    await world.run(30)
     assert "late" in world.taken_woken()
+
+
+async def test_a_second_change_is_told_although_nobody_looked_at_the_first(world: World, hosting: Hosting) -> None:
+    hosting.everything("churn")
+    await watch(world, "churn")
+    for weight in (2.0, 3.0):
+        world.simulator.change_endpoint("churn", region=REGION, weights={"a": weight}, immediate=True)
+        await world.run(31)
+        assert world.taken_woken() == ["churn"]
 
 
 @pytest.mark.parametrize("fault", ["throttling", "server_error", "access_denied"])
