@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from sagemaker_simulator.testing import Simulator
 
 ROLE = "arn:aws:iam::111122223333:role/models"
-ONCE = Config(retries={"total_max_attempts": 1, "mode": "standard"}, connect_timeout=5, read_timeout=10)
+ONCE = Config(retries={"total_max_attempts": 1, "mode": "standard"}, connect_timeout=10, read_timeout=30)
 
 
 def variant(name: str = "a", model: str = "m1", count: int = 4, **more: Any) -> dict[str, Any]:

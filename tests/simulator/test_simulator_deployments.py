@@ -385,7 +385,7 @@ def test_alarms_are_read_from_cloudwatch(moto: str, cloudwatch: Any) -> None:
         assert hosting.describe()["EndpointConfigName"] == "c1"
 
 
-def until(simulator: Simulator, wanted: Any, seconds: float = 20.0) -> None:
+def until(simulator: Simulator, wanted: Any, seconds: float = 60.0) -> None:
     """Waits for a condition, in real time: these simulators run."""
     deadline = time.monotonic() + seconds
     while not wanted():
