@@ -6,7 +6,7 @@ from typing import Any
 from sluice.api.reasons import Cause, Outcome, Reason
 from sluice.api.status import Drift, Intent, Latch
 from sluice.core.actions import CreateEndpoint, DeleteEndpoint, EnsureEndpointConfig, EnsureModel, StoreRevision
-from sluice.core.endpoint import facts, live
+from sluice.core.endpoint import facts, latches, live
 from sluice.core.endpoint.draft import Draft
 from sluice.core.endpoint.history import cause_of, ended
 from sluice.core.requests import aws_tags, sagemaker_words
@@ -35,12 +35,20 @@ def missing(d: Draft) -> None:
         d.reconciling(Reason.PENDING, "Waiting for what the spec names.")
         return
     latch = d.status.latch
-    if latch is not None and latch.fleet_hash == d.desired.fleet_hash and latch.reason == Reason.REJECTED_BY_SAGEMAKER:
-        d.stalled(Reason.REJECTED_BY_SAGEMAKER, f"{latch.message}; change the spec, or annotate sluice.dev/retry")
+    if latch is not None and served is None and latch.fleet_hash == latches.request_key(d.spec, d.desired):
+        d.stalled(Reason(latch.reason), f"{latch.message}; change the spec, or annotate sluice.dev/retry")
         return
-    if served is not None and served.fleet_hash == d.desired.fleet_hash and not _may_bring_back(d):
-        return
-    create(d, d.desired)
+    if served is None:
+        create(d, _not_latched(d, intent.revision if intent is not None else None, d.desired))
+    elif _may_bring_back(d):
+        create(d, _not_latched(d, served.name, d.desired))
+
+
+def _not_latched(d: Draft, served: str | None, desired: Revision) -> Revision:
+    """What to bring back: the revision asked for, but the one that served while the other is latched."""
+    if not latches.holds(d.status.latch, d.spec, desired):
+        return desired
+    return d.subject(served) or desired
 
 
 def create(d: Draft, revision: Revision) -> None:
@@ -90,9 +98,10 @@ def conclude(d: Draft, intent: Intent) -> None:
     if revision is None or found != intent.endpoint_config_name:
         d.set(intent=None)
         return
+    latch = d.status.latch
     d.set(
         intent=None,
-        latch=None,
+        latch=None if latches.holds(latch, d.spec, revision) else latch,
         revision=revision.status().model_copy(update={"since": d.now}),
         production_variants=live.applied(d.status.production_variants, revision.endpoint_config, retained=False),
     )
@@ -106,10 +115,9 @@ def failed(d: Draft) -> None:
     if intent is not None and intent.operation != "DeleteEndpoint":
         reason = d.status.failure_reason or "no reason given"
         revision = d.subject(intent.revision)
-        if revision is not None and (latch is None or latch.fleet_hash != revision.name):
-            d.set(
-                latch=Latch(fleet_hash=revision.name, reason=Reason.CREATION_FAILED, message=reason[:1200], time=d.now)
-            )
+        key = latches.request_key(d.spec, revision) if revision is not None else ""
+        if revision is not None and (latch is None or latch.fleet_hash != key):
+            d.set(latch=Latch(fleet_hash=key, reason=Reason.CREATION_FAILED, message=reason[:1200], time=d.now))
             ended(d, revision.name, revision.fleet_hash, Outcome.FAILED, cause_of(reason), reason, intent.time)
         d.set(intent=None, deployment=None)
         latch = d.status.latch
@@ -123,7 +131,7 @@ def failed(d: Draft) -> None:
                 f"SageMaker gave the endpoint up: {reason}. Annotate sluice.dev/retry to delete and create it again.",
             )
             return
-    elif d.desired is None or (latch is not None and latch.fleet_hash == d.desired.name):
+    elif d.desired is None or latches.holds(latch, d.spec, d.desired):
         d.stalled(
             Reason.CREATION_FAILED,
             f"SageMaker could not create the endpoint: {reason}. Any change of the spec, or annotation "
@@ -134,8 +142,25 @@ def failed(d: Draft) -> None:
 
 
 def recreate(d: Draft) -> None:
-    """Delete what failed; the next pass finds nothing and creates."""
-    d.set(intent=Intent(operation="DeleteEndpoint", baseline=d.status.last_modified_time, time=d.now), latch=None)
+    """Delete what failed; the next pass finds nothing and creates. Persisted as an endpoint that serves nothing: what
+    a person said once is then gone on with, whatever becomes of the call."""
+    if facts.waiting(d):
+        facts.say_problem(d)
+        return
+    intent = d.status.intent
+    if (
+        intent is not None
+        and intent.accepted is not None
+        and d.now < intent.accepted + timedelta(seconds=UNSEEN_SECONDS)
+    ):
+        d.again(d.given.settings.look_seconds)
+        d.reconciling(Reason.RECREATING, "SageMaker took DeleteEndpoint; reads do not show it yet.")
+        return
+    d.set(
+        intent=Intent(operation="DeleteEndpoint", baseline=d.status.last_modified_time, time=d.now),
+        latch=None,
+        revision=None,
+    )
     d.act(DeleteEndpoint(d.endpoint_name))
     d.again(d.given.settings.look_seconds)
     d.reconciling(Reason.RECREATING, "Deleting the failed endpoint to create it again.")
@@ -146,7 +171,7 @@ def _just_retried(d: Draft) -> bool:
 
 
 def _may_bring_back(d: Draft) -> bool:
-    """The endpoint served this very revision and is gone: somebody deleted it. Bring it back if that is wanted."""
+    """The endpoint served and is gone: somebody deleted it. Bring it back if that is wanted."""
     drift = d.status.drift or Drift()
     text = f"endpoint {d.endpoint_name}: deleted outside"
     d.set(drift=drift.model_copy(update={"fields": (text,), "since": drift.since or d.now}))

@@ -11,7 +11,7 @@ from sluice.api.reasons import Cause, CommandResult, Outcome, Reason
 from sluice.api.status import DeploymentStatus, Intent, Latch, Settle
 from sluice.core import capabilities, guardrails
 from sluice.core.actions import UpdateEndpoint
-from sluice.core.endpoint import facts, live
+from sluice.core.endpoint import facts, latches, live
 from sluice.core.endpoint.commands import acknowledge, unanswered
 from sluice.core.endpoint.creation import UNSEEN_SECONDS, making
 from sluice.core.endpoint.draft import Draft
@@ -67,14 +67,14 @@ def _succeeded(d: Draft, intent: Intent) -> None:
         d.set(intent=None, deployment=None)
         return
     retained = bool(deployment and deployment.retain_all_variant_properties)
-    latch = d.status.latch
+    latch, before = d.status.latch, d.status.revision
     serving = revision.status().model_copy(update={"since": d.now, "endpoint_config_name": intent.endpoint_config_name})
     d.set(
         intent=None,
         deployment=None,
         settle=None,
-        latch=None if latch is not None and latch.fleet_hash == revision.fleet_hash else latch,
-        previous_revision=d.status.revision,
+        latch=None if latches.holds(latch, d.spec, revision) else latch,
+        previous_revision=before if before is not None and before.name != serving.name else d.status.previous_revision,
         revision=serving,
         drift=_drift_after(d),
         production_variants=live.applied(d.status.production_variants, revision.endpoint_config, retained=retained),
@@ -123,7 +123,10 @@ def reject(d: Draft) -> None:
         deployment=None,
         settle=None,
         latch=Latch(
-            fleet_hash=revision.fleet_hash, reason=Reason.REJECTED_BY_SAGEMAKER, message=message[:1200], time=d.now
+            fleet_hash=latches.request_key(d.spec, revision),
+            reason=Reason.REJECTED_BY_SAGEMAKER,
+            message=message[:1200],
+            time=d.now,
         ),
     )
     ended(d, revision.name, revision.fleet_hash, Outcome.FAILED, Cause.UNKNOWN, message, intent.time)
@@ -211,8 +214,7 @@ def plan(d: Draft) -> bool:
         if latch is not None and latch.fleet_hash != desired.fleet_hash:
             d.set(latch=None)  # back to what serves: what failed may be asked for again
         return False
-    latch = d.status.latch
-    if latch is not None and latch.fleet_hash == desired.fleet_hash:
+    if latches.holds(d.status.latch, d.spec, desired):
         d.set(settle=None)
         return False
     gates = (_settled, _guarded, _scalers_known, _alarms_quiet)
@@ -234,7 +236,7 @@ def say_latched(d: Draft) -> bool:
             "sluice.dev/rollback: <revision> to go back.",
         )
         return True
-    if latch is None or desired is None or latch.fleet_hash != desired.fleet_hash:
+    if latch is None or desired is None or not latches.holds(latch, d.spec, desired):
         return False
     if d.status.revision is not None and d.status.revision.fleet_hash == desired.fleet_hash:
         return False

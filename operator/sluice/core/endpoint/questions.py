@@ -9,6 +9,7 @@ from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.api.status import EndpointStatus
 from sluice.core import guardrails
+from sluice.core.endpoint import latches
 from sluice.core.endpoint.commands import unanswered
 from sluice.core.endpoint.draft import MOVING, DecideSettings, deletion_asked
 from sluice.core.observation import CallProblem, Listed, Questions
@@ -55,7 +56,7 @@ def questions(
     )
     if deleting and not unknown:
         describe = True
-    deploys = not deleting and (_about_to_deploy(status, resolution, now) or status.deployment is not None)
+    deploys = not deleting and (_about_to_deploy(endpoint, status, resolution, now) or status.deployment is not None)
     return Questions(
         describe=describe,
         owner=describe and unknown,
@@ -65,13 +66,15 @@ def questions(
     )
 
 
-def _about_to_deploy(status: EndpointStatus, resolution: Resolution, now: datetime) -> bool:
+def _about_to_deploy(
+    endpoint: Mapping[str, Any], status: EndpointStatus, resolution: Resolution, now: datetime
+) -> bool:
     desired = resolution.revision
     if desired is None or status.revision is None or resolution.finding is not None:
         return False
     if status.endpoint_status == "UpdateRollbackFailed":
         return True
-    if status.latch is not None and status.latch.fleet_hash == desired.fleet_hash:
+    if latches.holds(status.latch, endpoint["spec"], desired):
         return False
     if status.settle is None or status.revision.fleet_hash == desired.fleet_hash:
         return False
