@@ -1,5 +1,7 @@
 """The permission policy is the ConfigMap's, and nothing is permitted when in doubt."""
 
+import asyncio
+
 import pytest
 from tests.controller.clock import SteppedClock
 from tests.controller.memory_kube import MemoryKube
@@ -22,6 +24,11 @@ def config_map(text: str) -> Object:
 @pytest.fixture
 def changes() -> list[str]:
     return []
+
+
+@pytest.fixture
+def clock() -> SteppedClock:
+    return SteppedClock()
 
 
 @pytest.fixture
@@ -52,6 +59,18 @@ async def test_the_last_policy_stands_while_the_api_server_is_away(kube: MemoryK
     await reader.read()
     kube.away = True
     await reader.read()
+    assert reader.policy.rules
+
+
+async def test_at_the_start_it_is_waited_for(kube: MemoryKube, reader: PolicyReader, clock: SteppedClock) -> None:
+    kube.put(config_map(ALLOW))
+    kube.away = True
+    syncing = asyncio.create_task(reader.sync())
+    await clock.step(30)
+    assert not syncing.done()
+    kube.away = False
+    await clock.step(6)
+    assert syncing.done()
     assert reader.policy.rules
 
 

@@ -45,16 +45,23 @@ class PolicyReader:
         """The policy as last read."""
         return self._policy
 
-    async def read(self) -> None:
-        """Read it once; a change calls `changed`. Failures are logged."""
+    async def sync(self) -> None:
+        """Read it until that succeeds once: a policy that is not known must not look like one that permits nothing."""
+        delay = 0.2
+        while not await self.read():
+            await self._sleep(delay)
+            delay = min(delay * 2, 5.0)
+
+    async def read(self) -> bool:
+        """Read it once; a change calls `changed`. False: it could not be read."""
         try:
             config_map = await self._kube.get("ConfigMap", self._namespace, CONFIG_MAP)
         except (KubeUnavailable, Forbidden, Rejected) as error:
             logger.warning("the permission policy could not be read, the last one stands: %s", error)
-            return
+            return False
         version = config_map["metadata"]["resourceVersion"] if config_map else None
         if version == self._version:
-            return
+            return True
         self._version = version
         if config_map is None:
             logger.warning("there is no ConfigMap %s/%s: nothing is permitted", self._namespace, CONFIG_MAP)
@@ -64,6 +71,7 @@ class PolicyReader:
         if policy != self._policy:
             self._policy = policy
             self._changed()
+        return True
 
     async def run(self) -> None:
         """Read for ever."""

@@ -166,7 +166,7 @@ class Operator:
 
     async def _observe(self, catch_signals: Callable[[], None]) -> None:
         """The cluster's state, for ever; also while another process holds the Lease."""
-        await asyncio.gather(self._policy.read(), self._sweep.sync())
+        await asyncio.gather(self._policy.sync(), self._sweep.sync())
         self._synced.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._policy.run())
