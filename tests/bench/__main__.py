@@ -25,6 +25,7 @@ from tests.bench.measures import Figure
 from tests.bench.world import CHECKOUT, World
 
 DEFAULT_OUTPUT = CHECKOUT / "build" / "bench.json"
+FAILED = "failed"
 Measure = Callable[[World], list[Figure]]
 
 
@@ -42,8 +43,9 @@ def main() -> int:
                         _write(arguments.json, began, arguments, figures)
     output = Console(width=None if sys.stdout.isatty() else 140)
     _table(figures, output)
+    failed = [figure for figure in figures if figure.value.startswith(FAILED)]
     output.print(f"Every figure with its counts: {arguments.json}", highlight=False, soft_wrap=True)
-    return 0
+    return 1 if failed else 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -82,8 +84,11 @@ def _plan(count: int, arguments: argparse.Namespace, *, largest: bool) -> list[l
 
 def _run(measure: Measure, world: World, console: Console) -> list[Figure]:
     began = time.monotonic()
-    with console.status("measuring ..."):
-        figures = measure(world)
+    try:
+        with console.status("measuring ..."):
+            figures = measure(world)
+    except RuntimeError as error:  # the others are still worth having
+        figures = [Figure("a measurement", f"{FAILED}: {error}")]
     for figure in figures:
         console.print(f"{figure.name}: {figure.value}", highlight=False)
     console.print(f"  ({time.monotonic() - began:.0f} s)", style="bright_black")

@@ -71,7 +71,7 @@ def test_metrics_tell_of_the_endpoint_and_of_aws_calls(stage: Stage) -> None:
     ):
         text = answer.read().decode()
 
-    assert 'operation="DescribeEndpoint"' in text
+    assert 'operation="ListEndpoints"' in text
     assert f'namespace="{NAMESPACE}"' in text
     assert f'name="{stage.example.endpoint}"' in text
 
