@@ -230,3 +230,83 @@ def test_mending_drift_keeps_the_revision_before() -> None:
     stage.settle_down(stage.described("InService", second, moved=15))
     assert stage.status.previous_revision.name == first.name
     assert first.name in stage.revisions
+
+
+# Problems -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refused", [_denied("AddTags"), _rejected("AddTags"), _denied("ListTags")])
+def test_tags_that_may_not_be_written_flip_nothing_and_back_off(refused: CallProblem) -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    seen = stage.described(moved=2)
+    stage.edit("Endpoint", tags=[{"key": "team", "value": "a"}])
+    tried, waits = 0, []
+    for _ in range(40):
+        stage.step(seen, seconds=5, tags_read=False)
+        assert stage.condition("Ready")[0] == "True"
+        if stage.actions:
+            assert stage.called() == ["SyncTags"]
+            tried += 1
+            stage.acted = ()
+            stage.step(seen, seconds=1, tags_read=False, act_problem=refused)
+            assert stage.status.problem is not None
+            waits.append(stage.status.problem.count)
+        assert stage.condition("Stalled") == ("True", refused.reason)
+        assert stage.decision is not None
+        assert stage.decision.look_again is not None
+        assert stage.decision.look_again > stage.now
+    assert waits == sorted(set(waits)), "each attempt counts, so each waits longer"
+    assert tried <= 8
+    stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
+    stage.step(seen, seconds=1)
+    stage.step(seen, seconds=6)
+    assert stage.called()[-1] == "UpdateEndpoint", "a deployment does not wait for tags"
+
+
+def test_a_problem_with_tags_ends_when_they_are_wanted_no_more() -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    seen = stage.described(moved=2)
+    stage.edit("Endpoint", tags=[{"key": "team", "value": "a"}])
+    stage.step(seen)
+    stage.acted = ()
+    stage.step(seen, seconds=1, act_problem=_rejected("AddTags"))
+    stage.edit("Endpoint", tags=[])
+    stage.step(seen, seconds=60)
+    assert stage.status.problem is None
+    assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
+    assert stage.condition("Stalled")[0] == "False"
+
+
+def test_what_may_not_be_collected_leaves_the_endpoint_ready() -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    for image in ("repo/churn:2", "repo/churn:3"):
+        stage.edit("Model", primaryContainer={"image": image})
+        assert stage.status.revision is not None
+        before = stage.described("InService", stage.status.revision.endpoint_config_name, moved=2)
+        stage.step(before)
+        stage.step(before, seconds=6)
+        assert stage.status.intent is not None
+        config_name = stage.status.intent.endpoint_config_name
+        seen = stage.described("InService", config_name, moved=stage.now.timestamp())
+        stage.step(seen, seconds=9)
+    while "DeleteModel" not in stage.called():
+        stage.step(seen, seconds=1)
+    states = set()
+    for _ in range(10):
+        stage.step(seen, seconds=5, act_problem=_denied("DeleteModel"))
+        states.add(stage.condition("Ready"))
+    assert {status for status, _ in states} == {"True"}
+
+
+def test_tags_of_an_unknown_endpoint_that_may_not_be_read_are_asked_for_slowly() -> None:
+    stage = Stage()
+    stage.step()
+    for _ in range(3):
+        decision = stage.step(
+            stage.described("InService", "x"), tags_read=False, problem=_denied("ListTags"), seconds=1
+        )
+        assert decision.look_again is not None
+        assert (decision.look_again - stage.now).total_seconds() > 20

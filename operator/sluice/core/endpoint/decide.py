@@ -291,27 +291,35 @@ def _settled(d: Draft) -> None:
     """InService or UpdateRollbackFailed, and no call under way that has taken effect."""
     if deployment.pending(d):
         return
-    if facts.waiting(d) and d.status.problem is not None and d.status.problem.operation in _WRITES:
+    held_up = facts.waiting(d) and d.status.problem is not None and d.status.problem.operation in _WRITES
+    if held_up and not _tidies(d):
         facts.say_problem(d)
         return
     if deployment.plan(d):
         return
     if d.status.endpoint_status == "InService" and (drift.plan(d) or live.plan(d)):
         return
-    syncing = bookkeeping.sync_tags(d)
+    syncing = not held_up and bookkeeping.sync_tags(d)
     bookkeeping.mark_outcomes(d)
-    if not syncing:
-        bookkeeping.collect(d)
+    collecting = not held_up and not syncing and bookkeeping.collect(d)
+    if not (held_up or syncing or collecting) and _tidies(d):
+        d.set(problem=None)  # what could not be tidied up needs it no more
     if deployment.say_latched(d):
         return
     if d.status.revision is None:
         d.stalled(Reason.DRIFTED, "The endpoint serves a configuration that Sluice did not make.")
+    elif _tidies(d):
+        facts.say_housekeeping(d)
     elif syncing:
         d.reconciling(Reason.UPDATING_TAGS, "Bringing tags in step.", keep_ready=True)
     elif d.status.problem is not None and d.observation.presence is not Presence.UNCHANGED:
         facts.say_problem(d)
     else:
         bookkeeping.say_ready(d)
+
+
+def _tidies(d: Draft) -> bool:
+    return d.status.problem is not None and d.status.problem.operation in facts.HOUSEKEEPING
 
 
 _WRITES = frozenset(

@@ -292,10 +292,11 @@ def _guarded(d: Draft, desired: Revision) -> bool:
 def _scalers_known(d: Draft, desired: Revision) -> bool:
     if d.spec.get("retainAllVariantProperties") is not None or d.observation.scalable_variants is not None:
         return False
-    d.again(1.0)
     d.reconciling(Reason.DEPLOYING, "Asking which variants a scaler holds.")
     if d.observation.problem is not None:
         facts.say_problem(d)
+    else:
+        d.again(1.0)
     return True
 
 

@@ -15,6 +15,10 @@ _MENDED_BY_PEOPLE = frozenset(
 )
 
 
+HOUSEKEEPING = frozenset({"AddTags", "DeleteTags", "ListTags", "DeleteModel", "DeleteEndpointConfig"})
+"""Calls that tidy up beside an endpoint which serves as it should."""
+
+
 def take_alarms(d: Draft) -> None:
     """The alarm readings of this pass. They are read around deployments only; an old reading says nothing."""
     if not d.observation.alarms and d.status.deployment is None:
@@ -103,7 +107,7 @@ def say_problem(d: Draft) -> None:
     if problem is None:
         return
     if problem.next_attempt is not None:
-        d.again_at(problem.next_attempt)
+        d.again_at(max(problem.next_attempt, d.now + timedelta(seconds=1)))
     reason = Reason(problem.reason)
     text = f"{problem.operation}: {problem.message}"
     if reason in KEEPS_READY:
@@ -115,7 +119,24 @@ def say_problem(d: Draft) -> None:
         d.reconciling(reason, text)
 
 
+def say_housekeeping(d: Draft) -> None:
+    """A problem of tidying up: Ready tells of the endpoint, so it stays True."""
+    problem = d.status.problem
+    if problem is None:
+        return
+    if problem.next_attempt is not None:
+        d.again_at(max(problem.next_attempt, d.now + timedelta(seconds=1)))
+    text = f"{problem.operation}: {problem.message} (the revision asked for is in service)"
+    reason = Reason(problem.reason)
+    if reason in _MENDED_BY_PEOPLE:
+        d.stalled(reason, text, ready="True")
+    else:
+        d.reconciling(reason, text, keep_ready=True)
+
+
 def _looked_well(d: Draft, before: Problem) -> bool:
+    if before.operation in HOUSEKEEPING:
+        return before.operation == "ListTags" and d.observation.tags is not None
     looking = before.operation.startswith(("Describe", "List", "Get", "AssumeRole"))
     return d.observation.presence is not Presence.UNKNOWN and (looking or d.status.intent is None)
 

@@ -40,10 +40,11 @@ def establish(d: Draft, seen: Described) -> bool:
         return False
     tags = d.observation.tags
     if tags is None:
-        d.again(1.0)
         d.reconciling(Reason.RECOVERING, "Reading whose endpoint this is.", keep_ready=True)
         if d.observation.problem is not None:
             facts.say_problem(d)
+        else:
+            d.again(1.0)
         return True
     owner = tags.get(names.OWNER_TAG)
     if owner == str(d.given.resolution.owner):
@@ -139,8 +140,11 @@ def _adopt(d: Draft, seen: Described) -> bool:
     """Compare content, not names: an equal endpoint is taken over with no call but the ownership tag."""
     content = d.observation.content
     if d.desired is None or content is None or seen.status in MOVING:
-        d.again(d.given.settings.look_seconds)
         d.reconciling(Reason.ADOPTING, f"Waiting to compare endpoint {seen.name} (status {seen.status}) with the spec.")
+        if d.observation.problem is not None:
+            facts.say_problem(d)
+        else:
+            d.again(d.given.settings.look_seconds)
         return True
     different = differences(d, content)
     retried = "retry" in unanswered(d.given.endpoint, d.status)
