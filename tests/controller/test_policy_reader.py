@@ -37,8 +37,8 @@ def kube() -> MemoryKube:
 
 
 @pytest.fixture
-def reader(kube: MemoryKube, changes: list[str]) -> PolicyReader:
-    return PolicyReader(kube, "ops", every_seconds=10, changed=lambda: changes.append("x"), sleep=SteppedClock().sleep)
+def reader(kube: MemoryKube, changes: list[str], clock: SteppedClock) -> PolicyReader:
+    return PolicyReader(kube, "ops", every_seconds=10, changed=lambda: changes.append("x"), sleep=clock.sleep)
 
 
 async def test_a_change_is_told_once(kube: MemoryKube, reader: PolicyReader, changes: list[str]) -> None:
