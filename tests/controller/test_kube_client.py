@@ -5,6 +5,8 @@ import os
 import socket
 
 import pytest
+from aiohttp import web
+from kubernetes.aio.client import Configuration
 from tests.controller.conftest import Telemetry
 from tests.controller.objects import model
 
@@ -149,6 +151,24 @@ async def test_a_server_that_does_not_answer_is_unavailable_in_time(control_plan
         with pytest.raises(KubeUnavailable, match="Timeout"):
             await client.get("Namespace", "", "x")
         await client.close()
+
+
+@pytest.mark.parametrize("status", [200, 429, 502])
+async def test_what_a_proxy_says_in_between_is_an_outage(status: int) -> None:
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(status=status, text="<html>one moment, please</html>", content_type="text/html")
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    client = KubeClient(Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}"), identity="test")
+    with pytest.raises(KubeUnavailable, match=str(status)):
+        await client.get("Namespace", "", "x")
+    await client.close()
+    await runner.cleanup()
 
 
 async def test_wrong_credentials_are_an_outage_and_missing_rights_are_named(control_plane: ControlPlane) -> None:

@@ -212,7 +212,12 @@ class KubeClient:
             finally:
                 self._telemetry.kube_call(verb, resource.kind, code, time.monotonic() - started)
         if 200 <= status < 300:
-            answer: Object = json.loads(data)
+            try:
+                answer: Object = json.loads(data)
+            except ValueError as error:
+                raise KubeUnavailable(
+                    f"{verb} {path}: {status} without JSON; is a proxy in between? {error}"
+                ) from error
             return answer
         raise _failure(status, f"{verb} {path}: {status} {_message(data)}", listing=verb == "list")
 
