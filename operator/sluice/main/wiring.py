@@ -80,7 +80,11 @@ class Operator:
             every_seconds=settings.permissions_seconds,
             changed=self._wake_endpoints,
         )
-        self._backend = _sagemaker(settings, metrics, self._clock)
+        self._aws = _aws(settings, metrics, self._clock)
+        self._alarms = CloudWatchReader(
+            self._aws, self._clock, CloudWatchSettings(shortest_period_seconds=settings.cloudwatch_seconds)
+        )
+        self._backend = _sagemaker(settings, self._aws, self._alarms, self._clock)
         self._lag = LoopLag()
         self._queue: WorkQueue[Key] = WorkQueue(self._clock, self._pass, self._pass_failed)
         self._backend.on_moved(self._queue.add)
@@ -209,6 +213,8 @@ class Operator:
             async with asyncio.timeout(2):
                 await self._events.flush()
         await self._backend.stop()
+        await self._alarms.stop()
+        self._aws.close()
         holding.cancel()
         await asyncio.wait({holding}, timeout=1)
         if ended:
@@ -263,12 +269,20 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         yield error
 
 
-def _sagemaker(settings: Settings, metrics: Metrics, clock: Clock) -> SageMakerBackend:
-    """The SageMaker backend. Nothing is asked of AWS before the first Endpoint needs it."""
-    aws = AwsCalls(
+LOOKS_PER_SECOND = 10.0
+"""Close looks (DescribeEndpoint) at all that moves with the same credentials; a thousand at once are looked at less
+often each, and the listing still tells within seconds which of them have arrived."""
+
+
+def _aws(settings: Settings, metrics: Metrics, clock: Clock) -> AwsCalls:
+    """The door to AWS. Nothing is asked of it before the first Endpoint needs it."""
+    return AwsCalls(
         AwsSettings(calls_per_second=settings.aws_calls_per_second, threads=settings.aws_threads), metrics, clock
     )
-    alarms = CloudWatchReader(aws, clock, CloudWatchSettings(shortest_period_seconds=settings.cloudwatch_seconds))
+
+
+def _sagemaker(settings: Settings, aws: AwsCalls, alarms: CloudWatchReader, clock: Clock) -> SageMakerBackend:
+    """The SageMaker backend."""
     return SageMakerBackend(
         aws,
         alarms,
@@ -278,7 +292,7 @@ def _sagemaker(settings: Settings, metrics: Metrics, clock: Clock) -> SageMakerB
             moving_seconds=settings.sagemaker_moving_seconds / 2,
             full_seconds=settings.sagemaker_full_list_seconds,
             look_seconds=settings.sagemaker_moving_seconds,
-            looks_per_second=settings.aws_calls_per_second,
+            looks_per_second=min(LOOKS_PER_SECOND, settings.aws_calls_per_second),
             stale_seconds=1.5 * settings.sagemaker_sweep_seconds,
         ),
     )

@@ -242,8 +242,8 @@ def _plan(d: Draft) -> None:
 
 
 def _wait(d: Draft) -> None:
-    """Something moves: say what, queue what the spec asks for meanwhile."""
-    d.again(d.given.settings.look_seconds)
+    """Something moves: say what, queue what the spec asks for meanwhile. The sweep looks every few seconds."""
+    d.again(d.given.settings.fallback_seconds)
     word, running = d.status.endpoint_status, d.status.deployment
     queued = d.desired is not None and (
         (running is not None and running.fleet_hash != d.desired.fleet_hash)

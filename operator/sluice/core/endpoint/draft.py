@@ -32,7 +32,9 @@ class DecideSettings:
     settle_seconds: float = 5.0
     settle_limit_seconds: float = 30.0
     look_seconds: float = 5.0
-    """Between two looks at something that moves."""
+    """Between two looks at something that is about to change: a call's effect, an alarm."""
+    fallback_seconds: float = 30.0
+    """Where the sweep wakes the Endpoint by itself: a look in case it does not."""
     read_only: bool = False
 
 
