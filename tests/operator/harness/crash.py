@@ -20,7 +20,7 @@ from tests.operator.harness.world import Surroundings, World
 
 AT_ONCE = 4
 """Runs beside each other: most of a run is waiting."""
-SECONDS = 30.0
+SECONDS = 60.0
 _MOVING = frozenset(
     {
         "accepted", "attempt", "bakeUntil", "baseline", "contentHash", "creationTime", "creationTimestamp", "deadline",

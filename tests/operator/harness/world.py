@@ -23,7 +23,7 @@ from sagemaker_simulator.testing import Simulator
 
 SPEED = 20.0
 """Simulated seconds per second."""
-SECONDS = 20.0
+SECONDS = 40.0
 """How long a scenario waits for what should come, unless it says otherwise."""
 ACCOUNT = "111122223333"
 REGION = "us-east-1"
@@ -273,7 +273,10 @@ class World:
         )
 
     def steady(self, sweeps: int = 2) -> None:
-        """Until the operator has listed all endpoints this often again: whatever it wanted to do, it has done."""
+        """Until the operator has listed all endpoints this often again: whatever it wanted to do, it has done.
+        Without any Endpoint there is nothing to list for."""
+        if not self.kube.list("Endpoint", self.namespace):
+            return
         before = self.simulator.counts().get("ListEndpoints", 0)
         self.wait(
             lambda: self.simulator.counts().get("ListEndpoints", 0) >= before + sweeps, "sweeps of a quiet operator"
