@@ -3,9 +3,9 @@
 import pytest
 from tests.core.stage import Stage, canary, config
 
-from sluice.api.reasons import Reason
+from sluice.api.reasons import Outcome, Reason
 from sluice.core.actions import CreateEndpoint
-from sluice.core.observation import CallProblem, Presence
+from sluice.core.observation import CallProblem, Described, Presence
 
 
 def _deleting(stage: Stage) -> None:
@@ -310,3 +310,97 @@ def test_tags_of_an_unknown_endpoint_that_may_not_be_read_are_asked_for_slowly()
         )
         assert decision.look_again is not None
         assert (decision.look_again - stage.now).total_seconds() > 20
+
+
+# Weights and counts ---------------------------------------------------------------------------------------------
+
+
+def _weigh(stage: Stage, weight: float) -> None:
+    stage.edit("EndpointConfig", productionVariants=config(weight=weight)["spec"]["productionVariants"])
+
+
+def _seen(stage: Stage, status: str = "InService", moved: float = 2, **live: float) -> Described:
+    variant = stage.status.production_variants[0].model_copy(update=live)
+    return stage.described(status, moved=moved, variants=(variant,))
+
+
+def test_weights_that_reads_do_not_show_yet_are_not_written_twice() -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    before = _seen(stage)
+    _weigh(stage, 2.0)
+    stage.step(before)
+    assert stage.called() == ["UpdateWeightsAndCapacities"]
+    stage.acted = ("UpdateWeightsAndCapacities",)
+    for _ in range(3):
+        stage.step(before, seconds=5)
+        assert stage.actions == []
+
+
+@pytest.mark.parametrize("status", ["SystemUpdating", Presence.UNKNOWN])
+def test_a_weight_edit_that_must_wait_is_no_green_lie(status: str | Presence) -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    seen = _seen(stage, status) if not isinstance(status, Presence) else status
+    _weigh(stage, 2.0)
+    stage.step(seen, seconds=1)
+    assert stage.condition("Ready")[0] == "False"
+
+
+def test_single_precision_is_no_drift() -> None:
+    stage = Stage()
+    _weigh(stage, 0.1)
+    stage.bring_into_service()
+    stage.step(_seen(stage, moved=3, desired_weight=0.10000000149011612, current_weight=0.10000000149011612))
+    assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
+
+
+@pytest.mark.parametrize("weight", [5.0, 7.0])
+def test_a_weight_drift_ends_when_the_spec_says_what_is_wanted(weight: float) -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    moved = _seen(stage, moved=5, desired_weight=5.0, current_weight=5.0)
+    stage.step(moved, seconds=60)
+    assert stage.condition("Stalled") == ("True", Reason.DRIFTED)
+    _weigh(stage, weight)
+    stage.step(moved, seconds=1)
+    if weight == 5.0:
+        assert stage.actions == [], "it is in force already"
+        assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
+    else:
+        assert stage.called() == ["UpdateWeightsAndCapacities"]
+        stage.settle_down(_seen(stage, moved=9, desired_weight=7.0, current_weight=7.0))
+        assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
+    assert stage.status.drift is None
+
+
+def test_a_correction_that_was_throttled_is_not_a_second_foreign_change() -> None:
+    stage = Stage(driftPolicy="Correct")
+    stage.bring_into_service()
+    moved = _seen(stage, moved=5, desired_weight=5.0)
+    stage.step(moved, seconds=60)
+    assert stage.called() == ["UpdateWeightsAndCapacities"]
+    throttled = CallProblem("UpdateEndpointWeightsAndCapacities", Reason.THROTTLED, "slow down", retry_after_seconds=2)
+    stage.step(moved, seconds=1, act_problem=throttled)
+    assert stage.actions == []
+    stage.step(moved, seconds=10)
+    assert stage.called() == ["UpdateWeightsAndCapacities"]
+    stage.settle_down(_seen(stage, moved=80, desired_weight=1.0))
+    assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
+
+
+def test_maintenance_between_refused_attempts_is_no_rollback() -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
+    stage.step(stage.described(moved=2))
+    stage.step(stage.described(moved=2), seconds=6)
+    quota = CallProblem("CreateModel", Reason.QUOTA_EXCEEDED, "limit", retry_after_seconds=300)
+    for moved in (2, 2, 50, 90):
+        stage.step(stage.described(moved=moved), seconds=1, act_problem=quota)
+        assert stage.status.latch is None
+        stage.step(stage.described(moved=moved), seconds=900)
+        assert stage.called()[-1] == "UpdateEndpoint"
+        assert stage.status.latch is None
+    assert stage.status.last_deployment is not None
+    assert stage.status.last_deployment.outcome is Outcome.SUCCEEDED

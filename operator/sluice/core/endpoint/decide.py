@@ -197,6 +197,7 @@ def _follow(d: Draft) -> None:
     if seen is None:
         return
     facts.take_endpoint(d, seen)
+    deployment.note_refused(d)
     deployment.note_accepted(d)
     if seen.pending is not None:
         progress.follow(d, seen.pending)
@@ -302,8 +303,9 @@ def _settled(d: Draft) -> None:
     syncing = not held_up and bookkeeping.sync_tags(d)
     bookkeeping.mark_outcomes(d)
     collecting = not held_up and not syncing and bookkeeping.collect(d)
-    if not (held_up or syncing or collecting) and _tidies(d):
-        d.set(problem=None)  # what could not be tidied up needs it no more
+    problem, news = d.status.problem, d.observation.problem or d.observation.act_problem
+    if problem is not None and problem.operation in _WRITES and not (held_up or syncing or collecting or news):
+        d.set(problem=None)  # what could not be written needs it no more
     if deployment.say_latched(d):
         return
     if d.status.revision is None:

@@ -49,8 +49,10 @@ def _conclude_update(d: Draft, intent: Intent) -> None:
         _succeeded(d, intent)
     elif seen.status == "UpdateRollbackFailed" and _took_effect(d, intent):
         _ended_badly(d, intent, Outcome.UPDATE_ROLLBACK_FAILED)
-    elif _took_effect(d, intent) and (
-        intent.accepted is not None or seen.failure_reason or intent.attempt >= _LOST_WITHOUT_TRACE
+    elif (
+        _took_effect(d, intent)
+        and intent.attempt > 0
+        and (intent.accepted is not None or seen.failure_reason or intent.attempt >= _LOST_WITHOUT_TRACE)
     ):
         _ended_badly(d, intent, Outcome.ROLLED_BACK)
 
@@ -135,12 +137,24 @@ def reject(d: Draft) -> None:
 # A call that is under way ---------------------------------------------------------------------------------------
 
 
+def note_refused(d: Draft) -> None:
+    """A call that was refused, or that an earlier one's failure kept from being made, has had no effect: what moves
+    LastModifiedTime meanwhile is somebody else's doing. Only a lost answer leaves that open."""
+    intent, problem = d.status.intent, d.observation.act_problem
+    if intent is None or problem is None or intent.accepted is not None:
+        return
+    lost = problem.operation == intent.operation and problem.reason is Reason.UNREACHABLE
+    if not lost and intent.attempt == 1:
+        d.set(intent=intent.model_copy(update={"attempt": 0}))
+
+
 def note_accepted(d: Draft) -> None:
     """The service was seen to have taken the call: its answer, or the endpoint in the state the call leads to."""
     intent, seen = d.status.intent, d.described
     if intent is None or intent.accepted is not None:
         return
-    answered = intent.operation in d.observation.acted
+    call = "UpdateWeightsAndCapacities" if intent.operation == live.OPERATION else intent.operation
+    answered = call in d.observation.acted
     visible = seen is not None and (
         (intent.operation == "CreateEndpoint" and d.status.endpoint_arn is not None)
         or (
@@ -167,7 +181,10 @@ def pending(d: Draft) -> bool:
     if facts.waiting(d):
         facts.say_problem(d)
         return True
-    if intent.operation == "UpdateEndpointWeightsAndCapacities":
+    if intent.operation == live.OPERATION:
+        if _mends_drift(d) and d.spec.get("driftPolicy") == "Correct":
+            live.start(d, intent.variants)  # the same correction again, not a second one
+            return True
         d.set(intent=None)  # judged anew from what was last written: the same call, or another
         return False
     deployment, desired = d.status.deployment, d.desired

@@ -16,7 +16,7 @@ from sluice.core.conditions import Truth, Verdict
 from sluice.core.decision import Decision, EventNote
 from sluice.core.observation import Described, Observation
 from sluice.core.permission import Policy
-from sluice.core.resolve import Resolution
+from sluice.core.resolve import Resolution, spec_counts, spec_weights
 from sluice.core.revision import Revision, StoredRevision
 
 SERVING = frozenset({"InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed"})
@@ -172,8 +172,15 @@ class Draft:
 
     def _as_asked(self) -> bool:
         """Whether what serves is what the spec asks for: only then may Ready stay as it was."""
-        serving = self.status.revision
-        return self.desired is not None and serving is not None and serving.fleet_hash == self.desired.fleet_hash
+        serving, desired = self.status.revision, self.desired
+        if desired is None or serving is None or serving.fleet_hash != desired.fleet_hash:
+            return False
+        counts, weights = spec_counts(desired.endpoint_config), spec_weights(desired.endpoint_config)
+        return all(
+            (variant.last_applied_count, variant.last_applied_weight)
+            == (counts.get(variant.variant_name), weights.get(variant.variant_name))
+            for variant in self.status.production_variants
+        )
 
     def finish(self) -> Decision:
         """The decision."""

@@ -12,6 +12,7 @@ from sluice.core.endpoint.draft import Draft
 
 def plan(d: Draft) -> bool:
     """Judge an endpoint that has settled. True if this decided the pass."""
+    live.note_equal(d)
     fields = tuple(text[:512] for text in (*_config(d), *_weights(d)))
     drift = d.status.drift
     if not fields:
@@ -74,10 +75,19 @@ def _weights_back(d: Draft) -> tuple[WantedVariant, ...]:
 
 
 def _moved_weights(d: Draft) -> list[tuple[str, float, float]]:
-    """(variant, live weight, our weight) where they differ; ours is what a deployment retained, else what we wrote."""
+    """(variant, live weight, our weight) where they differ; ours is what a deployment retained, else what we wrote.
+
+    A weight that the spec asks for anew is no drift: it is about to be written."""
+    asked = {change.variant_name for change in live.wanted_changes(d) if change.desired_weight is not None}
     moved = []
     for variant in d.status.production_variants:
+        if variant.variant_name in asked:
+            continue
         ours = variant.retained_weight if variant.retained_weight is not None else variant.last_applied_weight
-        if variant.desired_weight is not None and ours is not None and variant.desired_weight != ours:
+        if (
+            variant.desired_weight is not None
+            and ours is not None
+            and not live.same_weight(variant.desired_weight, ours)
+        ):
             moved.append((variant.variant_name, variant.desired_weight, ours))
     return moved

@@ -3,6 +3,8 @@
 Counts are three-way: written only when the spec's value differs from what was last written, so that a scaler's value
 is never corrected. SageMaker takes the weights of several variants but the capacity of one variant in a call."""
 
+import math
+
 from sluice.api.reasons import Reason
 from sluice.api.status import Intent, VariantSummary, WantedVariant
 from sluice.core.actions import UpdateWeightsAndCapacities
@@ -24,12 +26,36 @@ def applied(variants: tuple[VariantSummary, ...], content: RawSpec, *, retained:
                 "last_applied_count": counts.get(variant.variant_name),
                 "last_applied_weight": weights.get(variant.variant_name),
                 "retained_weight": variant.desired_weight
-                if retained and variant.desired_weight != weights.get(variant.variant_name)
+                if retained and not same_weight(variant.desired_weight, weights.get(variant.variant_name))
                 else None,
             }
         )
         for variant in variants
     )
+
+
+def same_weight(one: float | None, other: float | None) -> bool:
+    """Whether two weights are one: SageMaker may hold them in single precision."""
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=1e-6)
+
+
+def note_equal(d: Draft) -> None:
+    """A value of the spec that is in force already counts as written: somebody else wrote it, or it was retained."""
+    if d.desired is None:
+        return
+    counts, weights = spec_counts(d.desired.endpoint_config), spec_weights(d.desired.endpoint_config)
+    noted = []
+    for variant in d.status.production_variants:
+        weight, count = weights.get(variant.variant_name), counts.get(variant.variant_name)
+        update: dict[str, object] = {}
+        if weight != variant.last_applied_weight and weight is not None and same_weight(weight, variant.desired_weight):
+            update |= {"last_applied_weight": weight, "retained_weight": None}
+        if count != variant.last_applied_count and count is not None and count == variant.desired_instance_count:
+            update["last_applied_count"] = count
+        noted.append(variant.model_copy(update=update))
+    d.set(production_variants=tuple(noted))
 
 
 def wanted_changes(d: Draft) -> tuple[WantedVariant, ...]:
@@ -92,7 +118,7 @@ def conclude(d: Draft, intent: Intent) -> None:
         item = wanted.get(variant.variant_name)
         update: dict[str, object] = {}
         if item is not None and item.desired_weight is not None:
-            if variant.desired_weight == item.desired_weight:
+            if same_weight(variant.desired_weight, item.desired_weight):
                 update |= {"last_applied_weight": item.desired_weight, "retained_weight": None}
             else:
                 failed = True
