@@ -33,7 +33,8 @@ class Transcript:
     def look(self, seen: Picture) -> None:
         """Keep the screen if it shows another moment of the story."""
         chapter = next((one.title for one in reversed(self.show.chapters) if one.began is not None), "")
-        moment = _moment(seen)
+        clearing = self.show.chapters[0].took is None
+        moment = "" if clearing else _moment(seen)
         if moment and (chapter, moment) not in self._shown:
             self._shown.add((chapter, moment))
             self.frames.append((f"{chapter} ({moment})", self.show.frame()))
