@@ -21,9 +21,7 @@ class ScheduleModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.schedule: Schedule[str] = Schedule()
-        self.wanted: dict[str, float] = {}
-        """Per key the earliest time that somebody asked for and that no pass has begun at or after yet."""
+        self.schedule: Schedule[str] = Schedule(urgent=lambda key: key in "abc")
         self.later: dict[str, list[float]] = {}
         self.running: set[str] = set()
 
@@ -105,6 +103,19 @@ def test_the_earliest_deadline_wins_in_either_order() -> None:
         assert schedule.next_due() == 5
         assert schedule.take(4.9) is None
         assert schedule.take(5) == "a"
+
+
+def test_urgent_keys_go_first_and_the_others_are_not_starved() -> None:
+    schedule: Schedule[str] = Schedule(urgent=lambda key: key.startswith("Endpoint"))
+    for n in range(20):
+        schedule.add(f"Model{n}", 0)
+        schedule.add(f"Endpoint{n}", 1)
+    assert schedule.depth == 40
+    assert schedule.oldest_ready() == 0
+    taken = [schedule.take(2) or "" for _ in range(40)]
+    assert sum(key.startswith("Endpoint") for key in taken[:16]) == 14
+    assert sum(key.startswith("Model") for key in taken[:16]) == 2
+    assert len(set(taken)) == 40
 
 
 def test_many_moved_deadlines_do_not_grow_the_heap() -> None:

@@ -24,11 +24,20 @@ LONGEST_DELAY_SECONDS = 600.0
 """No delay is longer than this, so that a wall clock that was set back cannot put a deadline off for ever."""
 
 
-class Schedule(Generic[K]):
-    """The state of every key. All times are monotonic seconds, passed in."""
+FAIR_SHARE = 8
+"""Of so many passes one goes to a key that can wait, however many urgent ones there are."""
 
-    def __init__(self) -> None:
+
+class Schedule(Generic[K]):
+    """The state of every key. All times are monotonic seconds, passed in.
+
+    Urgent keys go first: an Endpoint's pass moves traffic, a Model's writes a status."""
+
+    def __init__(self, urgent: Callable[[K], bool] = lambda _key: True) -> None:
+        self._urgent = urgent
         self._ready: dict[K, float] = {}
+        self._patient: dict[K, float] = {}
+        self._taken = 0
         self._running: dict[K, float] = {}
         self._again: set[K] = set()
         self._due: dict[K, float] = {}
@@ -40,7 +49,7 @@ class Schedule(Generic[K]):
         if key in self._running:
             self._again.add(key)
         else:
-            self._ready.setdefault(key, now)
+            self._queue_of(key).setdefault(key, now)
 
     def add_at(self, key: K, when: float, now: float) -> None:
         """The key needs a pass at `when`. Of several times the earliest wins."""
@@ -56,14 +65,19 @@ class Schedule(Generic[K]):
             heapq.heapify(self._heap)
 
     def take(self, now: float) -> K | None:
-        """The key that waits longest, which runs from now on; None if none is ready.
+        """The key that waits longest among the urgent, or now and then among the others. It runs from now on; None if
+        none is ready.
 
         Its deadline, if it has one, is answered by this pass, which names the next one itself."""
         self.promote(now)
-        if not self._ready:
+        queue = self._ready or self._patient
+        if not queue:
             return None
-        key = next(iter(self._ready))
-        del self._ready[key]
+        self._taken += 1
+        if self._patient and self._taken % FAIR_SHARE == 0:
+            queue = self._patient
+        key = next(iter(queue))
+        del queue[key]
         self._due.pop(key, None)
         self._running[key] = now
         return key
@@ -73,7 +87,7 @@ class Schedule(Generic[K]):
         del self._running[key]
         if key in self._again:
             self._again.discard(key)
-            self._ready.setdefault(key, now)
+            self._queue_of(key).setdefault(key, now)
 
     def drop_delay(self, key: K) -> None:
         """The key's object is gone: its deadline means nothing any more. A pass that is due now still runs."""
@@ -96,7 +110,7 @@ class Schedule(Generic[K]):
     @property
     def depth(self) -> int:
         """Keys that are ready and wait for a worker."""
-        return len(self._ready)
+        return len(self._ready) + len(self._patient)
 
     @property
     def running(self) -> int:
@@ -110,7 +124,11 @@ class Schedule(Generic[K]):
 
     def oldest_ready(self) -> float | None:
         """Since when the key waits that waits longest."""
-        return next(iter(self._ready.values()), None)
+        firsts = (next(iter(queue.values()), None) for queue in (self._ready, self._patient))
+        return min((since for since in firsts if since is not None), default=None)
+
+    def _queue_of(self, key: K) -> dict[K, float]:
+        return self._ready if self._urgent(key) else self._patient
 
     def oldest_running(self) -> float | None:
         """Since when the longest pass runs."""
@@ -127,12 +145,20 @@ class WorkQueue(Generic[K]):
     """Runs `handle` for keys on a fixed number of workers. Everything but `run` and `stop` may be called before the
     workers start: keys wait."""
 
-    def __init__(self, clock: Clock, handle: Handle[K], on_error: OnError[K], *, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        handle: Handle[K],
+        on_error: OnError[K],
+        *,
+        urgent: Callable[[K], bool] = lambda _key: True,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
         self._clock = clock
         self._handle = handle
         self._on_error = on_error
         self._sleep = sleep
-        self._schedule: Schedule[K] = Schedule()
+        self._schedule: Schedule[K] = Schedule(urgent)
         self._failures: dict[K, int] = {}
         self._free: list[asyncio.Future[None]] = []
         self._sleeper: asyncio.Future[None] | None = None

@@ -86,7 +86,9 @@ class Operator:
         )
         self._backend = _sagemaker(settings, self._aws, self._alarms, self._clock)
         self._lag = LoopLag()
-        self._queue: WorkQueue[Key] = WorkQueue(self._clock, self._pass, self._pass_failed)
+        self._queue: WorkQueue[Key] = WorkQueue(
+            self._clock, self._pass, self._pass_failed, urgent=lambda key: key.kind == names.ENDPOINT
+        )
         self._backend.on_moved(self._queue.add)
         endpoints = EndpointReconciler(
             kube,
