@@ -78,6 +78,7 @@ class Stage:
 
     def __init__(self, **spec: Any) -> None:
         self.now = EPOCH
+        self.account = ACCOUNT
         self.objects = {("Model", "churn"): model(), ("EndpointConfig", "churn"): config()}
         self.endpoint = _object(
             "Endpoint",
@@ -134,8 +135,8 @@ class Stage:
                 for v in self.objects["EndpointConfig", "churn"]["spec"]["productionVariants"]
             )
         return Described(
-            name="churn",
-            arn=f"arn:aws:sagemaker:eu-west-1:{ACCOUNT}:endpoint/churn",
+            name=more.pop("name", "churn"),
+            arn=f"arn:aws:sagemaker:eu-west-1:{ACCOUNT}:endpoint/{more.pop('arn_name', 'churn')}",
             status=status,  # type: ignore[arg-type] # tests name statuses by plain strings
             endpoint_config_name=config_name or serving,
             failure_reason=more.pop("failure_reason", None),
@@ -157,6 +158,7 @@ class Stage:
         act_problem: CallProblem | None = None,
         problem: CallProblem | None = None,
         scalable: frozenset[str] | None = frozenset(),
+        tags_read: bool = True,
         **more: Any,
     ) -> Decision:
         """One pass: see, decide, persist; kube actions are carried out, AWS actions are remembered."""
@@ -164,9 +166,9 @@ class Stage:
         observation = Observation(
             presence=seen if isinstance(seen, Presence) else Presence.DESCRIBED,
             at=self.now,
-            account_id=ACCOUNT,
+            account_id=self.account,
             endpoint=None if isinstance(seen, Presence) else seen,
-            tags={names.OWNER_TAG: owner} if owner else {},
+            tags=({names.OWNER_TAG: owner} if owner else {}) if tags_read else None,
             scalable_variants=scalable,
             alarms=tuple(AlarmReading(name, state, self.now) for name, state in (alarms or {}).items()),
             act_problem=act_problem,

@@ -3,12 +3,15 @@
 SageMaker cannot delete what is Creating or Updating: Sluice waits and says so. deletionPolicy Retain (the default of
 adopted endpoints) leaves everything in AWS as it is."""
 
+from datetime import timedelta
+
 from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.api.status import Intent
 from sluice.core.actions import Action, DeleteEndpoint, DropRevision, PatchEndpoint
 from sluice.core.endpoint import facts
 from sluice.core.endpoint.bookkeeping import collection
+from sluice.core.endpoint.creation import UNSEEN_SECONDS
 from sluice.core.endpoint.draft import MOVING, Draft, has_finalizer
 from sluice.core.observation import Presence
 
@@ -16,7 +19,10 @@ from sluice.core.observation import Presence
 def retains(d: Draft) -> bool:
     """Whether AWS is left as it is."""
     policy = d.spec.get("deletionPolicy")
-    return policy == "Retain" or (policy is None and d.annotation(names.ADOPT) == "true")
+    if policy is not None:
+        return bool(policy == "Retain")
+    adopted = any(r is not None and r.adopted for r in (d.status.revision, d.status.previous_revision))
+    return adopted or d.annotation(names.ADOPT) == "true"
 
 
 def lets_go(d: Draft) -> bool:
@@ -47,6 +53,8 @@ def decide(d: Draft) -> None:
     elif seen is None:
         d.again(1.0)
         d.reconciling(Reason.DELETING, f"Looking at endpoint {d.endpoint_name}.")
+    elif d.status.endpoint_arn is None and d.observation.tags is None:
+        _say_unknown(d)  # whose endpoint it is must be known before it is deleted
     else:
         facts.take_endpoint(d, seen)
         _delete(d)
@@ -64,6 +72,8 @@ def _delete(d: Draft) -> None:
         )
     elif facts.waiting(d):
         facts.say_problem(d)
+    elif just_deleted(d):
+        d.reconciling(Reason.DELETING, "SageMaker took DeleteEndpoint; reads do not show it yet.")
     else:
         d.set(
             intent=Intent(operation="DeleteEndpoint", baseline=d.status.last_modified_time, time=d.now),
@@ -71,6 +81,17 @@ def _delete(d: Draft) -> None:
         )
         d.act(DeleteEndpoint(d.endpoint_name))
         d.reconciling(Reason.DELETING, f"Deleting endpoint {d.endpoint_name}.")
+
+
+def just_deleted(d: Draft) -> bool:
+    """Whether SageMaker took our DeleteEndpoint a moment ago, though reads do not show it yet."""
+    intent = d.status.intent
+    if intent is None or intent.operation != "DeleteEndpoint":
+        return False
+    if intent.accepted is None and "DeleteEndpoint" in d.observation.acted:
+        intent = intent.model_copy(update={"accepted": d.now})
+        d.set(intent=intent)
+    return intent.accepted is not None and d.now < intent.accepted + timedelta(seconds=UNSEEN_SECONDS)
 
 
 def _collect_all(d: Draft) -> None:
@@ -115,4 +136,6 @@ def _say_unknown(d: Draft) -> None:
 
 
 def _pinned(d: Draft) -> bool:
-    return bool(d.annotation(names.EXTERNAL))
+    """Whether something may have been written to AWS. The pin is an annotation, which people can remove."""
+    status = d.status
+    return bool(d.annotation(names.EXTERNAL) or status.endpoint_arn or status.intent or d.given.stored)

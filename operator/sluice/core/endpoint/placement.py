@@ -6,6 +6,7 @@ spec, the account of the credentials and the ARN that SageMaker once answered ag
 from sluice.api.reasons import Reason
 from sluice.core.endpoint.draft import Draft
 from sluice.core.finding import Finding
+from sluice.core.identity import Place
 from sluice.core.resolve import pinned_place
 
 
@@ -16,24 +17,25 @@ def moved(d: Draft) -> Finding | None:
         return finding
     place = pinned_place(d.given.endpoint)
     account = d.observation.account_id
-    if place is None:
-        return None
-    if account is not None and place.account_id != account:
+    if place is not None and account is not None and place.account_id != account:
         return Finding(
             Reason.PLACEMENT_CHANGED,
             f"The endpoint lives in account {place.account_id}, but the credentials are of account {account}; give "
             "back the role or identity of the first.",
         )
+    target = d.given.resolution.target
+    if place is None and target is not None and account is not None:
+        place = Place(account, target.credentials.region, target.endpoint_name)  # what a new pin would say
     arn = d.status.endpoint_arn
     parts = arn.split(":", 5) if arn else []
-    if len(parts) == 6 and (parts[4], parts[3], parts[5]) != (
-        place.account_id,
-        place.region,
-        f"endpoint/{place.endpoint_name.lower()}",
-    ):
+    if place is None or len(parts) != 6:
+        return None
+    found = (parts[4], parts[3], parts[5].lower())
+    if found != (place.account_id, place.region, f"endpoint/{place.endpoint_name.lower()}"):
         return Finding(
             Reason.PLACEMENT_CHANGED,
-            f"The pin names endpoint {place.endpoint_name} in {place.region}, account {place.account_id}, but this "
-            f"Endpoint's is {arn}; restore annotation sluice.dev/external.",
+            f"This Endpoint's is {arn}, but annotation sluice.dev/external, the spec and the credentials lead to "
+            f"endpoint {place.endpoint_name} in {place.region}, account {place.account_id}; give back what led to the "
+            "first.",
         )
     return None
