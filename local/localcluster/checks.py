@@ -19,7 +19,8 @@ class Check:
     def run(self) -> subprocess.CompletedProcess[str]:
         """Run it over the checkout; its findings are in its output."""
         argv = [str(paths.VENV / "bin" / self.argv[0]), *self.argv[1:]]
-        environment = {**os.environ, "PYTHONPATH": str(paths.CHECKOUT / "operator")}
+        sources = (str(paths.CHECKOUT / folder) for folder in ("operator", "simulator", "local"))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sources)}
         return subprocess.run(
             argv,
             cwd=paths.CHECKOUT,

@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,42 @@ def start_detached(argv: Sequence[str | Path], *, record: Path, log: Path) -> De
 def recorded(record: Path) -> Detached | None:
     """The process a record names, whether it still runs or not; None if nothing was recorded."""
     return Detached(**json.loads(record.read_text())) if record.exists() else None
+
+
+def end_all(find: Callable[[], Iterable[int]]) -> None:
+    """SIGKILL the processes that `find` returns until it finds none."""
+
+    def none_left() -> bool:
+        found = list(find())
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not found
+
+    until(none_left, seconds=15, what="leftover processes to end", why=lambda: str(list(find())))
+
+
+def running(words: Sequence[str], pids: Iterable[int] | None = None) -> list[int]:
+    """Those of `pids` (default: all there are) whose command ends with these words."""
+    wanted = list(words)
+    candidates = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()) if pids is None else pids
+    return [pid for pid in candidates if _command(pid)[-len(wanted) :] == wanted]
+
+
+def ancestors() -> set[int]:
+    """This process and those it descends from."""
+    found: set[int] = set()
+    pid = os.getpid()
+    while pid > 0:
+        found.add(pid)
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+def _command(pid: int) -> list[str]:
+    with suppress(OSError):  # it ended while we looked
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    return []
 
 
 def _started_ticks(pid: int) -> int | None:

@@ -38,16 +38,16 @@ def node(state: Path) -> SingleNode:
     return SingleNode(NAME)
 
 
+def test_down_removes_what_an_up_left_that_was_killed_early(node: SingleNode, state: Path) -> None:
+    _up_until_there_is(Path("/run/netns") / NAME)
+
+    node.down()
+
+    assert _traces(state) == []
+
+
 def test_an_up_that_was_killed_half_way_is_recovered_by_the_next(node: SingleNode, state: Path) -> None:
-    program = f"from localcluster.providers.single_node import SingleNode; SingleNode({NAME!r}).up()"
-    first = subprocess.Popen(  # noqa: S603  this Python
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": str(paths.CHECKOUT / "local")},
-        stdout=subprocess.DEVNULL,
-    )
-    until((state / NAME / "processes" / "etcd.json").exists, seconds=60, what="etcd to be started")
-    first.kill()
-    first.wait(10)
+    _up_until_there_is(state / NAME / "processes" / "etcd.json")
     assert not (state / NAME / "admin.kubeconfig").exists(), "it was killed before the cluster was whole"
 
     cluster = node.up()
@@ -83,6 +83,18 @@ def test_a_program_that_died_is_started_again_and_the_others_stay(node: SingleNo
     assert cluster.run([cluster.kubectl, "get", "configmap", "kept", "-o", "name"]).stdout == "configmap/kept\n"
 
 
+def test_a_program_that_was_started_but_not_recorded_is_replaced(node: SingleNode, state: Path) -> None:
+    node.up()
+    record = state / NAME / "processes" / "kube-proxy.json"
+    [unknown] = _children(json.loads(record.read_text())["pid"])
+    record.unlink()
+
+    node.up()
+
+    assert recorded(record)
+    assert not Path(f"/proc/{unknown}").exists()
+
+
 def test_the_api_server_answers_from_outside_of_its_network(node: SingleNode) -> None:
     cluster = node.up()
     argv: list[str | Path] = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig, "get", "namespaces", "--output=name"]
@@ -99,6 +111,19 @@ def test_down_leaves_no_process_mount_network_cgroup_or_file(node: SingleNode, s
     assert _traces(state) == []
     assert not state.exists()
     node.down()
+
+
+def _up_until_there_is(file: Path) -> None:
+    """Run `up` in a process of its own and kill that as soon as the file exists."""
+    program = f"from localcluster.providers.single_node import SingleNode; SingleNode({NAME!r}).up()"
+    up = subprocess.Popen(  # noqa: S603  this Python
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(paths.CHECKOUT / "local")},
+        stdout=subprocess.DEVNULL,
+    )
+    until(file.exists, seconds=60, what=f"{file} to exist")
+    up.kill()
+    up.wait(10)
 
 
 def _ready_nodes(cluster: Cluster) -> list[str]:

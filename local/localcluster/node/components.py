@@ -49,6 +49,10 @@ class Layout:
         """The API server's port, the same inside the network and, through the forwarder, outside."""
         return int((self.directory / "port").read_text())
 
+    def has_port(self) -> bool:
+        """Whether the port was chosen already."""
+        return (self.directory / "port").exists()
+
     @property
     def admin(self) -> Path:
         """The administrator's kubeconfig."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localcluster.errors import LocalClusterError
-from localcluster.processes import Detached, recorded, start_detached
+from localcluster.processes import Detached, ancestors, end_all, recorded, start_detached
 from localcluster.waiting import log_tail, until
 
 NODE_ADDRESS = "10.240.0.2"
@@ -101,7 +101,8 @@ class Namespace:
         if holder:
             holder.kill()
         if self.network.exists():
-            until(lambda: not self._processes(), seconds=15, what=f"the processes of {self.name} to end")
+            # What an `up` that was killed had not recorded yet, and what somebody runs in the network.
+            end_all(self.processes)
             _run("ip", "netns", "delete", self.name)
         for cgroup in self._cgroups():
             for directory in sorted(cgroup.rglob("*/"), key=lambda path: -len(path.parts)):
@@ -116,8 +117,10 @@ class Namespace:
             if Path(path).is_dir() and not any(Path(path).iterdir()):
                 Path(path).rmdir()
 
-    def _processes(self) -> list[str]:
-        return _run("ip", "netns", "pids", self.name).split()
+    def processes(self) -> list[int]:
+        """The processes in the node's network, but for this one and those it was started by (a shell inside)."""
+        own = ancestors()
+        return [pid for pid in map(int, _run("ip", "netns", "pids", self.name).split()) if pid not in own]
 
     def _cgroups(self) -> list[Path]:
         """The node's own cgroup in each hierarchy: kubelet puts its pods below it instead of beside the host's."""

@@ -20,7 +20,7 @@ from localcluster.kubeconfig import write_secret
 from localcluster.node import components, forwarder
 from localcluster.node.components import DNS_ADDRESS, NODE_NAME, PAUSE_IMAGE, Component, Layout
 from localcluster.node.namespace import NODE_ADDRESS, Namespace
-from localcluster.processes import recorded, start_detached
+from localcluster.processes import end_all, recorded, running, start_detached
 from localcluster.progress import run_logged, step
 from localcluster.waiting import exclusive, log_tail, until
 
@@ -108,9 +108,8 @@ class SingleNode:
             write_secret(self._layout.directory / "tokens.json", json.dumps(tokens))
 
     def _close(self) -> None:
-        outside = recorded(self._forwarder)
-        if outside:
-            outside.kill()
+        if self._layout.has_port():
+            end_all(lambda: running(self._forwarding()))
         self._namespace.close()
 
     @property
@@ -121,8 +120,8 @@ class SingleNode:
     def _start(self, cluster: Cluster, binaries: Mapping[str, Path]) -> None:
         control_plane = components.control_plane(self._layout, binaries)
         node = components.node(self._layout, binaries)
-        running = [*(self._record(component) for component in (*control_plane, *node)), self._forwarder]
-        if all(map(_alive, running)) and self._serves(cluster):
+        records = [*(self._record(component) for component in (*control_plane, *node)), self._forwarder]
+        if all(map(_alive, records)) and self._serves(cluster):
             return
         with step(f"starting the node {self._name}"):
             for component in control_plane:
@@ -164,16 +163,21 @@ class SingleNode:
         record = self._record(component)
         self._expected.add(record)
         if not _alive(record):
+            # An `up` that was killed between a start and its record left a process that nobody knows of.
+            end_all(lambda: running(component.argv, self._namespace.processes()))
             start_detached(self._namespace.enter(component.argv), record=record, log=self._layout.log(component.name))
 
     def _ensure_forwarder(self) -> None:
         if not _alive(self._forwarder):
-            port = str(self._layout.port)
+            end_all(lambda: running(self._forwarding()))
             start_detached(
-                [sys.executable, "-S", "-E", forwarder.__file__, port, self._namespace.network, NODE_ADDRESS],
+                [sys.executable, "-S", "-E", forwarder.__file__, *self._forwarding()],
                 record=self._forwarder,
                 log=self._layout.log("forwarder"),
             )
+
+    def _forwarding(self) -> list[str]:
+        return [str(self._layout.port), str(self._namespace.network), NODE_ADDRESS]
 
     def _record(self, component: Component) -> Path:
         return self._layout.directory / "processes" / f"{component.name}.json"
