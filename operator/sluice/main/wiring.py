@@ -251,7 +251,7 @@ def _exit_code(ended: Iterable[asyncio.Task[Any]]) -> int:
     """Says why the process ends."""
     code = EXIT_FAILED
     for task in ended:
-        for error in _causes(task.exception()):
+        for error in _causes(None if task.cancelled() else task.exception()):
             if isinstance(error, LeaseLostError):
                 code = EXIT_LEASE_LOST
                 logger.error("stopping at once: %s", error)
