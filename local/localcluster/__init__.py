@@ -5,6 +5,6 @@ Everything here runs on the bare system's Python (3.11 or newer): only the stand
 
 from localcluster.cluster import Cluster
 from localcluster.errors import LocalClusterError
-from localcluster.providers import DEFAULT_NAME, down, up
+from localcluster.providers import down, up
 
-__all__ = ["DEFAULT_NAME", "Cluster", "LocalClusterError", "down", "up"]
+__all__ = ["Cluster", "LocalClusterError", "down", "up"]

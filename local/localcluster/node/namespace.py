@@ -111,7 +111,7 @@ class Namespace:
                 cgroup.rmdir()
         if self.directory.exists():
             shutil.rmtree(self.directory)
-        others = [path for path in Path("/run/netns").glob("sluice*") if path != self.network]
+        others = [path for path in Path("/run/netns").glob("*") if path != self.network]
         for path in _PRIVATE if not others else ():
             # Another node's mount point must stay: removing the directory would detach its mount.
             if Path(path).is_dir() and not any(Path(path).iterdir()):

@@ -11,7 +11,8 @@ from typing import Protocol
 from localcluster.cluster import Cluster
 from localcluster.errors import LocalClusterError
 
-DEFAULT_NAME = "sluice"
+# Another name gives another cluster beside the first, for two checkouts at once. It names the network namespace too.
+NAME_VARIABLE = "SLUICE_CLUSTER_NAME"
 # Set for everything that `make test`, `make demo` and `make bench` run: the cluster they brought up, as a file.
 CLUSTER_VARIABLE = "SLUICE_CLUSTER"
 KUBECONFIG_VARIABLE = "SLUICE_KUBECONFIG"
@@ -37,8 +38,14 @@ class Provider(Protocol):
         ...
 
 
-def pick(name: str = DEFAULT_NAME) -> Provider:
+def default_name() -> str:
+    """The name of the cluster where none is given: `$SLUICE_CLUSTER_NAME`, else `sluice`."""
+    return os.environ.get(NAME_VARIABLE) or "sluice"
+
+
+def pick(name: str | None = None) -> Provider:
     """The provider for this machine and environment."""
+    name = name or default_name()
     from localcluster.providers.explicit import Explicit
     from localcluster.providers.kind import Kind
     from localcluster.providers.single_node import SingleNode
@@ -70,18 +77,18 @@ def provider_of(cluster: Cluster) -> Provider:
             )
 
 
-def up(name: str = DEFAULT_NAME) -> Cluster:
-    """Bring up the cluster `name`, or return it if it is up already.
+def up(name: str | None = None) -> Cluster:
+    """Bring up the cluster `name` (default: `default_name`), or return it if it is up already.
 
     Inside a run of `make test`, `make demo` or `make bench` this is the cluster which that run brought up.
     """
     outer = os.environ.get(CLUSTER_VARIABLE)
-    if outer and name == DEFAULT_NAME:
+    if outer and name is None:
         return Cluster.load(Path(outer))
     return pick(name).up()
 
 
-def down(name: str = DEFAULT_NAME) -> None:
+def down(name: str | None = None) -> None:
     """Remove the cluster `name` and everything that it left on the machine."""
     pick(name).down()
 
