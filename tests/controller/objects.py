@@ -66,6 +66,13 @@ def revision(name: str, endpoint: str, number: int = 1, **more: Any) -> Object:
         **more,
     )
     item["apiVersion"] = "apps/v1"
-    item["data"] = {"fleetHash": "f", "contentHash": "c"}
+    item["data"] = {
+        "backend": "SageMaker",
+        "fleetHash": "f",
+        "contentHash": "c",
+        "endpointConfig": {"productionVariants": [{"variantName": "a", "modelName": "m"}]},
+        "models": {"m": {"primaryContainer": {"image": "repo/m:1"}}},
+        "sagemaker": {"endpointConfigName": f"{name}-config", "modelNames": [f"{name}-model"]},
+    }
     item["revision"] = number
     return item

@@ -185,3 +185,11 @@ def test_whatever_the_order_of_arrival_the_newest_state_stands(order: list[int],
         assert kept is not None
         assert kept["metadata"]["generation"] == 8
         assert cache.users("EndpointConfig", "team", "config") == (kept,)
+
+
+def test_a_foreign_controller_revision_under_our_label_is_passed_over(cache: Cache) -> None:
+    foreign = revision("sts", "churn", 1, version=60)
+    foreign["data"] = {"spec": {"template": {}}}
+    cache.apply(foreign, Source.WATCH)
+    cache.apply(revision("r1", "churn", 2, version=61), Source.WATCH)
+    assert [stored.name for stored in cache.stored("team", "churn")] == ["r1"]

@@ -1,11 +1,18 @@
 """Edges of an endpoint's life that hurt at night: what is deleted, created, latched or repeated by mistake."""
 
+import copy
+import re
+from typing import Any
+
 import pytest
-from tests.core.stage import Stage, canary, config
+from tests.core.stage import Stage, canary, config, model
 
 from sluice.api.reasons import Outcome, Reason
 from sluice.core.actions import CreateEndpoint
+from sluice.core.identity import Owner
 from sluice.core.observation import CallProblem, Described, Presence
+from sluice.core.permission import Policy, Rule
+from sluice.core.revision import build_revision, controller_revision, stored_revision
 
 
 def _deleting(stage: Stage) -> None:
@@ -404,3 +411,88 @@ def test_maintenance_between_refused_attempts_is_no_rollback() -> None:
         assert stage.status.latch is None
     assert stage.status.last_deployment is not None
     assert stage.status.last_deployment.outcome is Outcome.SUCCEEDED
+
+
+# What people write into the namespace ---------------------------------------------------------------------------
+
+
+def _two_revisions(stage: Stage, **first: Any) -> Described:
+    """Deploy the Model as it is, then repo/churn:2. Returns what is seen then."""
+    stage.objects["Model", "churn"]["spec"].update(first)
+    stage.bring_into_service()
+    stage.objects["Model", "churn"]["spec"].pop("executionRoleArn", None)
+    stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
+    before = stage.described(moved=2)
+    stage.step(before)
+    stage.step(before, seconds=6)
+    assert stage.status.intent is not None
+    seen = stage.described("InService", stage.status.intent.endpoint_config_name, moved=9)
+    stage.settle_down(seen)
+    return seen
+
+
+@pytest.mark.parametrize("deleting", [False, True])
+def test_a_forged_revision_deletes_nobody_elses_objects(deleting: bool) -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    seen = stage.described(moved=2)
+    forged = copy.deepcopy(next(iter(stage.revisions.values())))
+    forged["metadata"]["name"] = "forged"
+    forged["data"]["sagemaker"] = {"endpointConfigName": "team-b-production", "modelNames": ["team-b-model"]}
+    stage.revisions["forged"] = forged
+    if deleting:
+        _deleting(stage)
+    for seen_now in (seen, seen, Presence.MISSING) if deleting else (seen, seen):
+        stage.step(seen_now, seconds=100)
+        assert "team-b" not in repr(stage.actions)
+    assert "forged" not in stage.revisions
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, "text", {}, {"spec": {"template": {}}}, {"fleetHash": 5}, {"endpointConfig": {"productionVariants": [5]}},
+     {"models": {}}, {"sagemaker": {"endpointConfigName": "x" * 64, "modelNames": []}}, {"fleetHash": "x" * 500},
+     {"sagemaker": {"endpointConfigName": "x", "modelNames": 7}}],
+)  # fmt: skip
+def test_what_is_no_revision_is_left_alone(data: Any) -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    body = copy.deepcopy(next(iter(stage.revisions.values())))
+    body["data"] = {**body["data"], **data} if isinstance(data, dict) and data and "spec" not in data else data
+    with pytest.raises(ValueError, match="left alone"):
+        stored_revision(body)
+
+
+def test_a_rollback_asks_the_policy_as_it_is_now() -> None:
+    stage = Stage()
+    seen = _two_revisions(stage, executionRoleArn="arn:aws:iam::111122223333:role/admin")
+    assert stage.status.previous_revision is not None
+    back = stage.status.previous_revision.name
+    stage.policy = Policy((Rule(namespaces=("*",), execution_roles=("arn:aws:iam::111122223333:role/small",)),))
+    stage.annotate(rollback=back)
+    stage.step(seen, seconds=1)
+    assert stage.actions == []
+    assert [(ack.result, ack.reason) for ack in stage.status.commands] == [("Refused", Reason.NOT_PERMITTED)]
+    assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
+
+
+def test_a_rollback_without_an_endpoint_is_refused_not_done() -> None:
+    stage = Stage()
+    _two_revisions(stage)
+    assert stage.status.previous_revision is not None
+    stage.annotate(rollback=stage.status.previous_revision.name)
+    stage.step(Presence.MISSING, seconds=1)
+    assert stage.actions == []
+    assert [ack.result for ack in stage.status.commands] == ["Refused"]
+    assert stage.status.latch is None
+
+
+def test_labels_and_names_of_revisions_are_valid_for_every_endpoint_name() -> None:
+    pattern = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+    for name in ("a" * 62 + "-" + "b" * 20, "a" * 62 + "." + "b" * 20, "a" * 199 + "." + "b" * 30, "a" * 199 + "-b"):
+        endpoint = {"metadata": {"name": name, "namespace": "team-a"}}
+        label = controller_revision(endpoint, "x", {}, 1)["metadata"]["labels"]["sluice.dev/endpoint"]
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", label)
+        revision = build_revision(Owner("i", "team-a", name), "SageMaker", config()["spec"], {"churn": model()["spec"]})
+        assert pattern.fullmatch(revision.name)
+        assert len(revision.name) <= 253

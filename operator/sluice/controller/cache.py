@@ -6,6 +6,7 @@ pass never reads older than its own last write. An older state of an object neve
 they arrive in; since Kubernetes 1.35 resourceVersions are documented as comparable integers, and they always were."""
 
 import itertools
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from sluice.core.revision import LABEL_ENDPOINT, StoredRevision, stored_revision
 from sluice.ports.kube import Object
 
 CONTROLLER_REVISION = "ControllerRevision"
+logger = logging.getLogger(__name__)
 KINDS = (names.MODEL, names.ENDPOINT_CONFIG, names.ENDPOINT, CONTROLLER_REVISION)
 """What is watched and cached."""
 MAX_TOMBSTONES = 20_000
@@ -47,6 +49,8 @@ class _Entry:
     """The resourceVersion that the watch last delivered."""
     status: EndpointStatus | None = None
     stored: StoredRevision | None = None
+    foreign: bool = False
+    """A ControllerRevision that is none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +104,14 @@ class Cache:
         found = []
         for name in self._revisions.get((namespace, endpoint), ()):
             entry = self._entries[CONTROLLER_REVISION][namespace, name]
-            if entry.stored is None:
-                entry.stored = stored_revision(entry.object)
-            found.append(entry.stored)
+            if entry.stored is None and not entry.foreign:
+                try:
+                    entry.stored = stored_revision(entry.object)
+                except ValueError as error:
+                    entry.foreign = True
+                    logger.warning("%s", error)
+            if entry.stored is not None:
+                found.append(entry.stored)
         return tuple(sorted(found, key=lambda stored: (stored.number, stored.name)))
 
     def users(self, kind: str, namespace: str, name: str) -> tuple[Object, ...]:

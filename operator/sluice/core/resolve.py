@@ -106,13 +106,13 @@ def resolve(endpoint: Object, find: Find, settings: ResolveSettings) -> Resoluti
     ignored += [f"EndpointConfig/{config_name}.spec.{p}" for p in ignored_fields(names.ENDPOINT_CONFIG, backend, dict(config["spec"]))]  # fmt: skip # noqa: E501 - one list per line reads best
     for name, model_spec in model_specs.items():
         ignored += [f"Model/{name}.spec.{path}" for path in ignored_fields(names.MODEL, backend, dict(model_spec))]
-    roles = {config["spec"].get("executionRoleArn"), *(s.get("executionRoleArn") for s in model_specs.values())}
+    revision = build_revision(owner, backend, config["spec"], model_specs, redeploy)
     return _with(
         base,
         finding=finding or guardrails.check(spec.get("deploymentConfig"), spec_counts(config["spec"])),
-        revision=build_revision(owner, backend, config["spec"], model_specs, redeploy),
+        revision=revision,
         ignored_fields=tuple(ignored),
-        execution_roles=tuple(sorted(role for role in roles if role)),
+        execution_roles=revision.execution_roles(),
     )
 
 

@@ -51,6 +51,11 @@ class Revision:
             },
         }
 
+    def execution_roles(self) -> tuple[str, ...]:
+        """The roles that SageMaker is handed with it, sorted."""
+        specs = (self.endpoint_config, *self.models.values())
+        return tuple(sorted({str(spec["executionRoleArn"]) for spec in specs if spec.get("executionRoleArn")}))
+
     def status(self) -> RevisionStatus:
         """The revision as an Endpoint's status names it."""
         return RevisionStatus(
@@ -77,6 +82,13 @@ class StoredRevision:
     outcome: str
     outcome_message: str
 
+    def collectable(self, owner: Owner) -> tuple[str, tuple[str, ...]]:
+        """(AWS EndpointConfig or "", AWS Models) that this owner may delete: names that its content hashes to for this
+        owner. Who may write a ControllerRevision may not have the operator delete somebody else's objects."""
+        requests = self.revision(owner).requests
+        config = self.endpoint_config_name if self.endpoint_config_name == requests.endpoint_config_name else ""
+        return config, tuple(name for name in self.model_names if name in requests.model_names)
+
     def revision(self, owner: Owner) -> Revision:
         """The revision in full, for deploying it again (rollback, repair)."""
         return Revision(
@@ -100,7 +112,7 @@ def build_revision(
     content = {key: value for key, value in requests.endpoint_config.items() if key != "Tags"}
     content_hash = digest({"fleet": fleet_hash, "endpointConfig": content})
     return Revision(
-        name=f"{owner.name[:200]}-{short(fleet_hash)}-{short(content_hash, length=8)}",
+        name=f"{owner.name[:200].rstrip('-.')}-{short(fleet_hash)}-{short(content_hash, length=8)}",
         backend=backend,
         fleet_hash=fleet_hash,
         content_hash=content_hash,
@@ -136,25 +148,41 @@ def fleet_digest(backend: str, endpoint_config: RawSpec, models: Mapping[str, Ra
 
 
 def stored_revision(controller_revision: Mapping[str, Any]) -> StoredRevision:
-    """Read a ControllerRevision back."""
-    data = controller_revision.get("data") or {}
+    """Read a ControllerRevision back. Raises ValueError if it is none of Sluice's: the labels that select ours can
+    stand on others (a StatefulSet hands its own down), and people can write what they like."""
     metadata = controller_revision["metadata"]
+    data: Any = controller_revision.get("data")
     annotations = metadata.get("annotations") or {}
-    aws = data.get("sagemaker") or {}
-    return StoredRevision(
-        name=metadata["name"],
-        number=int(controller_revision.get("revision") or 0),
-        fleet_hash=data.get("fleetHash", ""),
-        content_hash=data.get("contentHash", ""),
-        endpoint_config=data.get("endpointConfig") or {},
-        models=data.get("models") or {},
-        backend=data.get("backend", "SageMaker"),
-        redeploy=data.get("redeploy", ""),
-        endpoint_config_name=aws.get("endpointConfigName", ""),
-        model_names=tuple(aws.get("modelNames") or ()),
-        outcome=annotations.get(ANNOTATION_OUTCOME, ""),
-        outcome_message=annotations.get(ANNOTATION_OUTCOME_MESSAGE, ""),
-    )
+    try:
+        stored = StoredRevision(
+            name=metadata["name"],
+            number=int(controller_revision.get("revision") or 0),
+            fleet_hash=_text(data["fleetHash"], 80),
+            content_hash=_text(data["contentHash"], 80),
+            endpoint_config=dict(data["endpointConfig"]),
+            models=dict(data["models"]),
+            backend=_text(data["backend"], 32),
+            redeploy=str(data.get("redeploy") or ""),
+            endpoint_config_name=_text(data["sagemaker"]["endpointConfigName"], 63),
+            model_names=tuple(_text(name, 63) for name in data["sagemaker"]["modelNames"]),
+            outcome=str(annotations.get(ANNOTATION_OUTCOME, "")),
+            outcome_message=str(annotations.get(ANNOTATION_OUTCOME_MESSAGE, ""))[:1000],
+        )
+        if not all(variant["variantName"] for variant in stored.endpoint_config["productionVariants"]):
+            raise ValueError("a variant without a name")
+        stored.revision(Owner("", "", ""))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"ControllerRevision {metadata['name']} carries Sluice's label but is no revision of Sluice's "
+            f"({type(error).__name__}: {error}); it is left alone"
+        ) from error
+    return stored
+
+
+def _text(value: Any, longest: int) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= longest:
+        raise ValueError(f"found {value!r:.80}, allowed is text of at most {longest} characters")
+    return value
 
 
 def controller_revision(endpoint: Mapping[str, Any], name: str, data: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -167,7 +195,7 @@ def controller_revision(endpoint: Mapping[str, Any], name: str, data: Mapping[st
         "metadata": {
             "name": name,
             "namespace": metadata["namespace"],
-            "labels": {LABEL_MANAGED_BY: MANAGED_BY, LABEL_ENDPOINT: metadata["name"][:63]},
+            "labels": {LABEL_MANAGED_BY: MANAGED_BY, LABEL_ENDPOINT: metadata["name"][:63].rstrip("-.")},
             "annotations": {LABEL_ENDPOINT: metadata["name"]},
         },
         "data": dict(data),

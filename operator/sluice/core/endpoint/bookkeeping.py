@@ -8,6 +8,7 @@ from sluice.api.status import AppliedTags
 from sluice.core.actions import Action, DeleteEndpointConfig, DeleteModel, DropRevision, MarkRevision, SyncTags
 from sluice.core.endpoint.draft import Draft
 from sluice.core.hashing import digest
+from sluice.core.identity import Owner
 from sluice.core.requests import tag_map
 from sluice.core.revision import Revision, StoredRevision
 
@@ -103,20 +104,24 @@ def collect(d: Draft) -> bool:
     kept = _needed(d)
     for stored in sorted(d.given.stored, key=lambda s: s.number):
         if stored.name not in kept:
-            d.act(*collection(stored, [s for s in d.given.stored if s.name in kept], d.status_config_names()))
+            others = [s for s in d.given.stored if s.name in kept]
+            d.act(*collection(d.given.resolution.owner, stored, others, d.status_config_names()))
             d.again(1.0)
             return True
     return False
 
 
-def collection(stored: StoredRevision, others: list[StoredRevision], in_use: frozenset[str]) -> tuple[Action, ...]:
+def collection(
+    owner: Owner, stored: StoredRevision, others: list[StoredRevision], in_use: frozenset[str]
+) -> tuple[Action, ...]:
     """The actions that collect one stored revision: first what it names in AWS, last the record of it."""
     models = {name for other in others for name in other.model_names}
     configs = {other.endpoint_config_name for other in others} | in_use
     actions: list[Action] = []
-    if stored.endpoint_config_name and stored.endpoint_config_name not in configs:
-        actions.append(DeleteEndpointConfig(stored.endpoint_config_name))
-    actions += [DeleteModel(name) for name in stored.model_names if name not in models]
+    config_name, model_names = stored.collectable(owner)
+    if config_name and config_name not in configs:
+        actions.append(DeleteEndpointConfig(config_name))
+    actions += [DeleteModel(name) for name in model_names if name not in models]
     return (*actions, DropRevision(stored.name))
 
 

@@ -10,6 +10,7 @@ from sluice.api.reasons import CommandResult, Reason
 from sluice.api.status import CommandAck, EndpointStatus, Latch
 from sluice.core import capabilities
 from sluice.core.endpoint.draft import MOVING, Draft
+from sluice.core.observation import Presence
 from sluice.core.revision import StoredRevision
 
 ANNOTATIONS = {
@@ -92,6 +93,15 @@ def _rollback(d: Draft, value: str) -> StoredRevision | None:
         acknowledge(
             d, capabilities.ROLLBACK, value, CommandResult.REFUSED, f"found no kept revision {value}; kept are: {kept}"
         )
+        return None
+    finding = d.refused(stored.revision(d.given.resolution.owner))
+    if finding is not None:
+        acknowledge(d, capabilities.ROLLBACK, value, CommandResult.REFUSED, finding.text(), finding.reason)
+        return None
+    if d.observation.presence is Presence.MISSING or d.status.endpoint_status in {"Failed", "OutOfService"}:
+        word = d.status.endpoint_status or "missing"
+        message = f"SageMaker updates no endpoint that is {word}; see condition Stalled"
+        acknowledge(d, capabilities.ROLLBACK, value, CommandResult.REFUSED, message, Reason.NOT_SUPPORTED_BY_BACKEND)
         return None
     if d.desired is not None and d.desired.fleet_hash == stored.fleet_hash:
         d.set(latch=None)

@@ -60,17 +60,7 @@ def decide(given: Pass) -> Decision:
 
 def ask(given: Pass, *, account_id: str | None) -> Ask:
     """What the administrator's policy is asked about this Endpoint."""
-    target = given.resolution.target
-    annotations = given.endpoint["metadata"].get("annotations") or {}
-    return Ask(
-        namespace=given.endpoint["metadata"]["namespace"],
-        region=target.credentials.region if target else "",
-        endpoint_name=target.endpoint_name if target else "",
-        account_id=account_id,
-        assume_role=target.credentials.role_arn if target else None,
-        execution_roles=given.resolution.execution_roles,
-        adopt=annotations.get(names.ADOPT) == "true",
-    )
+    return Draft(given).ask(account_id=account_id, execution_roles=given.resolution.execution_roles)
 
 
 # Admission ------------------------------------------------------------------------------------------------------

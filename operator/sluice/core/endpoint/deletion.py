@@ -101,7 +101,7 @@ def _collect_all(d: Draft) -> None:
     actions: list[Action] = []
     stored = sorted(d.given.stored, key=lambda s: s.number)
     for index, revision in enumerate(stored):
-        actions += collection(revision, stored[index + 1 :], frozenset())
+        actions += collection(d.given.resolution.owner, revision, stored[index + 1 :], frozenset())
     d.act(*actions, PatchEndpoint(remove_finalizer=True))
     d.again(d.given.settings.look_seconds)
     d.reconciling(Reason.DELETING, "The endpoint is gone; deleting its EndpointConfigs and Models.")

@@ -364,6 +364,11 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
 
     commanded: a person brings a revision back; no policy and no alarms then, or the alarm that fires because of the
     bad revision would roll back the way out of it."""
+    finding = d.refused(revision)
+    if finding is not None:
+        d.set(intent=None, deployment=None, settle=None)
+        d.stalled(finding.reason, f"Revision {revision.name} may not be deployed: {finding.text()}")
+        return
     before = d.status.intent
     again = before is not None and before.operation == "UpdateEndpoint" and before.revision == revision.name
     old = d.status.deployment

@@ -14,8 +14,9 @@ from sluice.core import conditions
 from sluice.core.actions import Action
 from sluice.core.conditions import Truth, Verdict
 from sluice.core.decision import Decision, EventNote
+from sluice.core.finding import Finding
 from sluice.core.observation import Described, Observation
-from sluice.core.permission import Policy
+from sluice.core.permission import Ask, Policy
 from sluice.core.resolve import Resolution, spec_counts, spec_weights
 from sluice.core.revision import Revision, StoredRevision
 
@@ -114,6 +115,25 @@ class Draft:
     def annotation(self, name: str) -> str:
         """An annotation's value; empty if absent."""
         return str((self.metadata.get("annotations") or {}).get(name, ""))
+
+    def ask(self, *, account_id: str | None, execution_roles: tuple[str, ...]) -> Ask:
+        """What the administrator's policy is asked about this Endpoint, with these execution roles."""
+        target = self.given.resolution.target
+        return Ask(
+            namespace=self.metadata["namespace"],
+            region=target.credentials.region if target else "",
+            endpoint_name=target.endpoint_name if target else "",
+            account_id=account_id,
+            assume_role=target.credentials.role_arn if target else None,
+            execution_roles=execution_roles,
+            adopt=self.annotation(names.ADOPT) == "true",
+        )
+
+    def refused(self, revision: Revision) -> Finding | None:
+        """What the policy has against deploying this revision; stored ones were judged when they were new, if ever."""
+        return self.given.policy.judge(
+            self.ask(account_id=self.observation.account_id, execution_roles=revision.execution_roles())
+        )
 
     def subject(self, revision_name: str | None) -> Revision | None:
         """The revision of this name: the desired one, or a stored one in full."""

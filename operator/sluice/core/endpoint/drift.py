@@ -47,6 +47,8 @@ def plan(d: Draft) -> bool:
             d.stalled(Reason.DRIFTED, f"{text}; revision {serving.name} is not kept, so it cannot be brought back.")
             return True
         deployment.start(d, revision)
+        if not d.actions:
+            return True
     else:
         live.start(d, _weights_back(d))
     d.reconciling(Reason.CORRECTING_DRIFT, f"Mending what somebody else changed: {text}.")
