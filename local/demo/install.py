@@ -19,7 +19,7 @@ SIMULATOR = "sagemaker-simulator"
 MOTO = "sagemaker-simulator-moto"
 REGION = "eu-west-1"
 ACCESS_KEY = "sluice-demo"
-SPEED = 25
+SPEED = 30
 READY_SECONDS = 180
 
 Tell = Callable[[str], None]
@@ -53,12 +53,12 @@ def upgrade_operator(surroundings: Surroundings, changed: Mapping[str, Any] | No
 
 
 def simulator_values(image: str) -> dict[str, Any]:
-    """Values of charts/sagemaker-simulator: durations as in the real service, on a clock that runs 25 times faster."""
+    """Values of charts/sagemaker-simulator: minutes, as in the real service, on a clock `SPEED` times as fast."""
     return {
         "image": _image(image),
         "simulator": {
             "speed": SPEED,
-            "settings": {"create_seconds": 120, "provision_seconds": 75, "flip_seconds": 20, "cleanup_seconds": 50},
+            "settings": {"create_seconds": 120, "provision_seconds": 90, "flip_seconds": 20, "cleanup_seconds": 50},
         },
     }
 

@@ -41,20 +41,19 @@ def watcher(surroundings: Surroundings, example: Example) -> Watcher:
 
 
 def clear(stage: Stage) -> None:
-    """Nothing of an earlier run is left: its Endpoint is deleted (in SageMaker too), then its namespace."""
+    """Nothing of an earlier run is left, in SageMaker neither; the namespace stays, with what a person put there."""
     if stage.surroundings.api().get(f"/api/v1/namespaces/{NAMESPACE}") is None:
+        _kubectl(stage, "create", "namespace", NAMESPACE)
         return
-    _kubectl(stage, "delete", "endpoints.sluice.dev", "--all", "-n", NAMESPACE, "--wait=false")
+    _kubectl(stage, "delete", "-n", NAMESPACE, "-f", _shown(stage.example), "--ignore-not-found", "--wait=false")
     stage.watcher.until("it is gone", lambda seen: not seen.exists, seconds=DELETION_SECONDS)
-    _kubectl(stage, "delete", "namespace", NAMESPACE, "--wait", f"--timeout={DELETION_SECONDS}s")
 
 
 def create(stage: Stage) -> Picture:
     """Apply the example: Creating, then InService and Ready with the image it names."""
     example = stage.example
     stage.aws.alarms.create(example.alarms, endpoint_name=example.endpoint_name)
-    _kubectl(stage, "create", "namespace", NAMESPACE)
-    _kubectl(stage, "apply", "-n", NAMESPACE, "-f", str(example.directory.relative_to(CHECKOUT)))
+    _kubectl(stage, "apply", "-n", NAMESPACE, "-f", _shown(example))
     stage.watcher.until(
         "endpointStatus is Creating", lambda seen: seen.endpoint_status == "Creating", seconds=CREATION_SECONDS
     )
@@ -152,6 +151,11 @@ def _serves(seen: Picture, image: str) -> bool:
         and seen.deployment is None
         and short(image) in seen.images
     )
+
+
+def _shown(example: Example) -> str:
+    """Its directory, as a person in the checkout writes it."""
+    return str(example.directory.relative_to(CHECKOUT))
 
 
 def _kubectl(stage: Stage, *arguments: str) -> None:

@@ -14,6 +14,7 @@ from demo.surroundings import Api, DemoError, NotReachableError, Surroundings
 
 LOOK_SECONDS = 0.25
 EVENTS_EVERY = 4
+FIRST_LOOK_SECONDS = 30
 SHOWN_LOG_LINES = 25
 
 
@@ -39,6 +40,7 @@ class Watcher:
         self._surroundings, self._operator_namespace = surroundings, operator_namespace
         self._changed = threading.Condition()
         self._ending = threading.Event()
+        self._looked = threading.Event()
         self._thread = threading.Thread(target=self._look, name="endpoint-watcher", daemon=True)
         self.pictures: list[Picture] = [Picture()]
         self.events: tuple[Event, ...] = ()
@@ -77,6 +79,8 @@ class Watcher:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        if not self._looked.wait(FIRST_LOOK_SECONDS):
+            raise DemoError(f"no answer within {FIRST_LOOK_SECONDS} s: {self.trouble or self.path}")
         return self
 
     def __exit__(
@@ -100,6 +104,7 @@ class Watcher:
                     if seen != self.now:
                         self.pictures.append(seen)
                         self._changed.notify_all()
+                self._looked.set()
             turn += 1
             self._ending.wait(LOOK_SECONDS)
 
