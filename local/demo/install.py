@@ -130,6 +130,15 @@ def _credentials(surroundings: Surroundings) -> None:
 
 
 def _image(reference: str) -> dict[str, str]:
-    """An image reference as the charts take it; the runtime has it already, so it is never pulled."""
-    name, _, tag = reference.rpartition(":")
-    return {"registry": "", "repository": name, "tag": tag, "pullPolicy": "Never"}
+    """An image reference as the charts take it. Local images are there already, a user's own may be pulled."""
+    name, _, digest = reference.partition("@")
+    head, _, tail = name.rpartition("/")
+    base, _, tag = tail.partition(":")
+    repository = f"{head}/{base}" if head else base
+    return {
+        "registry": "",
+        "repository": repository,
+        "tag": tag or "latest",
+        "digest": digest,
+        "pullPolicy": "IfNotPresent",
+    }
