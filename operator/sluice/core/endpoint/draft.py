@@ -72,12 +72,17 @@ class Draft:
         other.status, other.verdict, other._again = self.status, self.verdict, self._again
         return other
 
+    def take(self, other: "Draft") -> None:
+        """What a copy came to, without its actions."""
+        self.status, self.verdict, self._again = other.status, other.verdict, other._again
+
     # What came in -----------------------------------------------------------------------------------------------
 
     @property
     def now(self) -> datetime:
-        """The moment of the pass."""
-        return self.given.now
+        """The moment of the pass, in the status' milliseconds: what this pass writes compares equal to it."""
+        now = self.given.now
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     @property
     def spec(self) -> Mapping[str, Any]:
