@@ -159,6 +159,7 @@ class Stage:
         problem: CallProblem | None = None,
         scalable: frozenset[str] | None = frozenset(),
         tags_read: bool = True,
+        rivals: tuple[dict[str, Any], ...] = (),
         **more: Any,
     ) -> Decision:
         """One pass: see, decide, persist; kube actions are carried out, AWS actions are remembered."""
@@ -185,6 +186,7 @@ class Stage:
                 now=self.now,
                 stored=self.stored(),
                 policy=self.policy,
+                rivals=rivals,
                 settings=self.settings,
             )
         )

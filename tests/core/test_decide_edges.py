@@ -8,6 +8,7 @@ import pytest
 from tests.core.stage import Stage, canary, config, model
 
 from sluice.api.reasons import Outcome, Reason
+from sluice.api.status import EndpointStatus
 from sluice.core.actions import CreateEndpoint
 from sluice.core.identity import Owner
 from sluice.core.observation import CallProblem, Described, Presence
@@ -496,3 +497,78 @@ def test_labels_and_names_of_revisions_are_valid_for_every_endpoint_name() -> No
         revision = build_revision(Owner("i", "team-a", name), "SageMaker", config()["spec"], {"churn": model()["spec"]})
         assert pattern.fullmatch(revision.name)
         assert len(revision.name) <= 253
+
+
+def test_an_endpoint_with_many_models_has_a_status_that_fits() -> None:
+    stage = Stage()
+    variants = []
+    for index in range(10):
+        names = [f"m-{index}-{pool}" for pool in range(5)]
+        for name in names:
+            stage.objects["Model", name] = model(name)
+        pools = [
+            {"instanceType": f"ml.m5.{pool}xlarge", "priority": pool + 1, "modelNameOverride": name}
+            for pool, name in enumerate(names)
+        ]
+        variants.append({"variantName": f"v{index}", "modelName": "churn", "initialInstanceCount": 1, "instancePools": pools})  # fmt: skip # noqa: E501 - one variant
+    stage.objects["EndpointConfig", "churn"]["spec"]["productionVariants"] = variants
+    stage.bring_into_service()
+    assert len(stage.status.observed_references) == 52
+    assert len(stage.status.applied_tags) == 53
+
+
+# One name, two Endpoints ----------------------------------------------------------------------------------------
+
+
+def _rival(stage: Stage, *, created: str = "2025-01-01T00:00:00Z", **spec: Any) -> dict[str, Any]:
+    """Another Endpoint with a pin on the same place, and older."""
+    rival = copy.deepcopy(stage.endpoint)
+    rival["metadata"] |= {"namespace": "team-b", "name": "other", "creationTimestamp": created}
+    rival["spec"] |= {"endpointName": "churn", **spec}
+    return rival
+
+
+def test_the_elder_claim_keeps_the_name() -> None:
+    stage = Stage()
+    stage.step()
+    stage.step(rivals=(_rival(stage),), tags_read=False)
+    assert stage.actions == []
+    assert stage.condition("Stalled") == ("True", Reason.NAME_CONFLICT)
+
+
+@pytest.mark.parametrize(
+    "spec", [{"backend": "Cluster"}, {"endpointName": "another"}, {"sagemaker": {"region": "us-east-1"}}]
+)
+def test_a_forged_claim_takes_no_name(spec: dict[str, Any]) -> None:
+    stage = Stage()
+    stage.step()
+    stage.step(rivals=(_rival(stage, **spec),), tags_read=False)
+    assert stage.called()[-1] == "CreateEndpoint"
+
+
+def test_a_claim_that_is_not_permitted_takes_no_name() -> None:
+    stage = Stage()
+    stage.policy = Policy((Rule(namespaces=("team-a",)), Rule(namespaces=("*",), endpoint_name_prefixes=("x-",))))
+    stage.step()
+    stage.step(rivals=(_rival(stage),), tags_read=False)
+    assert stage.called()[-1] == "CreateEndpoint"
+
+
+def test_who_began_to_create_goes_on_though_an_elder_claims_the_name_now() -> None:
+    stage = Stage()
+    stage.step()
+    stage.step()
+    assert stage.status.intent is not None
+    created = stage.described("Creating", stage.status.intent.endpoint_config_name, moved=1)
+    stage.step(created, seconds=1, rivals=(_rival(stage),))
+    assert stage.condition("Reconciling") == ("True", Reason.CREATING)
+
+
+def test_whose_tag_the_endpoint_carries_keeps_it_after_a_rebuild() -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    seen = stage.described(moved=2)
+    stage.status = EndpointStatus()
+    stage.step(seen, rivals=(_rival(stage),))
+    assert stage.condition("Stalled")[0] == "False"
+    assert stage.status.revision is not None

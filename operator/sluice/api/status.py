@@ -282,8 +282,8 @@ class EndpointStatus(StatusModel):
     commands: Annotated[tuple[CommandAck, ...], Field(max_length=16)] = ()
     problem: Problem | None = None
     drift: Drift | None = None
-    applied_tags: Annotated[tuple[AppliedTags, ...], Field(max_length=26)] = ()
-    observed_references: Annotated[tuple[ObservedReference, ...], Field(max_length=16)] = ()
+    applied_tags: Annotated[tuple[AppliedTags, ...], Field(max_length=64)] = ()
+    observed_references: Annotated[tuple[ObservedReference, ...], Field(max_length=64)] = ()
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
 
 

@@ -24,7 +24,7 @@ def sync_tags(d: Draft) -> bool:
             continue
         made = AppliedTags(resource=kind, digest=mark, keys=tuple(sorted(wanted)))
         if f"SyncTags:{resource}:{mark}" in d.observation.acted:
-            d.set(applied_tags=(*(t for t in d.status.applied_tags if t.resource != kind), made)[-26:])
+            d.set(applied_tags=(*(t for t in d.status.applied_tags if t.resource != kind), made)[-64:])
             continue
         remove = tuple(sorted(set(before.keys if before else ()) - set(wanted)))
         d.act(SyncTags(resource, wanted, remove))
@@ -45,7 +45,7 @@ def created_tags(d: Draft, revision: Revision) -> None:
     for resource, tags in _tags_of(revision, owner).items():
         if resource not in noted:
             made.append(AppliedTags(resource=resource, digest=digest(tags), keys=tuple(sorted(tags))))
-    d.set(applied_tags=(*d.status.applied_tags, *made)[-26:])
+    d.set(applied_tags=(*d.status.applied_tags, *made)[-64:])
 
 
 def note_created_endpoint_tags(d: Draft) -> None:

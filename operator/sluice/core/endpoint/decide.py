@@ -5,6 +5,9 @@ admission   may this Endpoint act at all: spec, permission, place, name, ownersh
 plan        by SageMaker's own status: wait, create, deploy, weights, tags, drift, collection
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.core.actions import PatchEndpoint
@@ -86,15 +89,18 @@ def _not_admitted(d: Draft) -> bool:
 
 
 def _name_taken(d: Draft) -> bool:
-    """Two Endpoints, one name (also in different case): the one that came first keeps it."""
-    metadata = d.metadata
-    mine = (metadata.get("creationTimestamp", ""), metadata["namespace"], metadata["name"])
-    if d.status.endpoint_arn is not None:
+    """Two Endpoints, one name (also in different case): the one that SageMaker knows as its owner keeps it, then the
+    one that began to create it, then the one that came first."""
+    if d.status.endpoint_arn is not None or d.status.intent is not None:
+        return False
+    tags = d.observation.tags
+    if tags is not None and tags.get(names.OWNER_TAG) == str(d.given.resolution.owner):
         return False
     for rival in d.given.rivals:
         other = rival["metadata"]
-        owns = bool((rival.get("status") or {}).get("endpointArn"))
-        if owns or (other.get("creationTimestamp", ""), other["namespace"], other["name"]) < mine:
+        status = rival.get("status") or {}
+        owns = bool(status.get("endpointArn") or status.get("intent"))
+        if owns or (_contends(d, rival) and _seniority(other) < _seniority(d.metadata)):
             d.stalled(
                 Reason.NAME_CONFLICT,
                 f"Endpoint {other['namespace']}/{other['name']} already claims endpoint name {d.endpoint_name} in this "
@@ -102,6 +108,31 @@ def _name_taken(d: Draft) -> bool:
             )
             return True
     return False
+
+
+def _seniority(metadata: Mapping[str, Any]) -> tuple[str, str, str]:
+    return (metadata.get("creationTimestamp", ""), metadata["namespace"], metadata["name"])
+
+
+def _contends(d: Draft, rival: Mapping[str, Any]) -> bool:
+    """Whether a rival could ever have the name. Its claim is an annotation, which people can write: it counts only
+    as far as the rival's immutable spec says the same and the policy permits it."""
+    spec, metadata, target = rival["spec"], rival["metadata"], d.given.resolution.target
+    name = str(spec.get("endpointName") or metadata["name"])
+    placement = spec.get("sagemaker") or {}
+    if target is None or spec.get("backend") != names.BACKEND_SAGEMAKER or name.lower() != d.endpoint_name.lower():
+        return False
+    region = str(placement.get("region") or target.credentials.region)
+    if region != target.credentials.region:
+        return False
+    asked = Ask(
+        namespace=metadata["namespace"],
+        region=region,
+        endpoint_name=name,
+        account_id=d.observation.account_id,
+        assume_role=placement.get("assumeRoleArn"),
+    )
+    return d.given.policy.judge(asked) is None
 
 
 def _pin(d: Draft) -> bool:
@@ -167,7 +198,7 @@ def _unless_frozen(d: Draft, frozen: Reason | None, step: object) -> None:
     trial = d.fork()
     step(trial)
     if not trial.actions:
-        d.status, d.verdict = trial.status, trial.verdict
+        d.take(trial)
         return
     wish = ", ".join(dict.fromkeys(type(action).__name__ for action in trial.actions))
     d.stalled(frozen, _frozen_text(d, frozen, wish))
