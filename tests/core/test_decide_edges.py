@@ -572,3 +572,57 @@ def test_whose_tag_the_endpoint_carries_keeps_it_after_a_rebuild() -> None:
     stage.step(seen, rivals=(_rival(stage),))
     assert stage.condition("Stalled")[0] == "False"
     assert stage.status.revision is not None
+
+
+# What was lost --------------------------------------------------------------------------------------------------
+
+
+def test_a_creation_whose_answer_was_lost_before_an_edit_is_known_and_updated() -> None:
+    stage = Stage()
+    stage.step()
+    stage.step()
+    assert stage.status.intent is not None
+    first = stage.status.intent.endpoint_config_name
+    stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
+    stage.step(seconds=5)
+    assert stage.called()[-1] == "CreateEndpoint"
+    taken = CallProblem("CreateEndpoint", Reason.NAME_CONFLICT, "Cannot create already existing", retry_after_seconds=1)
+    stage.step(stage.described("Creating", first, moved=1), seconds=1, act_problem=taken)
+    seen = stage.described("InService", first, moved=9)
+    stage.step(seen, seconds=9)
+    stage.step(seen, seconds=9)
+    assert stage.called()[-1] == "UpdateEndpoint", "brought to what the spec asks for now"
+
+
+@pytest.mark.parametrize("word", ["Creating", "Failed"])
+def test_a_status_lost_while_creating_is_no_endpoint_that_served(word: str) -> None:
+    stage = Stage()
+    stage.step()
+    stage.step()
+    assert stage.status.intent is not None
+    config_name = stage.status.intent.endpoint_config_name
+    stage.status = EndpointStatus()
+    stage.step(stage.described(word, config_name, moved=1, pending=stage.pending(str(config_name))), seconds=1)
+    failed = stage.described("Failed", config_name, moved=9, failure_reason="gave up")
+    stage.step(failed, seconds=5)
+    assert stage.condition("Stalled") == ("True", Reason.CREATION_FAILED)
+    stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
+    stage.step(failed, seconds=5)
+    assert stage.called() == ["DeleteEndpoint"]
+
+
+def test_a_persons_rollback_outlives_the_status() -> None:
+    stage = Stage()
+    seen = _two_revisions(stage)
+    assert stage.status.previous_revision is not None
+    back = stage.status.previous_revision
+    stage.annotate(rollback=back.name)
+    stage.step(seen, seconds=1)
+    first = stage.described("InService", back.endpoint_config_name, moved=20)
+    stage.settle_down(first)
+    assert stage.condition("Stalled") == ("True", Reason.HELD_BY_ROLLBACK)
+    stage.status = EndpointStatus()
+    for _ in range(4):
+        stage.step(first, seconds=60)
+        assert "UpdateEndpoint" not in stage.called()
+    assert stage.condition("Stalled") == ("True", Reason.HELD_BY_ROLLBACK)

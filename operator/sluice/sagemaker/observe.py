@@ -105,8 +105,9 @@ class Observer:
             if problem is not None:
                 return _Sight(Presence.UNKNOWN, problem=problem)
             item = sweep.listing.get(name)
-            if item is None and not self._just_created(target, account, status):
+            if item is None and status.endpoint_arn is None and not self._just_created(target, account, status):
                 return self._missing(target, sweep)
+            # One that was there is missing only if DescribeEndpoint says so: listings are pages, and lag.
             if item is not None and _as_known(item, status) and not questions.content:
                 sweep.told(name, item)
                 return _Sight(Presence.UNCHANGED)

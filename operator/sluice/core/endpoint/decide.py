@@ -226,6 +226,8 @@ def _follow(d: Draft) -> None:
     if seen.status == "InService" and intent is not None and intent.operation == "CreateEndpoint":
         revision = d.subject(intent.revision)
         creation.conclude(d, intent)
+        if d.status.revision is None:
+            ownership.know_serving(d, seen)
         bookkeeping.note_created_endpoint_tags(d)
         if revision is not None:
             bookkeeping.created_tags(d, revision)
@@ -319,7 +321,8 @@ def _settled(d: Draft) -> None:
         return
     if deployment.plan(d):
         return
-    if d.status.endpoint_status == "InService" and (drift.plan(d) or live.plan(d)):
+    known = d.status.revision is not None
+    if known and d.status.endpoint_status == "InService" and (drift.plan(d) or live.plan(d)):
         return
     syncing = not held_up and bookkeeping.sync_tags(d)
     bookkeeping.mark_outcomes(d)

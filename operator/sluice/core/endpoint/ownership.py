@@ -84,8 +84,12 @@ def _recover(d: Draft, seen: Described) -> None:
             )
         elif stored.outcome == Outcome.SUCCEEDED and d.status.latch and d.status.latch.fleet_hash == stored.fleet_hash:
             d.set(latch=None)
-    serving = _serving_revision(d, seen.endpoint_config_name)
+    if seen.status in {"Creating", "Failed"} and all(stored.outcome != Outcome.SUCCEEDED for stored in d.given.stored):
+        _resume_creation(d, seen)  # it never served
+        return
+    serving = serving_revision(d, seen.endpoint_config_name)
     d.set(revision=serving)
+    _hold_again(d, serving)
     if d.status.latch is not None and serving is not None and d.status.latch.fleet_hash == serving.fleet_hash:
         d.set(latch=None)
     if d.desired is not None:
@@ -99,7 +103,45 @@ def _recover(d: Draft, seen: Described) -> None:
         _resume(d, seen, seen.pending.endpoint_config_name)
 
 
-def _serving_revision(d: Draft, config_name: str | None) -> RevisionStatus | None:
+def _resume_creation(d: Draft, seen: Described) -> None:
+    """CreateEndpoint was under way, or has failed, when the status was lost."""
+    found = [s for s in d.given.stored if s.endpoint_config_name == seen.endpoint_config_name]
+    d.set(
+        intent=Intent(
+            operation="CreateEndpoint",
+            endpoint_config_name=seen.endpoint_config_name,
+            revision=found[-1].name if found else d.desired.name if d.desired is not None else None,
+            time=d.now,
+            accepted=d.now,
+        )
+    )
+
+
+def _hold_again(d: Draft, serving: RevisionStatus | None) -> None:
+    """A person's rollback outlives the status: the annotation names what serves, and what the spec asks for had been
+    deployed before."""
+    if serving is None or d.desired is None or d.annotation(names.ROLLBACK) != serving.name:
+        return
+    known = any(stored.fleet_hash == d.desired.fleet_hash for stored in d.given.stored)
+    if known and d.desired.fleet_hash != serving.fleet_hash and d.status.latch is None:
+        message = f"rolled back to {serving.name} by annotation {names.ROLLBACK}"
+        d.set(latch=Latch(fleet_hash=d.desired.fleet_hash, reason=Reason.HELD_BY_ROLLBACK, message=message, time=d.now))
+
+
+def know_serving(d: Draft, seen: Described) -> None:
+    """What serves is not what the creation that is remembered was to bring, but one of ours all the same: an earlier
+    attempt whose answer was lost."""
+    if any(stored.endpoint_config_name == seen.endpoint_config_name for stored in d.given.stored):
+        serving = serving_revision(d, seen.endpoint_config_name)
+        stored = d.find_stored(serving.name) if serving is not None else None
+        content = stored.endpoint_config if stored is not None else {}
+        d.set(
+            revision=serving,
+            production_variants=live.applied(d.status.production_variants, content, retained=False),
+        )
+
+
+def serving_revision(d: Draft, config_name: str | None) -> RevisionStatus | None:
     if config_name is None:
         return None
     for stored in d.given.stored:
