@@ -9,7 +9,7 @@ from tests.core.stage import Stage, canary, config, model
 
 from sluice.api.reasons import Outcome, Reason
 from sluice.api.status import EndpointStatus
-from sluice.core.actions import CreateEndpoint
+from sluice.core.actions import CreateEndpoint, SyncTags
 from sluice.core.identity import Owner
 from sluice.core.observation import CallProblem, Described, Presence
 from sluice.core.permission import Policy, Rule
@@ -626,3 +626,18 @@ def test_a_persons_rollback_outlives_the_status() -> None:
         stage.step(first, seconds=60)
         assert "UpdateEndpoint" not in stage.called()
     assert stage.condition("Stalled") == ("True", Reason.HELD_BY_ROLLBACK)
+
+
+def test_tags_that_are_edited_while_the_endpoint_is_made_are_written_afterwards() -> None:
+    stage = Stage()
+    stage.step()
+    stage.step()
+    assert stage.status.intent is not None
+    config_name = stage.status.intent.endpoint_config_name
+    stage.step(stage.described("Creating", config_name, moved=1), seconds=1)
+    stage.edit("Endpoint", tags=[{"key": "team", "value": "a"}])
+    stage.step(stage.described("Creating", config_name, moved=1), seconds=1)
+    stage.step(stage.described("InService", config_name, moved=9), seconds=9)
+    assert "SyncTags" in stage.called()
+    synced = [action.resource for action in stage.actions if isinstance(action, SyncTags)]
+    assert synced == ["endpoint/churn"]

@@ -38,21 +38,26 @@ def sync_tags(d: Draft) -> bool:
 
 
 def created_tags(d: Draft, revision: Revision) -> None:
-    """A create call carried the tags: note them as written, where nothing was noted before."""
+    """The calls that are about to be made carry the tags of what they create: note them as written. What may be there
+    already keeps its older tags; nothing is noted for it, so that they are compared."""
+    if d.find_stored(revision.name) is not None:
+        return
     noted = {tags.resource for tags in d.status.applied_tags}
-    owner = d.given.resolution.owner
+    shared = {name for stored in d.given.stored for name in stored.model_names}
     made = []
-    for resource, tags in _tags_of(revision, owner).items():
-        if resource not in noted:
+    for resource, tags in _tags_of(revision, d.given.resolution.owner).items():
+        if resource not in noted and resource.removeprefix("model/") not in shared:
             made.append(AppliedTags(resource=resource, digest=digest(tags), keys=tuple(sorted(tags))))
     d.set(applied_tags=(*d.status.applied_tags, *made)[-64:])
 
 
-def note_created_endpoint_tags(d: Draft) -> None:
-    """CreateEndpoint carried the endpoint's tags."""
+def note_created_endpoint_tags(d: Draft, *, again: bool) -> None:
+    """CreateEndpoint carries the endpoint's tags. Made again with other tags, it is not known which ones count."""
     wanted = tag_map(d.spec.get("tags"), d.given.resolution.owner)
     made = AppliedTags(resource="endpoint", digest=digest(wanted), keys=tuple(sorted(wanted)))
-    d.set(applied_tags=(made,))
+    others = tuple(tags for tags in d.status.applied_tags if tags.resource != "endpoint")
+    before = next((tags for tags in d.status.applied_tags if tags.resource == "endpoint"), None)
+    d.set(applied_tags=others if again and before != made else (made, *others))
 
 
 def _wanted_tags(d: Draft) -> dict[str, dict[str, str]]:

@@ -6,7 +6,7 @@ from typing import Any
 from sluice.api.reasons import Cause, Outcome, Reason
 from sluice.api.status import Drift, Intent, Latch
 from sluice.core.actions import CreateEndpoint, DeleteEndpoint, EnsureEndpointConfig, EnsureModel, StoreRevision
-from sluice.core.endpoint import facts, latches, live
+from sluice.core.endpoint import bookkeeping, facts, latches, live
 from sluice.core.endpoint.draft import Draft
 from sluice.core.endpoint.history import cause_of, ended
 from sluice.core.requests import aws_tags, sagemaker_words
@@ -74,6 +74,8 @@ def create(d: Draft, revision: Revision) -> None:
     }
     if d.spec.get("deploymentConfig"):
         request["DeploymentConfig"] = sagemaker_words(d.spec["deploymentConfig"])
+    bookkeeping.note_created_endpoint_tags(d, again=again)
+    bookkeeping.created_tags(d, revision)
     d.act(*making(d, revision), CreateEndpoint(request))
     d.confirm_references = True
     d.again(d.given.settings.look_seconds)

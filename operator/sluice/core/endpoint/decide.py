@@ -224,18 +224,11 @@ def _follow(d: Draft) -> None:
         progress.follow(d, seen.pending)
     intent = d.status.intent
     if seen.status == "InService" and intent is not None and intent.operation == "CreateEndpoint":
-        revision = d.subject(intent.revision)
         creation.conclude(d, intent)
         if d.status.revision is None:
             ownership.know_serving(d, seen)
-        bookkeeping.note_created_endpoint_tags(d)
-        if revision is not None:
-            bookkeeping.created_tags(d, revision)
     elif seen.status in {"InService", "UpdateRollbackFailed"}:
-        revision = d.subject(intent.revision) if intent is not None else None
         deployment.conclude(d)
-        if revision is not None and d.status.revision is not None and d.status.revision.name == revision.name:
-            bookkeeping.created_tags(d, revision)
 
 
 # Plan -----------------------------------------------------------------------------------------------------------

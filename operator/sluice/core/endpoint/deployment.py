@@ -11,7 +11,7 @@ from sluice.api.reasons import Cause, CommandResult, Outcome, Reason
 from sluice.api.status import DeploymentStatus, Intent, Latch, Settle
 from sluice.core import capabilities, guardrails
 from sluice.core.actions import UpdateEndpoint
-from sluice.core.endpoint import facts, latches, live
+from sluice.core.endpoint import bookkeeping, facts, latches, live
 from sluice.core.endpoint.commands import acknowledge, unanswered
 from sluice.core.endpoint.creation import UNSEEN_SECONDS, making
 from sluice.core.endpoint.draft import Draft
@@ -386,6 +386,7 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
             time=d.now,
         ),
     )
+    bookkeeping.created_tags(d, revision)
     d.act(*making(d, revision), UpdateEndpoint(_request(d, revision, deployment, commanded=commanded)))
     d.confirm_references = not commanded
     d.again(d.given.settings.look_seconds)
