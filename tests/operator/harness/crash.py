@@ -103,7 +103,7 @@ def _crash(
             return not differences
 
         try:
-            world.wait(same, "the end state", seconds=SECONDS)
+            world.wait(same, "the end state", seconds=SECONDS, every=0.2)
         except AssertionError:
             return f"{point}: ended otherwise: {'; '.join(differences)}\n{world.report()}"
         return None

@@ -15,7 +15,7 @@ import yaml
 Object = dict[str, Any]
 T = TypeVar("T")
 
-POLL_SECONDS = 0.03
+POLL_SECONDS = 0.05
 FIELD_MANAGER = "person"
 _PLURALS = {
     "Model": "/apis/sluice.dev/v1alpha1/{ns}models",
@@ -127,7 +127,7 @@ def path(kind: str, namespace: str = "", name: str = "") -> str:
     return f"{found}/{name}" if name else found
 
 
-def until(look: Callable[[], T | None], *, seconds: float, what: Callable[[], str]) -> T:
+def until(look: Callable[[], T | None], *, seconds: float, what: Callable[[], str], every: float = POLL_SECONDS) -> T:
     """Poll until `look` finds something and return it. Raises AssertionError with `what()` at the deadline."""
     deadline = time.monotonic() + seconds
     while True:
@@ -136,7 +136,7 @@ def until(look: Callable[[], T | None], *, seconds: float, what: Callable[[], st
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what()}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(every)
 
 
 def install_crds(kube: Kube, directory: Path) -> None:

@@ -6,6 +6,7 @@ what was seen instead.
 
 import itertools
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import boto3
 import yaml
 from botocore.config import Config
-from tests.operator.harness.kube import Kube, Object, until
+from tests.operator.harness.kube import POLL_SECONDS, Kube, Object, until
 from tests.operator.harness.manifests import NAME
 from tests.operator.harness.nursery import Nursery
 from tests.operator.harness.operator_process import Operator
@@ -81,6 +82,7 @@ class World:
         self.simulator.start()
         self._directory = directory
         self._ignored = 0
+        self._clients: dict[str, Any] = {}
         if self.kube.get("Namespace", "", self.namespace) is None:
             self.kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
         if policy is not None:
@@ -183,9 +185,9 @@ class World:
 
     # Waiting ----------------------------------------------------------------------------------------------------
 
-    def wait(self, look: Callable[[], Any], what: str, *, seconds: float = SECONDS) -> Any:
+    def wait(self, look: Callable[[], Any], what: str, *, seconds: float = SECONDS, every: float = POLL_SECONDS) -> Any:
         """Until `look` gives something true; an AssertionError shows what stands there instead."""
-        return until(lambda: look() or None, seconds=seconds, what=lambda: f"{what}\n{self.report()}")
+        return until(lambda: look() or None, seconds=seconds, what=lambda: f"{what}\n{self.report()}", every=every)
 
     def expect(
         self,
@@ -195,11 +197,13 @@ class World:
         seconds: float = SECONDS,
         status: Object | None = None,
         message: str = "",
-        **conditions: str,
+        conditions: Mapping[str, str] | None = None,
+        **named: str,
     ) -> Object:
         """Until an object has these conditions ("True InService": status and reason) for its present generation, these
         status fields, and `message` in one of the conditions; returns the object."""
         seen: Object = {}
+        wanted_of = {**(conditions or {}), **named}
 
         def look() -> Object | None:
             found = self.kube.get(kind, self.namespace, name)
@@ -209,11 +213,11 @@ class World:
             state = found.get("status") or {}
             shown = {c["type"]: f"{c['status']} {c['reason']}" for c in state.get("conditions") or ()}
             current = {c["type"]: c.get("observedGeneration") for c in state.get("conditions") or ()}
-            texts = [c.get("message", "") for c in state.get("conditions") or () if c["type"] in conditions]
+            texts = [c.get("message", "") for c in state.get("conditions") or () if c["type"] in wanted_of]
             seen.update(shown)
             fits = (
-                all(shown.get(type_) == wanted for type_, wanted in conditions.items())
-                and all(current[type_] == found["metadata"]["generation"] for type_ in conditions)
+                all(shown.get(type_) == wanted for type_, wanted in wanted_of.items())
+                and all(current[type_] == found["metadata"]["generation"] for type_ in wanted_of)
                 and all(state.get(field) == value for field, value in (status or {}).items())
                 and (not message or any(message in text for text in texts))
             )
@@ -222,7 +226,7 @@ class World:
         return until(
             look,
             seconds=seconds,
-            what=lambda: f"{kind} {name}: {conditions} {status or ''} {message}\nseen: {seen}\n{self.report()}",
+            what=lambda: f"{kind} {name}: {wanted_of} {status or ''} {message}\nseen: {seen}\n{self.report()}",
         )
 
     def ready(self, name: str = NAME, *, seconds: float = SECONDS, **status: Any) -> Object:
@@ -284,9 +288,11 @@ class World:
 
     # AWS --------------------------------------------------------------------------------------------------------
 
-    def boto(self, service: str = "sagemaker", access_key: str = "person") -> Any:
+    def boto(self, service: str = "sagemaker") -> Any:
         """A boto3 client, as somebody who is not the operator."""
-        return self.simulator.client(service, region=REGION, access_key=access_key)
+        if service not in self._clients:
+            self._clients[service] = client(service, self.simulator.url)
+        return self._clients[service]
 
     def described(self, name: str = NAME) -> Object:
         """DescribeEndpoint."""
@@ -319,11 +325,17 @@ class World:
                 names.extend(sorted(region[kind]))
         return found
 
+    @property
+    def cloudwatch(self) -> Any:
+        """A boto3 client of the CloudWatch that all scenarios share."""
+        if "cloudwatch" not in self._clients:
+            self._clients["cloudwatch"] = client("cloudwatch", self.surroundings.cloudwatch_url)
+        return self._clients["cloudwatch"]
+
     def alarm(self, name: str, state: str = "OK") -> str:
         """Make a CloudWatch alarm of this state; returns its full name, unique in this run."""
         full = f"{self.namespace}-{name}"
-        client = cloudwatch(self.surroundings.cloudwatch_url)
-        client.put_metric_alarm(
+        self.cloudwatch.put_metric_alarm(
             AlarmName=full,
             Namespace="AWS/SageMaker",
             MetricName="Invocation5XXErrors",
@@ -338,9 +350,7 @@ class World:
 
     def set_alarm(self, full_name: str, state: str) -> None:
         """Change an alarm's state."""
-        cloudwatch(self.surroundings.cloudwatch_url).set_alarm_state(
-            AlarmName=full_name, StateValue=state, StateReason="scenario"
-        )
+        self.cloudwatch.set_alarm_state(AlarmName=full_name, StateValue=state, StateReason="scenario")
 
     # Reports ----------------------------------------------------------------------------------------------------
 
@@ -360,10 +370,15 @@ MakeWorld = Callable[..., World]
 """Makes a world with settings of its own; its operator is not started."""
 
 
-def cloudwatch(url: str) -> Any:
-    """A boto3 client of the CloudWatch that all scenarios share."""
-    session = boto3.Session(aws_access_key_id="person", aws_secret_access_key="secret", region_name=REGION)
-    return session.client("cloudwatch", endpoint_url=url, config=Config(proxies={}))
+_session = boto3.Session(aws_access_key_id="person", aws_secret_access_key="secret", region_name=REGION)
+_session_lock = threading.Lock()
+
+
+def client(service: str, url: str) -> Any:
+    """A boto3 client; all of a run share one session, which reads the service models once."""
+    create: Any = _session.client  # boto3-stubs knows clients by literal service names only
+    with _session_lock:
+        return create(service, endpoint_url=url, config=Config(proxies={}))
 
 
 def _mutates(request: Object) -> bool:
