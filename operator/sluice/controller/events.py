@@ -12,12 +12,13 @@ from sluice.ports.kube import Kube, Object
 
 logger = logging.getLogger(__name__)
 
-MAX_WAITING = 2000
+MAX_WAITING = 5000
+AT_ONCE = 8
 MAX_MESSAGE_LENGTH = 1024
 
 
 class EventRecorder:
-    """Keeps notes in order and writes them one after the other."""
+    """Keeps notes in order; those of one object are written one after the other."""
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
@@ -50,13 +51,24 @@ class EventRecorder:
     async def flush(self) -> None:
         """Write what waits."""
         while self._waiting:
-            about, note = self._waiting.popleft()
-            message = _cut(note.message)
-            await self._kube.event(about, type_=note.type, reason=note.reason, message=message)
+            await asyncio.gather(*(self._write(about, note) for about, note in self._batch()))
         self._some.clear()
         if self.dropped:
             logger.warning("%d events were dropped: too many waited", self.dropped)
             self.dropped = 0
+
+    def _batch(self) -> list[tuple[Object, EventNote]]:
+        """The next notes of different objects."""
+        batch: dict[str, tuple[Object, EventNote]] = {}
+        while self._waiting and len(batch) < AT_ONCE:
+            uid = self._waiting[0][0]["metadata"]["uid"]
+            if uid in batch:
+                break
+            batch[uid] = self._waiting.popleft()
+        return list(batch.values())
+
+    async def _write(self, about: Object, note: EventNote) -> None:
+        await self._kube.event(about, type_=note.type, reason=note.reason, message=_cut(note.message))
 
 
 def _cut(message: str) -> str:

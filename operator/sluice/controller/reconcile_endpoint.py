@@ -269,6 +269,7 @@ class EndpointReconciler:
     async def _act(self, key: Key, given: Pass, decision: Decision, endpoint: Object) -> float:
         """Run the actions in order, up to the first failure. Returns the seconds until the next pass."""
         acted: list[str] = []
+        done: list[str] = []
         current = endpoint
         last = self._clock.monotonic()
         try:
@@ -279,8 +280,8 @@ class EndpointReconciler:
                     raise _DroppedError(f"this process was held up; {_words(action)} was not done", 0.0)
                 current = await self._do(given, action, current)
                 acted.append(acted_name(action))
+                done.append(_words(action))
                 last = self._clock.monotonic()
-                logger.info("done: %s", _words(action))
         except ActFailed as failure:
             logger.warning("failed: %s", failure)
             self._memories[key] = _Memory(failure.problem, tuple(acted))
@@ -288,6 +289,9 @@ class EndpointReconciler:
         except _DroppedError:
             self._memories[key] = _Memory(acted=tuple(acted))
             raise
+        finally:
+            if done:
+                logger.info("done: %s", ", ".join(done))
         self._memories[key] = _Memory(acted=tuple(acted))
         return 0.0
 

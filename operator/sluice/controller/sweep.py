@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 WATCH_GRACE_SECONDS = 15.0
 SOON_SECONDS = 2.0
+MOST_SOON_WAITS = 10
+"""Watches that go on listing put a sweep off, but not for ever."""
 
 
 class HistoryWentBackError(Exception):
@@ -97,9 +99,11 @@ class Sweep:
         finally:
             for wait in waits:
                 wait.cancel()
-        if self._soon.is_set():
-            await self._sleep(SOON_SECONDS)
+        for _ in range(MOST_SOON_WAITS):
+            if not self._soon.is_set():
+                break
             self._soon.clear()
+            await self._sleep(SOON_SECONDS)
 
     async def once(self) -> None:
         """One sweep over all kinds."""

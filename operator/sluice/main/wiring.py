@@ -44,6 +44,8 @@ from sluice.sagemaker.sweep import SweepSettings
 
 logger = logging.getLogger(__name__)
 
+FIRST_ROUND_SECONDS = 5.0
+
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
 EXIT_LEASE_LOST = 3
@@ -117,7 +119,7 @@ class Operator:
         }
         self._forget = endpoints.forget
         self._feed.connect(self._queue.add, self._gone)
-        self._working = False
+        self._started = asyncio.Event()
         self._acquired = asyncio.Event()
         self._synced = asyncio.Event()
         metrics.watch(
@@ -161,7 +163,7 @@ class Operator:
         """For /readyz."""
         if not self._sweep.synced:
             yield "the first listing is not complete"
-        elif self._working and not self._lease.held():
+        elif self._started.is_set() and not self._lease.held():
             yield "the lease is not held"
 
     async def _hold(self) -> None:
@@ -174,10 +176,20 @@ class Operator:
         """The cluster's state, for ever; also while another process holds the Lease."""
         await asyncio.gather(self._policy.sync(), self._sweep.sync())
         self._synced.set()
+        await self._first_round()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._policy.run())
             group.create_task(self._sweep.run())
             group.create_task(self._watch(catch_signals))
+
+    async def _first_round(self) -> None:
+        """After a restart every object needs a pass, and kopf's own first listing would compete with them. What changes
+        in these seconds is in that listing, and what goes is seen by the sweep after it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_ROUND_SECONDS):
+                await self._started.wait()
+                while not self._queue.idle:  # noqa: ASYNC110 - idle is a state of many parts, looked at for seconds only
+                    await asyncio.sleep(0.1)
 
     async def _work(self) -> None:
         """Passes, once everything was listed and the Lease is held."""
@@ -185,7 +197,7 @@ class Operator:
         await self._synced.wait()
         await self._backend.start()
         self._queue.start(self._settings.workers)
-        self._working = True
+        self._started.set()
         logger.info("working: %d objects to look at", self._queue.depth)
         await asyncio.Event().wait()
 
