@@ -5,6 +5,7 @@ The status is written before the action that it announces, under the resourceVer
 starts only under a held Lease and at most five seconds after the status was persisted (or after the action before it
 was answered): a process that was paused in between finds the pass void."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -215,8 +216,9 @@ class EndpointReconciler:
 
     async def _confirm(self, key: Key, given: Pass) -> None:
         """The decision supersedes or reverts something: ask the API server itself whether the references say so."""
-        for kind, name in sorted(given.resolution.referenced):
-            await self._feed.read(Key(kind, key.namespace, name))
+        await asyncio.gather(
+            *(self._feed.read(Key(kind, key.namespace, name)) for kind, name in given.resolution.referenced)
+        )
         live = resolve(given.endpoint, self._cache.finder(key.namespace), self._settings.resolve)
         if _meaning(live) != _meaning(given.resolution):
             raise _DroppedError("its references changed meanwhile", 0.0)
