@@ -131,7 +131,7 @@ class World:
             EventRecorder(self.kube),
             Metrics(CollectorRegistry(), "test"),
             lambda: policy,
-            EndpointSettings(ResolveSettings(INSTALLATION, REGION), DecideSettings()),
+            EndpointSettings(ResolveSettings(INSTALLATION, REGION), DecideSettings(fallback_seconds=5.0)),
         )
 
     async def close(self) -> None:
