@@ -26,6 +26,7 @@ from tests.bench.world import CHECKOUT, World
 
 DEFAULT_OUTPUT = CHECKOUT / "build" / "bench.json"
 FAILED = "failed"
+PARTS = ("creation", "restart", "steady", "throttling", "moving", "changes", "deletions")
 Measure = Callable[[World], list[Figure]]
 
 
@@ -54,7 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="50 endpoints and short windows: is the benchmark whole?")
     parser.add_argument("--steady-minutes", type=float, default=5.0, help="5 holds exactly one full listing (default)")
     parser.add_argument("--throttle-minutes", type=float, default=3.0, help="default 3; 10 for the record")
-    parser.add_argument("--no-deletions", action="store_true", help="leave out the ten minutes of deletions outside")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="default: all of them")
     parser.add_argument("--json", type=Path, default=DEFAULT_OUTPUT, metavar="FILE")
     return parser.parse_args()
 
@@ -62,24 +63,34 @@ def _arguments() -> argparse.Namespace:
 def _plan(count: int, arguments: argparse.Namespace, *, largest: bool) -> list[list[Measure]]:
     """The measurements with this many endpoints; each list has a world of its own. Lags and throttling are measured
     with the largest number only."""
-    quick = arguments.quick
+    quick, only = arguments.quick, arguments.only
     window = 60.0 if quick else 60.0 * arguments.steady_minutes
-    main_world: list[Measure] = [
-        lambda world: measures.creation(world, count, 0.0),
-        lambda world: measures.restart(world, count),
-        lambda world: measures.steady(world, count, window),
-    ]
+    parts: dict[str, Measure] = {
+        "restart": lambda world: measures.restart(world, count),
+        "steady": lambda world: measures.steady(world, count, window),
+    }
     if largest:
-        main_world += [
-            lambda world: measures.throttled(world, count, 60.0 if quick else 60.0 * arguments.throttle_minutes),
-            lambda world: measures.moving_lag(world, count, moving=20, rounds=1 if quick else 3),
-            lambda world: measures.steady_lag(
+        parts |= {
+            "throttling": lambda world: measures.throttled(
+                world, count, 60.0 if quick else 60.0 * arguments.throttle_minutes
+            ),
+            "moving": lambda world: measures.moving_lag(world, count, moving=20, rounds=1 if quick else 3),
+            "changes": lambda world: measures.steady_lag(
                 world, count, changes=10 if quick else 40, over_seconds=40 if quick else 120
             ),
+        }
+        if not quick:
+            parts["deletions"] = lambda world: measures.deletion_lag(world, count, deletions=10, over_seconds=270)
+    # Endpoints must be created before anything else is measured with them.
+    worlds: list[list[Measure]] = [
+        [
+            lambda world: measures.creation(world, count, 0.0),
+            *(part for name, part in parts.items() if name in only),
         ]
-        if not quick and not arguments.no_deletions:
-            main_world.append(lambda world: measures.deletion_lag(world, count, deletions=10, over_seconds=270))
-    return [[lambda world: measures.creation(world, count, 0.1)], main_world]
+    ]
+    if "creation" in only:
+        worlds.insert(0, [lambda world: measures.creation(world, count, 0.1)])
+    return worlds
 
 
 def _run(measure: Measure, world: World, console: Console) -> list[Figure]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.bench.counting import READS, WRITES, kubernetes_requests, operator_requests, samples, total
+from tests.bench.processes import machine_busy_seconds
 from tests.bench.watching import Shown
 from tests.bench.world import CREATE_SECONDS, NAMESPACE, ROLE, UNLIMITED, World, gauge, names
 
@@ -38,7 +39,7 @@ def creation(world: World, count: int, latency_seconds: float) -> list[Figure]:
     if latency_seconds:
         world.simulator.fault("latency", seconds=latency_seconds)
     world.simulator.clear_requests()
-    began = time.monotonic()
+    began, busy = time.monotonic(), machine_busy_seconds()
     applied = world.apply_trios(count)
     if not world.watch.until(lambda: world.watch.count(_in_service) == count, seconds=900):
         raise RuntimeError(f"{world.watch.count(_in_service)} of {count} in service after 900 s:\n{_tail(world)}")
@@ -58,6 +59,7 @@ def creation(world: World, count: int, latency_seconds: float) -> list[Figure]:
                 "secondsToApply": round(applied, 1),
                 "createSecondsInSageMaker": CREATE_SECONDS,
                 "operatorCpuSeconds": round(used.cpu_seconds, 1),
+                "machineBusyCores": round((machine_busy_seconds() - busy) / took, 1),
             },
         ),
         Figure(
@@ -73,8 +75,8 @@ def restart(world: World, count: int) -> list[Figure]:
     """The operator is stopped and started with its default settings: until it has looked at each Endpoint again."""
     world.stop_operator()
     world.simulator.clear_requests()
-    began = time.monotonic()
-    world.start_operator()
+    began, busy = time.monotonic(), machine_busy_seconds()
+    started = world.start_operator()
 
     def armed() -> bool:
         metrics = world.metrics()
@@ -88,7 +90,12 @@ def restart(world: World, count: int) -> list[Figure]:
             f"restart, {count} endpoints",
             f"{took:.1f} s from the start of the process until all are re-armed",
             "< 5 s for 1,000",
-            {"seconds": round(took, 1), "calls": world.simulator.counts(ROLE)},
+            {
+                "seconds": round(took, 1),
+                "operatorCpuSeconds": round(started.used().cpu_seconds, 1),
+                "machineBusyCores": round((machine_busy_seconds() - busy) / took, 1),
+                "calls": world.simulator.counts(ROLE),
+            },
         )
     ]
 

@@ -70,3 +70,10 @@ class Measured:
                 return int(found[0])
             time.sleep(0.01)
         raise RuntimeError(f"the process did not start:\n{self.tail()}")
+
+
+def machine_busy_seconds() -> float:
+    """What all processes of this machine, the benchmark's and everybody else's, have used of its cores since boot."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    user, nice, system, _idle, _waiting, interrupts, soft_interrupts = fields[:7]
+    return (user + nice + system + interrupts + soft_interrupts) / _TICKS_PER_SECOND
