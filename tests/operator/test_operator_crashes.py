@@ -22,8 +22,8 @@ def in_service(world: World) -> None:
     quick_creation(world)
     alarm = world.alarm("5xx")
     world.apply(model(OLD), config(variant(count=4)), endpoint(canary(wait=20), alarms=(alarm,)))
-    world.ready()
-    world.outcomes("Succeeded")
+    created(world)
+    world.wait(lambda: ("churn", "Ready") in world.events(), "all is said and done")
 
 
 def create(world: World) -> None:

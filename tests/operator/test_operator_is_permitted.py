@@ -102,7 +102,7 @@ def test_the_name_in_sagemaker_is_kept_in_its_case(world: World) -> None:
 
     world.ready()
 
-    assert world.standing()["endpoints"] == ["churn-v2"]
+    assert world.standing()["endpoints"] == ["Churn-V2"]
     assert world.described("Churn-V2")["EndpointName"] == "Churn-V2"
 
 

@@ -18,8 +18,7 @@ def rolled_back(world: World, cause: str) -> Manifest:
     assert status["latch"]["fleetHash"] == last["fleetHash"] == status["desiredRevision"]["fleetHash"]
     assert status["revision"]["fleetHash"] != last["fleetHash"]
     world.expect(Serving="True InService")
-    images = {i["SpecifiedImage"] for v in world.described()["ProductionVariants"] for i in v["DeployedImages"]}
-    assert images == {OLD}
+    assert world.images() == {OLD}
     return status
 
 
@@ -136,8 +135,7 @@ def test_update_rollback_failed_has_a_way_out(world: World, remedy: str) -> None
         case _:
             world.annotate(rollback=first)
             world.stalled("HeldByRollback", message=f"rolled back to {first}")
-            images = {i["SpecifiedImage"] for v in world.described()["ProductionVariants"] for i in v["DeployedImages"]}
-            assert images == {OLD}
+            assert world.images() == {OLD}
     assert world.status()["endpointStatus"] == "InService"
     assert world.writes().count("UpdateEndpoint") == 1
 

@@ -191,7 +191,11 @@ class EndpointReconciler:
         )
         backend = self._backends.get(endpoint["spec"]["backend"])
         target = resolution.target
-        if backend is not None and target is not None and await self._is_permitted(given, backend, target):
+        permitted = False
+        if backend is not None and target is not None:
+            permitted, account_id = await self._is_permitted(given, backend, target)
+            given = replace(given, observation=replace(given.observation, account_id=account_id))
+        if permitted and backend is not None and target is not None:
             backend.watch(key, target, moving=status.endpoint_status in MOVING)
             asked = questions(endpoint, status, resolution, backend.listed(target), memory.problem, self._clock.now())
             observation = await backend.observe(target, status, asked)
@@ -199,15 +203,16 @@ class EndpointReconciler:
         observation = replace(given.observation, act_problem=memory.problem, acted=memory.acted)
         return replace(given, observation=observation, now=self._clock.now())
 
-    async def _is_permitted(self, given: Pass, backend: Backend, target: Target) -> bool:
-        """Judged by what the spec says, then again with the account that its credentials belong to."""
+    async def _is_permitted(self, given: Pass, backend: Backend, target: Target) -> tuple[bool, str | None]:
+        """Judged by what the spec says, then again with the account that its credentials belong to: with that account,
+        because the decision must name it where it is what is refused."""
         if given.policy.judge(ask(given, account_id=None)) is not None:
-            return False
+            return False, None
         try:
             account_id = await backend.account_id(target)
         except ActFailed:
-            return True  # The account cannot be asked for; observing tells why.
-        return given.policy.judge(ask(given, account_id=account_id)) is None
+            return True, None  # The account cannot be asked for; observing tells why.
+        return given.policy.judge(ask(given, account_id=account_id)) is None, account_id
 
     def _rivals(self, key: Key, target: Target, account_id: str | None) -> tuple[Object, ...]:
         if account_id is None:

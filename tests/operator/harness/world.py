@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import yaml
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from tests.operator.harness.kube import POLL_SECONDS, Kube, Object, until
 from tests.operator.harness.manifests import NAME
 from tests.operator.harness.nursery import Nursery
@@ -244,12 +245,7 @@ class World:
     def deployed(self, image: str, name: str = NAME, *, seconds: float = SECONDS) -> Object:
         """Until the Endpoint is Ready and SageMaker runs this image."""
 
-        def runs() -> bool:
-            variants = self.described(name)["ProductionVariants"]
-            images = {i["SpecifiedImage"] for v in variants for i in v.get("DeployedImages", ())}
-            return images == {image}
-
-        self.wait(runs, f"SageMaker runs {image}", seconds=seconds)
+        self.wait(lambda: self.images(name) == {image}, f"SageMaker runs {image}", seconds=seconds)
         return self.ready(name, seconds=seconds)
 
     def serving(self, *objects: Object) -> None:
@@ -298,6 +294,14 @@ class World:
         """DescribeEndpoint."""
         found: Object = self.boto().describe_endpoint(EndpointName=name)
         return found
+
+    def images(self, name: str = NAME) -> set[str]:
+        """The images that serve, as they were specified; nothing where there is no endpoint or none serves."""
+        try:
+            variants = self.described(name).get("ProductionVariants", ())
+        except ClientError:
+            return set()
+        return {i["SpecifiedImage"] for v in variants for i in v.get("DeployedImages", ())}
 
     def mark(self) -> None:
         """Forget the operator's calls so far."""
