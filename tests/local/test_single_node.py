@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from localcluster import paths
 from localcluster.cluster import Cluster
-from localcluster.processes import recorded
+from localcluster.processes import recorded, running
 from localcluster.providers.single_node import SingleNode
 from localcluster.waiting import until
 
@@ -87,12 +88,14 @@ def test_a_program_that_was_started_but_not_recorded_is_replaced(node: SingleNod
     node.up()
     record = state / NAME / "processes" / "kube-proxy.json"
     [unknown] = _children(json.loads(record.read_text())["pid"])
+    words = Path(f"/proc/{unknown}/cmdline").read_text().split("\0")[:-1]
     record.unlink()
 
     node.up()
 
     assert recorded(record)
-    assert not Path(f"/proc/{unknown}").exists()
+    assert unknown not in running(words)
+    assert len(running(words)) == 2, "nsenter and the new one"
 
 
 def test_the_api_server_answers_from_outside_of_its_network(node: SingleNode) -> None:
@@ -111,6 +114,23 @@ def test_down_leaves_no_process_mount_network_cgroup_or_file(node: SingleNode, s
     assert _traces(state) == []
     assert not state.exists()
     node.down()
+
+
+def test_down_waits_for_a_pod_that_ends_later_than_the_rest(node: SingleNode, state: Path) -> None:
+    _up_until_there_is(state / NAME / "holder.ready")
+    [cgroup, *_] = [path for path in Path("/sys/fs/cgroup").glob(f"**/{NAME}") if (path / "cgroup.procs").exists()]
+    (cgroup / "pod").mkdir()
+    straggler = subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # noqa: S607  ends when its input does
+    (cgroup / "pod" / "cgroup.procs").write_text(str(straggler.pid))
+
+    with ThreadPoolExecutor() as pool:
+        down = pool.submit(node.down)
+        until(lambda: not (Path("/run/netns") / NAME).exists(), seconds=20, what="the network to be removed")
+        assert not down.done(), "the pod still runs"
+        straggler.communicate()
+        down.result(30)
+
+    assert _traces(state) == []
 
 
 def _up_until_there_is(file: Path) -> None:

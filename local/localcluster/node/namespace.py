@@ -104,11 +104,13 @@ class Namespace:
             # What an `up` that was killed had not recorded yet, and what somebody runs in the network.
             end_all(self.processes)
             _run("ip", "netns", "delete", self.name)
-        for cgroup in self._cgroups():
-            for directory in sorted(cgroup.rglob("*/"), key=lambda path: -len(path.parts)):
-                directory.rmdir()
-            if cgroup.exists():
-                cgroup.rmdir()
+        # The pods have networks of their own. They end with the holder, but not at once, and a cgroup stays as long as
+        # there is a process in it: when the cgroups are gone, so are the pods.
+        until(
+            lambda: all(_removed(cgroup) for cgroup in self._cgroups()),
+            seconds=30,
+            what=f"the pods of {self.name} to end",
+        )
         if self.directory.exists():
             shutil.rmtree(self.directory)
         others = [path for path in Path("/run/netns").glob("*") if path != self.network]
@@ -142,6 +144,14 @@ class Namespace:
         ):
             _run("ip", "-netns", self.name, *command.split())
         _run(*self.enter_network, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+
+
+def _removed(cgroup: Path) -> bool:
+    """Remove a cgroup and those below it, as far as no process is left in them; whether all are gone."""
+    for directory in (*sorted(cgroup.rglob("*/"), reverse=True), cgroup):
+        with suppress(OSError):  # busy, or gone meanwhile
+            directory.rmdir()
+    return not cgroup.exists()
 
 
 def _delegate_controllers() -> None:
