@@ -187,7 +187,7 @@ async def _poll_alarms(app: web.Application) -> AsyncIterator[None]:
 async def _crash_log(request: web.Request, handler: Any) -> web.StreamResponse:
     try:
         response: web.StreamResponse = await handler(request)
-    except web.HTTPException:
+    except (web.HTTPException, ConnectionError):  # a client that was killed in the middle is no fault of ours
         raise
     except Exception as error:
         log.exception("the simulator failed on %s %s", request.method, request.path)
