@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
@@ -249,7 +250,7 @@ async def test_stop_cancels_a_pass_that_outlives_its_bound() -> None:
     assert not await queue.stop(0.01)
 
 
-async def test_a_dead_worker_is_told() -> None:
+async def test_a_dead_worker_is_told(caplog: pytest.LogCaptureFixture) -> None:
     clock = SteppedClock()
 
     def handle(_key: str) -> None:
@@ -267,6 +268,7 @@ async def test_a_dead_worker_is_told() -> None:
     queue.add("a")
     await settle()
     assert queue.problems() == ("queue: worker 0 is dead",)
+    assert "worker 0 is dead" in caplog.text
     await queue.stop(0.1)
 
 

@@ -8,10 +8,13 @@ work queue, because they lose nothing: a key that is added while it runs gets an
 import asyncio
 import heapq
 import itertools
+import logging
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from sluice.ports.clock import Clock
+
+logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
@@ -192,6 +195,8 @@ class WorkQueue(Generic[K]):
         self._started_at = self._clock.monotonic()
         self._tasks = [asyncio.create_task(self._promote_due(), name="queue: deadlines")]
         self._tasks += [asyncio.create_task(self._work(), name=f"queue: worker {n}") for n in range(workers)]
+        for task in self._tasks:
+            task.add_done_callback(self._say_dead)
 
     async def stop(self, within_seconds: float) -> bool:
         """Take no more keys, let the running passes end. False: some did not end in time and were cancelled."""
@@ -214,6 +219,12 @@ class WorkQueue(Generic[K]):
         if self._stopping:
             return ()
         return tuple(f"{task.get_name()} is dead" for task in self._tasks if task.done())
+
+    @staticmethod
+    def _say_dead(task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.critical("%s is dead; /healthz tells", task.get_name(), exc_info=error)
 
     @property
     def depth(self) -> int:
