@@ -9,13 +9,13 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import kopf
 from botocore.session import get_session
 from prometheus_client import CollectorRegistry
 
+from sluice import __version__
 from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSettings
 from sluice.api import names
 from sluice.controller.cache import Cache
@@ -337,17 +337,9 @@ async def installation_id(kube: Kube, settings: Settings) -> str:
         await asyncio.sleep(1)
 
 
-def operator_version() -> str:
-    """The version of the installed package."""
-    try:
-        return version("sluice")
-    except PackageNotFoundError:
-        return "unpackaged"
-
-
 async def serve(settings: Settings, stop: asyncio.Event, catch_signals: Callable[[], None]) -> int:
     """The whole life of the process. Returns its exit code."""
-    metrics = Metrics(CollectorRegistry(), operator_version())
+    metrics = Metrics(CollectorRegistry(), __version__)
     kube = KubeClient(
         await load_configuration(),
         identity=settings.identity,
@@ -362,7 +354,7 @@ async def serve(settings: Settings, stop: asyncio.Event, catch_signals: Callable
     )
     try:
         port = await health.start(settings.health_port)
-        logger.info("sluice %s: health and metrics on port %d", operator_version(), port)
+        logger.info("sluice %s: health and metrics on port %d", __version__, port)
         catch_signals()
         finding = asyncio.create_task(installation_id(kube, settings))
         stopping = asyncio.create_task(stop.wait())
