@@ -6,6 +6,8 @@ from tests.operator.harness.world import MakeWorld, World
 
 NEW = "registry.example/churn:2"
 NOWHERE = "http://127.0.0.1:9"
+SOME_TLS = "https://..."
+"""Stands for a TLS server whose certificate no public authority issued: the API server."""
 
 
 def test_throttling_never_flips_ready(world: World) -> None:
@@ -111,10 +113,13 @@ def test_without_credentials_the_condition_says_what_is_missing(make_world: Make
     ("environment", "reason", "message"),
     [
         pytest.param(
-            {"AWS_ENDPOINT_URL_SAGEMAKER": "https://127.0.0.1:9", "AWS_CA_BUNDLE": "/no/such/bundle.pem"},
+            {"AWS_ENDPOINT_URL_SAGEMAKER": SOME_TLS, "AWS_CA_BUNDLE": "/no/such/bundle.pem"},
             "Unreachable",
             "AWS_CA_BUNDLE",
             id="a CA bundle that is not there",
+        ),
+        pytest.param(
+            {"AWS_ENDPOINT_URL_SAGEMAKER": SOME_TLS}, "Unreachable", "AWS_CA_BUNDLE", id="an issuer nobody knows"
         ),
         pytest.param({"HTTP_PROXY": NOWHERE, "NO_PROXY": ""}, "Unreachable", "HTTP_PROXY", id="a proxy to nowhere"),
         pytest.param({"AWS_ENDPOINT_URL_SAGEMAKER": NOWHERE}, "Unreachable", "no answer to", id="nobody there"),
@@ -143,7 +148,7 @@ def test_odd_environments_are_a_condition_and_not_a_crash(
     make_world: MakeWorld, environment: dict[str, str | None], reason: str, message: str
 ) -> None:
     world = make_world()
-    world.operator.start(**environment)
+    world.operator.start(**{k: world.kube.server if v == SOME_TLS else v for k, v in environment.items()})
 
     world.apply(model(), config(), endpoint())
 
