@@ -18,6 +18,8 @@ from tests.bench.world import CREATE_SECONDS, NAMESPACE, ROLE, UNLIMITED, World,
 HOUR_SECONDS = 3600
 FULL_LIST_SECONDS = 300
 SWEEP_SECONDS = 30
+CLOCK_SECONDS = 0.05
+"""How far the simulator's clock and ours may be apart by our reckoning."""
 QUIET_SECONDS = 40
 """Longer than a sweep: after it, nothing that was done before is still being found out."""
 
@@ -272,7 +274,7 @@ def _arrivals(
     """Seconds from each change to the first state that shows it; a change that was never shown is left out."""
 
     def shown(name: str) -> float | None:
-        return world.watch.first_after(name, changed[name], condition)
+        return world.watch.first_after(name, changed[name] - CLOCK_SECONDS, condition)
 
     world.watch.until(lambda: all(shown(name) is not None for name in changed), seconds=seconds)
     return sorted(at - changed[name] for name in changed if (at := shown(name)) is not None)
@@ -280,9 +282,11 @@ def _arrivals(
 
 def _modified(world: World, chosen: Iterable[str]) -> dict[str, float]:
     """LastModifiedTime of endpoints by the simulator, in this machine's time."""
-    state = world.simulator.state()
-    offset = float(state["now"]) - time.time()
-    found = {name: one for region in state["regions"] for name, one in region["endpoints"].items()}
+    asked = time.time()
+    now = world.simulator.now()  # a small question: the clocks are compared to within half of its round trip
+    offset = now - (asked + time.time()) / 2
+    regions = world.simulator.state()["regions"]
+    found = {name: one for region in regions for name, one in region["endpoints"].items()}
     return {name: float(found[name]["lastModifiedTime"]) - offset for name in chosen}
 
 
