@@ -280,3 +280,14 @@ async def create(backend: SageMakerBackend) -> None:
     await backend.act(TARGET, EnsureModel({"ModelName": "m", "PrimaryContainer": container, "ExecutionRoleArn": ROLE}))
     await backend.act(TARGET, EnsureEndpointConfig({"EndpointConfigName": "c", "ProductionVariants": [variant()]}))
     await backend.act(TARGET, CreateEndpoint({"EndpointName": "churn", "EndpointConfigName": "c"}))
+
+
+async def test_a_listing_that_does_not_show_it_makes_no_known_endpoint_missing(
+    backend: SageMakerBackend, hosting: Hosting
+) -> None:
+    assert (await backend.observe(TARGET, EMPTY, Questions())).presence is Presence.MISSING
+    hosting.everything()  # the listing is still young, and knows nothing of it
+    status = EndpointStatus(
+        endpoint_arn="arn:aws:sagemaker:us-east-1:111122223333:endpoint/churn", endpoint_status="InService"
+    )
+    assert (await backend.observe(TARGET, status, Questions())).presence is Presence.DESCRIBED
