@@ -113,8 +113,8 @@ def test_argocd_scripts_use_what_argo_cd_has() -> None:
             assert annotation in vars(names).values(), f"{name}: {annotation}"
 
 
-def test_nothing_names_a_machine_or_a_package_registry() -> None:
-    words = re.compile(r"pypi\.org|files\.pythonhosted|proxy\.golang|registry\.npmjs|/root/|/work/|/tmp/")
+def test_nothing_names_a_machine() -> None:
+    words = re.compile(r"/(root|work|tmp|home)/")
     for path in (*OURS, *ROOT.glob("charts/**/*.*"), *ROOT.glob("docs/argocd/**/*.*")):
         if path.is_file():
             assert words.search(re.sub(r"mountPath: /tmp", "", path.read_text())) is None, path

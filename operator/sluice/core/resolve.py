@@ -103,7 +103,8 @@ def resolve(endpoint: Object, find: Find, settings: ResolveSettings) -> Resoluti
     redeploy = (metadata.get("annotations") or {}).get(names.REDEPLOY, "")
     backend = spec["backend"]
     ignored = [f"Endpoint.spec.{path}" for path in ignored_fields(names.ENDPOINT, backend, dict(spec))]
-    ignored += [f"EndpointConfig/{config_name}.spec.{p}" for p in ignored_fields(names.ENDPOINT_CONFIG, backend, dict(config["spec"]))]  # fmt: skip # noqa: E501 - one list per line reads best
+    unused = ignored_fields(names.ENDPOINT_CONFIG, backend, dict(config["spec"]))
+    ignored += [f"EndpointConfig/{config_name}.spec.{path}" for path in unused]
     for name, model_spec in model_specs.items():
         ignored += [f"Model/{name}.spec.{path}" for path in ignored_fields(names.MODEL, backend, dict(model_spec))]
     revision = build_revision(owner, backend, config["spec"], model_specs, redeploy)

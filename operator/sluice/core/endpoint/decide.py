@@ -5,7 +5,7 @@ admission   may this Endpoint act at all: spec, permission, place, name, ownersh
 plan        by SageMaker's own status: wait, create, deploy, weights, tags, drift, collection
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sluice.api import names
@@ -189,9 +189,8 @@ def _frozen_text(d: Draft, frozen: Reason, wish: str) -> str:
     return f"Nothing is written ({how}); otherwise Sluice would: {wish}."
 
 
-def _unless_frozen(d: Draft, frozen: Reason | None, step: object) -> None:
+def _unless_frozen(d: Draft, frozen: Reason | None, step: Callable[[Draft], None]) -> None:
     """Run a step; where writing is off, try it on a copy and say what it would have done."""
-    assert callable(step)  # noqa: S101 - a programming error, not input
     if frozen is None:
         step(d)
         return
@@ -220,8 +219,7 @@ def _follow(d: Draft) -> None:
     facts.take_endpoint(d, seen)
     deployment.note_refused(d)
     deployment.note_accepted(d)
-    if seen.pending is not None:
-        progress.follow(d, seen.pending)
+    progress.follow(d, seen)
     intent = d.status.intent
     if seen.status == "InService" and intent is not None and intent.operation == "CreateEndpoint":
         creation.conclude(d, intent)

@@ -1,75 +1,88 @@
 """Where a running SageMaker deployment stands, in Sluice's words: stage, step, share of the traffic, end of the bake.
 
-SageMaker tells it in VariantStatus: a word, a start time, and a message that names instance counts and seconds."""
+SageMaker tells it in VariantStatus: a word, a start time, and a message that names instance counts and seconds. The
+new fleet's are in PendingDeploymentSummary, the old fleet's at the top level. A rollback has no word of its own: it
+shows as the new fleet being deleted, or the old one taking traffic again."""
 
 import re
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
-from sluice.api.status import DeploymentStatus, VariantStatus
+from sluice.api.status import DeploymentStatus, VariantStatus, VariantSummary
 from sluice.core.endpoint.draft import Draft
-from sluice.core.observation import PendingDeployment
+from sluice.core.observation import Described, PendingDeployment
 
-_STAGES = {"Creating": "Provisioning", "ActivatingTraffic": "Shifting", "Baking": "Baking", "Deleting": "CleaningUp"}
+_STAGES = {"Creating": "Provisioning", "ActivatingTraffic": "Shifting", "Baking": "Baking"}
 _SECONDS = re.compile(r"for (\d+) second")
-_CAPACITY = re.compile(r"(?:capacity of|on) (\d+) instance")
+_CAPACITY = re.compile(r"capacity of (\d+) instance")
 _FULL = re.compile(r"full capacity|TerminationWaitInSeconds")
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-def follow(d: Draft, pending: PendingDeployment) -> None:
-    """Update the running deployment from PendingDeploymentSummary."""
-    deployment = d.status.deployment
-    if deployment is None or deployment.endpoint_config_name != pending.endpoint_config_name:
+def follow(d: Draft, seen: Described) -> None:
+    """Update the running deployment from what DescribeEndpoint tells of both fleets."""
+    deployment, pending = d.status.deployment, seen.pending
+    if deployment is None or pending is None or deployment.endpoint_config_name != pending.endpoint_config_name:
         return
-    words = [status for variant in pending.variants for status in variant.variant_status]
-    newest = max(words, key=lambda w: (w.start_time is not None, w.start_time), default=None)
-    total = sum(variant.desired_instance_count or 0 for variant in pending.variants)
-    rolling_back = "roll" in (newest.status_message or "").lower() and "back" in (newest.status_message or "").lower() if newest else False  # fmt: skip # noqa: E501
-    stage = _stage(newest, deployment)
-    share = _share(newest, stage, total, deployment, pending)
+    new, old = _newest(pending.variants), _newest(seen.variants)
+    stage = _stage(new, old, deployment)
+    share = _share(new, stage, deployment, pending)
+    steps = max(deployment.steps or 1, 1)
     step = deployment.step or 0
     if share > (deployment.traffic_percent or 0.0):
-        step += 1
-    steps = max(deployment.steps or 1, 1)
+        step = min(step + 1, steps)
     d.set_deployment(
-        stage="RollingBack" if rolling_back else stage,
-        step=min(step, steps),
-        step_text=f"{min(step, steps)}/{steps}",
+        stage=stage,
+        step=step,
+        step_text=f"{step}/{steps}",
         traffic_percent=share,
         traffic_text=f"{share:g}%",
-        bake_until=_bake_until(newest),
-        message=(newest.status_message if newest else None),
+        bake_until=_bake_until(new),
+        message=new.status_message if new else None,
         pending_variants=pending.variants[:11],
     )
 
 
-def _stage(newest: VariantStatus | None, deployment: DeploymentStatus) -> str:
-    if newest is None:
+def _newest(variants: Iterable[VariantSummary]) -> VariantStatus | None:
+    words = [status for variant in variants for status in variant.variant_status]
+    return max(words, key=lambda word: word.start_time or _LONG_AGO, default=None)
+
+
+def _stage(new: VariantStatus | None, old: VariantStatus | None, deployment: DeploymentStatus) -> str:
+    if (new is not None and new.status == "Deleting") or (old is not None and old.status == "ActivatingTraffic"):
+        return "RollingBack"
+    if old is not None and old.status == "Deleting":
+        return "CleaningUp"
+    if new is None:
         return deployment.stage
-    stage = _STAGES.get(newest.status, deployment.stage)
-    if stage == "Baking" and deployment.policy != "ROLLING" and _FULL.search(newest.status_message or ""):
+    stage = _STAGES.get(new.status, deployment.stage)
+    if stage == "Baking" and deployment.policy != "ROLLING" and _FULL.search(new.status_message or ""):
         return "FinalBaking"
     return stage
 
 
-def _share(
-    newest: VariantStatus | None, stage: str, total: int, deployment: DeploymentStatus, pending: PendingDeployment
-) -> float:
-    """Percent of the traffic that reaches the new revision. Rolling batches are told one by one, the fleet's size
-    tells how many there were."""
+def _share(new: VariantStatus | None, stage: str, deployment: DeploymentStatus, pending: PendingDeployment) -> float:
+    """Percent of the traffic that reaches the new revision.
+
+    Rolling batches are told one by one, so there the new fleet's size tells how many there were; a rollback in batches
+    shrinks it, one of blue/green takes all traffic away at once."""
+    before = deployment.traffic_percent or 0.0
+    total = sum(variant.desired_instance_count or 0 for variant in pending.variants)
     if deployment.policy == "ROLLING":
-        new = sum(variant.current_instance_count or 0 for variant in pending.variants)
-        reached = stage in {"Shifting", "Baking", "CleaningUp"} and total
-        return round(100.0 * new / total, 1) if reached else (deployment.traffic_percent or 0.0)
+        size = sum(variant.current_instance_count or 0 for variant in pending.variants)
+        return before if stage == "Provisioning" or not total else round(100.0 * size / total, 1)
+    if stage == "RollingBack":
+        return 0.0
     if stage in {"FinalBaking", "CleaningUp"}:
         return 100.0
-    found = _CAPACITY.search(newest.status_message or "") if newest is not None else None
+    found = _CAPACITY.search(new.status_message or "") if new is not None else None
     if stage in {"Shifting", "Baking"} and found and total:
         return min(100.0, round(100.0 * int(found.group(1)) / total, 1))
-    return deployment.traffic_percent or 0.0
+    return before
 
 
-def _bake_until(newest: VariantStatus | None) -> object:
-    if newest is None or newest.status != "Baking" or newest.start_time is None:
+def _bake_until(new: VariantStatus | None) -> datetime | None:
+    if new is None or new.status != "Baking" or new.start_time is None:
         return None
-    found = _SECONDS.search(newest.status_message or "")
-    return newest.start_time + timedelta(seconds=int(found.group(1))) if found else None
+    found = _SECONDS.search(new.status_message or "")
+    return new.start_time + timedelta(seconds=int(found.group(1))) if found else None
