@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from tests.operator.harness.kube import Kube, path
+import urllib3
+from tests.operator.harness.kube import ApiError, Kube, path
 
 _WATCH_SECONDS = 3600
 
@@ -74,10 +75,14 @@ class EndpointWatch:
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
         )
         while not self._ending.is_set():
-            version = self._kube.request("GET", path("Endpoint", self._namespace), limit="1")["metadata"]
+            try:
+                version = self._list()
+            except (OSError, urllib3.exceptions.HTTPError, ApiError):
+                self._ending.wait(0.5)
+                continue
             url = (
                 f"{self._kube.server}{path('Endpoint', self._namespace)}?watch=1&timeoutSeconds={_WATCH_SECONDS}"
-                f"&resourceVersion={version['resourceVersion']}"
+                f"&resourceVersion={version}"
             )
             request = urllib.request.Request(  # noqa: S310 - the address is the control plane's own
                 url, headers={"Authorization": f"Bearer {self._kube.token}"}
@@ -85,16 +90,23 @@ class EndpointWatch:
             try:
                 with opener.open(request, timeout=_WATCH_SECONDS + 60) as stream:
                     for line in stream:
-                        self._take(json.loads(line))
-                        if self._ending.is_set():
-                            return
-            except (OSError, urllib.error.URLError):
+                        event = json.loads(line)
+                        if self._ending.is_set() or event["type"] == "ERROR":
+                            break
+                        if event["type"] in ("ADDED", "MODIFIED"):
+                            self._take(event["object"])
+            except (OSError, urllib.error.URLError, ValueError):  # ValueError: a line that was cut off
                 self._ending.wait(0.5)
 
-    def _take(self, event: dict[str, Any]) -> None:
-        found = event["object"]
-        if event["type"] not in ("ADDED", "MODIFIED"):
-            return
+    def _list(self) -> str:
+        """Takes all that is there: the API server ends the watch of a client that is slow, and what happens between
+        two watches is in neither. Returns the version to watch from."""
+        listed = self._kube.request("GET", path("Endpoint", self._namespace))
+        for found in listed["items"]:
+            self._take(found)
+        return str(listed["metadata"]["resourceVersion"])
+
+    def _take(self, found: dict[str, Any]) -> None:
         status = found.get("status") or {}
         ready: dict[str, str] = next((one for one in status.get("conditions") or () if one["type"] == "Ready"), {})
         variants = status.get("productionVariants") or [{}]
