@@ -103,7 +103,8 @@ def rolled_back(stage: Stage, image: str) -> Picture:
 
     InService and Serving on the revision before, not Ready, Stalled with reason RolledBack."""
     before = stage.watcher.now
-    ship(stage, image)
+    canary_percent = _new_percent(ship(stage, image))
+    mark = stage.watcher.mark()
     alarm = stage.example.alarms[0]
     stage.tell(f"CloudWatch: {alarm} goes to ALARM (5 % server errors)")
     stage.aws.alarms.set(alarm, "ALARM", "Threshold crossed: 5 % of invocations answered 5xx")
@@ -125,6 +126,8 @@ def rolled_back(stage: Stage, image: str) -> Picture:
             (f"Serving is {seen.serving.status}, expected is True", seen.serving.status == "True"),
             (f"outcome is {seen.outcome}, cause {seen.cause}, expected are RolledBack, Alarm",
              (seen.outcome, seen.cause) == ("RolledBack", "Alarm")),
+            (f"more than the canary's {canary_percent:g} % of the traffic was shown on the new one on the way back",
+             all(_new_percent(one) <= canary_percent for one in stage.watcher.since(mark))),
         )
         if not right
     ]  # fmt: skip
@@ -142,6 +145,11 @@ def fixed(stage: Stage, image: str) -> Picture:
     if seen.stalled.status != "False":
         raise NotHappenedError(f"after the fix: Stalled is {seen.stalled.status}. It shows: {seen.words()}")
     return seen
+
+
+def _new_percent(seen: Picture) -> float:
+    """The share of the traffic that it shows on the new revision."""
+    return seen.deployment.traffic_percent if seen.deployment is not None else 0.0
 
 
 def _serves(seen: Picture, image: str) -> bool:
