@@ -14,14 +14,15 @@ from tests.operator.harness.world import Surroundings, World
 OLD, NEW = "registry.example/churn:1", "registry.example/churn:2"
 
 
-def quick_creation(world: World) -> None:
-    world.simulator.settings(create_seconds=4.0)
+def quick(world: World) -> None:
+    """Stages as short as the operator can still see."""
+    world.simulator.settings(create_seconds=4.0, provision_seconds=4.0, flip_seconds=1.0, cleanup_seconds=2.0)
 
 
 def in_service(world: World) -> None:
-    quick_creation(world)
+    quick(world)
     alarm = world.alarm("5xx")
-    world.apply(model(OLD), config(variant(count=4)), endpoint(canary(wait=20), alarms=(alarm,)))
+    world.apply(model(OLD), config(variant(count=4)), endpoint(canary(wait=20, final_wait=4), alarms=(alarm,)))
     created(world)
     world.wait(lambda: ("churn", "Ready") in world.events(), "all is said and done")
 
@@ -74,7 +75,7 @@ def deleted(world: World) -> None:
 
 
 def made_by_somebody_else(world: World) -> None:
-    quick_creation(world)
+    quick(world)
     client = world.boto()
     client.create_model(ModelName="theirs", PrimaryContainer={"Image": OLD}, ExecutionRoleArn=ROLE)
     client.create_endpoint_config(
@@ -111,7 +112,7 @@ SCENARIOS = {
 }
 
 
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_killed_at_any_call_it_ends_the_same(name: str, surroundings: Surroundings, tmp_path: Path) -> None:
     scenario = SCENARIOS[name]

@@ -7,6 +7,7 @@ its children with it.
 """
 
 import ctypes
+import gc
 import json
 import os
 import runpy
@@ -17,6 +18,7 @@ import sys
 import threading
 import traceback
 from pathlib import Path
+from typing import get_args
 
 _PR_SET_PDEATHSIG = 1
 _PROGRAM = "sluice.main"
@@ -160,13 +162,25 @@ def _reap() -> None:
         _say(pid=pid, code=os.waitstatus_to_exitcode(status))
 
 
+def _warm_up() -> None:
+    """Import what operators import and read the AWS service models, once for all. Starts no thread."""
+    from botocore.config import Config
+
+    import sluice.main.wiring  # noqa: F401 - this import is the purpose
+    from sluice.core.identity import Credentials
+    from sluice.ports.aws import Service
+    from sluice.sagemaker.sessions import Sessions
+
+    os.environ |= {"AWS_ACCESS_KEY_ID": "nursery", "AWS_SECRET_ACCESS_KEY": "nursery"}
+    sessions = Sessions(Config(), "nursery")
+    for service in get_args(Service):
+        sessions.client(Credentials("us-east-1"), service)
+    gc.collect()
+    gc.freeze()
+
+
 def _serve() -> None:
-    import boto3  # noqa: F401 - what operators import; the nursery's whole point is to have it done
-    import kopf  # noqa: F401
-    import kubernetes.aio.client  # noqa: F401
-
-    import sluice.core.endpoint.decide  # noqa: F401
-
+    _warm_up()
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)

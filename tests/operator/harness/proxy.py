@@ -59,6 +59,7 @@ class Proxies:
         self._kube = kube
         self._upstreams = (sagemaker_url, cloudwatch_url)
         self._recording = False
+        self._watched: set[str] = set()
         self._armed: Point | None = None
         self._kill: Callable[[], None] = lambda: None
         self._seen: Counter[str] = Counter()
@@ -78,6 +79,10 @@ class Proxies:
         if self._loop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(START_SECONDS)
+
+    def watches(self) -> int:
+        """How many kinds the operator watches: four, once it has come up."""
+        return len(self._watched)
 
     def record(self) -> None:
         """Count and record calls from now on."""
@@ -155,6 +160,8 @@ class Proxies:
         body = await request.read()
         call = name(request.method, request.raw_path, request.headers, body)
         number = self._note(call)
+        if call.key.startswith("kubernetes WATCH"):
+            self._watched.add(call.key)
         if self._strikes(call, number, "before"):
             return self._strike(request)
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP_BY_HOP}
