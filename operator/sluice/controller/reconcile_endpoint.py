@@ -258,7 +258,10 @@ class EndpointReconciler:
                 logger.info("%s: %s", note.reason, note.message)
         self._metrics.show_endpoint(key, given.endpoint["spec"]["backend"], decision.status)
         backend = self._backends.get(given.endpoint["spec"]["backend"])
-        if backend is not None and given.resolution.target is not None and given.observation.account_id is not None:
+        account_id = given.observation.account_id
+        if backend is None or given.resolution.target is None or account_id is None:
+            return
+        if given.policy.judge(ask(given, account_id=account_id)) is None:  # a watch lists endpoints: only where it may
             backend.watch(key, given.resolution.target, moving=decision.status.endpoint_status in MOVING)
 
     async def _still_the_same(self, key: Key, endpoint: Object) -> None:
