@@ -112,7 +112,7 @@ SCENARIOS = {
 }
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_killed_at_any_call_it_ends_the_same(name: str, surroundings: Surroundings, tmp_path: Path) -> None:
     scenario = SCENARIOS[name]
