@@ -4,6 +4,7 @@ The points are the calls of a recorded run: before and after each call to the AP
 CloudWatch. A recorded call without a point would fail `test_every_recorded_call_has_a_point`.
 """
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,10 @@ def quick(world: World) -> None:
     world.simulator.settings(create_seconds=4.0, provision_seconds=4.0, flip_seconds=1.0, cleanup_seconds=2.0)
 
 
-def in_service(world: World) -> None:
+def in_service(world: World, *, wait: int = 6) -> None:
     quick(world)
     alarm = world.alarm("5xx")
-    world.apply(model(OLD), config(variant(count=4)), endpoint(canary(wait=20, final_wait=4), alarms=(alarm,)))
+    world.apply(model(OLD), config(variant(count=4)), endpoint(canary(wait=wait, final_wait=4), alarms=(alarm,)))
     created(world)
     world.wait(lambda: ("churn", "Ready") in world.events(), "all is said and done")
 
@@ -106,7 +107,7 @@ def adopted(world: World) -> None:
 SCENARIOS = {
     "create": Scenario(None, create, created),
     "update": Scenario(in_service, update, updated),
-    "rollback": Scenario(in_service, roll_back, rolled_back),
+    "rollback": Scenario(partial(in_service, wait=60), roll_back, rolled_back),
     "delete": Scenario(in_service, delete, deleted),
     "adoption": Scenario(made_by_somebody_else, adopt, adopted),
 }
