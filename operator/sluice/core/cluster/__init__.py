@@ -1,0 +1,1 @@
+"""Decisions about Endpoints that run in the cluster."""
