@@ -86,9 +86,21 @@ class MemoryKube:
             del self.objects[kind, namespace, name]
         return stored
 
-    async def delete(self, kind: str, namespace: str, name: str) -> None:
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None = None) -> None:
         self._call("delete", kind, name)
+        current = self.objects.get((kind, namespace, name))
+        if current is not None and uid not in (None, current["metadata"]["uid"]):
+            raise Conflict("it has another uid")
         self.objects.pop((kind, namespace, name), None)
+
+    async def scale(self, kind: str, namespace: str, name: str, replicas: int) -> None:
+        self._call("scale", kind, name)
+        item = deepcopy(self._check((kind, namespace, name), None))
+        item["spec"]["replicas"] = replicas
+        self.put(item)
+
+    async def evict(self, namespace: str, pod: str, *, uid: str) -> None:
+        await self.delete("Pod", namespace, pod, uid=uid)
 
     async def event(self, regarding: Object, *, type_: str, reason: str, message: str) -> None:
         self.events.append((regarding["metadata"]["name"], reason, message))

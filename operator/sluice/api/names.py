@@ -13,6 +13,11 @@ ENDPOINT: Final = "Endpoint"
 MODELS: Final = "models"
 ENDPOINT_CONFIGS: Final = "endpointconfigs"
 ENDPOINTS: Final = "endpoints"
+# Between the operator and the routers; people do not write them.
+ENDPOINT_ROUTE: Final = "EndpointRoute"
+ENDPOINT_ROUTES: Final = "endpointroutes"
+ROUTER_REPORT: Final = "RouterReport"
+ROUTER_REPORTS: Final = "routerreports"
 
 FINALIZER: Final = f"{GROUP}/endpoint"
 

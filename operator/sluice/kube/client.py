@@ -19,7 +19,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from sluice.kube.configuration import Login, login
 from sluice.kube.resources import RESOURCES, Resource
-from sluice.ports.kube import Conflict, Forbidden, Gone, KubeUnavailable, Object, Rejected
+from sluice.ports.kube import Conflict, Forbidden, Gone, HeldByBudget, KubeUnavailable, Object, Rejected
 from sluice.ports.telemetry import NoTelemetry, Telemetry
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,10 @@ JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 MERGE_PATCH = "application/merge-patch+json"
 YAML = "application/yaml"
+_METHODS = {
+    "create": "POST", "evict": "POST", "update": "PUT", "update_status": "PUT", "patch": "PATCH", "scale": "PATCH",
+    "delete": "DELETE",
+}  # fmt: skip
 # A ControllerRevision's data may never change, and the API server compares bytes: JSON with spaces, as the client
 # library writes it, counts as changed once a patch of the metadata has normalised it. What is sent as YAML is
 # normalised when it is created.
@@ -123,11 +127,35 @@ class KubeClient:
             metadata["annotations"] = dict(annotations)
         return await self._call("patch", resource, resource.path(namespace, name), body={"metadata": metadata})
 
-    async def delete(self, kind: str, namespace: str, name: str) -> None:
-        """Delete; a missing object is fine."""
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None = None) -> None:
+        """Delete, dependants in the background; a missing object is fine. Raises Conflict if it has another uid."""
         resource = RESOURCES[kind]
+        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
         try:
-            await self._call("delete", resource, resource.path(namespace, name))
+            await self._call("delete", resource, resource.path(namespace, name), body=options)
+        except Gone:
+            return
+
+    async def scale(self, kind: str, namespace: str, name: str, replicas: int) -> None:
+        """Write replicas through the scale subresource: nothing else of the object can change. Raises Gone."""
+        resource = RESOURCES[kind]
+        await self._call(
+            "scale", resource, resource.path(namespace, name, "scale"), body={"spec": {"replicas": replicas}}
+        )
+
+    async def evict(self, namespace: str, pod: str, *, uid: str) -> None:
+        """Evict a pod; a missing one is fine. Raises Conflict if it has another uid, HeldByBudget."""
+        resource = RESOURCES["Pod"]
+        body: Object = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        try:
+            await self._call("evict", resource, resource.path(namespace, pod, "eviction"), body=body)
         except Gone:
             return
 
@@ -196,16 +224,16 @@ class KubeClient:
         body: Object | None = None,
         accept: str = JSON,
     ) -> Object:
-        method = {"create": "POST", "update": "PUT", "update_status": "PUT", "patch": "PATCH", "delete": "DELETE"}
+        method = _METHODS.get(verb, "GET")
         url = path + ("?" + urlencode(query) if query else "")
         async with self._slot(resource):
             started = time.monotonic()
             code = "error"
             try:
-                content_type = MERGE_PATCH if verb == "patch" else JSON
+                content_type = MERGE_PATCH if method == "PATCH" else JSON
                 if verb == "create":
                     content_type = _CREATED_AS.get(resource.kind, JSON)
-                status, data = await self._request(method.get(verb, "GET"), url, content_type, accept, body)
+                status, data = await self._request(method, url, content_type, accept, body)
                 code = str(status)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise KubeUnavailable(f"{verb} {path}: {type(error).__name__}: {error}") from error
@@ -219,7 +247,10 @@ class KubeClient:
                     f"{verb} {path}: {status} without JSON; is a proxy in between? {error}"
                 ) from error
             return answer
-        raise _failure(status, f"{verb} {path}: {status} {_message(data)}", listing=verb == "list")
+        message = f"{verb} {path}: {status} {_message(data)}"
+        if status == 429 and _is_budget(data):
+            raise HeldByBudget(message)
+        raise _failure(status, message, listing=verb == "list")
 
     async def _request(
         self, method: str, url: str, content_type: str, accept: str, body: Object | None
@@ -248,6 +279,15 @@ def _failure(status: int, message: str, *, listing: bool) -> Exception:
     if status == 410:
         return Gone(message)
     return Rejected(message)
+
+
+def _is_budget(data: bytes) -> bool:
+    """Whether a 429 is a PodDisruptionBudget's: an API server that is too busy answers with the same status."""
+    try:
+        causes = json.loads(data)["details"]["causes"]
+        return any(cause.get("reason") == "DisruptionBudget" for cause in causes)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _message(data: bytes) -> str:

@@ -27,9 +27,13 @@ class Rejected(Exception):
     """The API server refused the request (400, 422): a bug of ours, or a CRD of another version than the operator."""
 
 
+class HeldByBudget(Exception):
+    """A PodDisruptionBudget does not allow this eviction now (429)."""
+
+
 class Kube(Protocol):
-    """Typed nowhere outside the adapter: objects are plain JSON. `kind` is Model, EndpointConfig, Endpoint,
-    ControllerRevision, ConfigMap, Lease or Namespace (namespace ""). Every method may raise KubeUnavailable,
+    """Typed nowhere outside the adapter: objects are plain JSON. `kind` is one of kube.resources.RESOURCES; objects of
+    kinds that are not namespaced (Namespace, Node) have namespace "". Every method may raise KubeUnavailable,
     Forbidden or Rejected."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
@@ -69,8 +73,16 @@ class Kube(Protocol):
         """Merge-patch metadata; finalizers replaces the list. Raises Conflict, Gone."""
         ...
 
-    async def delete(self, kind: str, namespace: str, name: str) -> None:
-        """Delete; a missing object is fine."""
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None = None) -> None:
+        """Delete, dependants in the background; a missing object is fine. Raises Conflict if it has another uid."""
+        ...
+
+    async def scale(self, kind: str, namespace: str, name: str, replicas: int) -> None:
+        """Write replicas through the scale subresource: nothing else of the object can change. Raises Gone."""
+        ...
+
+    async def evict(self, namespace: str, pod: str, *, uid: str) -> None:
+        """Evict a pod; a missing one is fine. Raises Conflict if it has another uid, HeldByBudget."""
         ...
 
     async def event(self, regarding: Object, *, type_: str, reason: str, message: str) -> None:
