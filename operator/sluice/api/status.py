@@ -117,6 +117,22 @@ class AlarmStatus(StatusModel):
     message: Annotated[str, Field(max_length=512)] | None = None
 
 
+class PlanStep(StatusModel):
+    """One step of a deployment's plan: so much of the traffic on the new revision, then a bake."""
+
+    traffic_percent: float
+    wait_seconds: int
+
+
+class RouteStatus(StatusModel):
+    """The routes of an Endpoint in the cluster, as last written."""
+
+    uid: Annotated[str, Field(max_length=64)]
+    generation: int
+    since: Time
+    """When this generation was first seen: routers that have not confirmed it a while later are evicted."""
+
+
 class DeploymentStatus(StatusModel):
     """A deployment while it runs. Field words are SageMaker's; the texts are for the printer columns."""
 
@@ -139,6 +155,12 @@ class DeploymentStatus(StatusModel):
     retain_all_variant_properties: bool | None = None
     message: Annotated[str, Field(max_length=1024)] | None = None
     pending_variants: Annotated[tuple[VariantSummary, ...], Field(max_length=11)] = ()
+    plan: Annotated[tuple[PlanStep, ...], Field(max_length=100)] = ()
+    """What was planned when it started; computed once (backend Cluster)."""
+    stage_since: Time | None = None
+    """When this stage began (backend Cluster)."""
+    cause: Cause | None = None
+    """Why it is being rolled back (backend Cluster)."""
 
 
 class LastDeployment(StatusModel):
@@ -283,6 +305,8 @@ class EndpointStatus(StatusModel):
     problem: Problem | None = None
     drift: Drift | None = None
     applied_tags: Annotated[tuple[AppliedTags, ...], Field(max_length=64)] = ()
+    route: RouteStatus | None = None
+    """What the routers are to apply (backend Cluster)."""
     observed_references: Annotated[tuple[ObservedReference, ...], Field(max_length=64)] = ()
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
 

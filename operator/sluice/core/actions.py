@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sluice.core.cluster.actions import ClusterAction
 from sluice.core.hashing import digest
 
 Request = Mapping[str, Any]
@@ -125,7 +126,7 @@ AwsAction = (
     | DeleteModel
     | SyncTags
 )
-Action = KubeAction | AwsAction
+Action = KubeAction | AwsAction | ClusterAction
 
 
 def acted_name(action: Action) -> str:

@@ -12,6 +12,7 @@ from sluice.api.reasons import ConditionType, Outcome, Reason
 from sluice.api.status import AlarmStatus, DeploymentStatus, EndpointStatus
 from sluice.core import conditions
 from sluice.core.actions import Action
+from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.conditions import Truth, Verdict
 from sluice.core.decision import Decision, EventNote
 from sluice.core.finding import Finding
@@ -51,7 +52,10 @@ class Pass:
     stored: tuple[StoredRevision, ...] = ()
     policy: Policy = field(default_factory=Policy)
     rivals: tuple[Mapping[str, Any], ...] = ()
-    """Other Endpoints of the cluster that ask for the same account, region and endpoint name."""
+    """Other Endpoints that ask for the same endpoint name: of the cluster, in the same account and region (backend
+    SageMaker); of the namespace, whatever their case (backend Cluster)."""
+    cluster: ClusterObservation | None = None
+    """What was seen in the cluster (backend Cluster; None: it could not be looked at)."""
     settings: DecideSettings = field(default_factory=DecideSettings)
 
 
