@@ -5,7 +5,7 @@ admission   may this Endpoint act at all: spec, permission, place, name, ownersh
 plan        by SageMaker's own status: wait, create, deploy, weights, tags, drift, collection
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sluice.api import names
@@ -20,6 +20,7 @@ from sluice.core.endpoint import (
     deployment,
     drift,
     facts,
+    freezing,
     live,
     ownership,
     placement,
@@ -39,25 +40,25 @@ def decide(given: Pass) -> Decision:
     d = Draft(given)
     facts.take_alarms(d)
     facts.take_problem(d)
-    frozen = _frozen(d)
+    frozen = freezing.frozen(d)
     if deletion_asked(given.endpoint):
         finding = placement.moved(d) or given.policy.judge(ask(given, account_id=given.observation.account_id))
         if finding is not None and has_finalizer(given.endpoint) and not deletion.lets_go(d):
             d.stalled(finding.reason, f"{finding.text()} (deletionPolicy: Retain lets go without a call)")
         else:
-            _unless_frozen(d, frozen, deletion.decide)
+            freezing.unless_frozen(d, frozen, deletion.decide)
         return d.finish()
     if _not_admitted(d):
         return d.finish()
     if frozen and not has_finalizer(given.endpoint):
-        d.stalled(frozen, _frozen_text(d, frozen, "pin the endpoint's place"))
+        freezing.say(d, frozen, "pin the endpoint's place")
         return d.finish()
     if _pin(d) or _unseen(d):
         return d.finish()
     if d.described is not None and ownership.establish(d, d.described):
         return d.finish()
     _follow(d)
-    _unless_frozen(d, frozen, _plan)
+    freezing.unless_frozen(d, frozen, _plan)
     return d.finish()
 
 
@@ -176,31 +177,6 @@ def _unseen(d: Draft) -> bool:
     if not facts.waiting(d):
         d.again(d.given.settings.look_seconds)
     return True
-
-
-def _frozen(d: Draft) -> Reason | None:
-    if d.annotation(names.RECONCILE) == names.RECONCILE_DISABLED:
-        return Reason.RECONCILE_DISABLED
-    return Reason.READ_ONLY if d.given.settings.read_only else None
-
-
-def _frozen_text(d: Draft, frozen: Reason, wish: str) -> str:
-    how = "annotation sluice.dev/reconcile: disabled" if frozen is Reason.RECONCILE_DISABLED else "read-only mode"
-    return f"Nothing is written ({how}); otherwise Sluice would: {wish}."
-
-
-def _unless_frozen(d: Draft, frozen: Reason | None, step: Callable[[Draft], None]) -> None:
-    """Run a step; where writing is off, try it on a copy and say what it would have done."""
-    if frozen is None:
-        step(d)
-        return
-    trial = d.fork()
-    step(trial)
-    if not trial.actions:
-        d.take(trial)
-        return
-    wish = ", ".join(dict.fromkeys(type(action).__name__ for action in trial.actions))
-    d.stalled(frozen, _frozen_text(d, frozen, wish))
 
 
 # Facts ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,144 @@
+"""What the routers have confirmed. Two predicates hold everything that must not happen too early:
+
+advance   may traffic be said to flow as the routes ask (bake, next step): at least one Ready router, and all Ready ones
+          report the generation and see ready hosts of the fleets whose weight rises
+destroy   may a fleet that the routes have let go of be taken down: every router pod that exists, in any phase, reports
+          the generation and has no request of the fleet running, or is gone
+
+A router that does not confirm while another has is evicted, never the last one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sluice.api.routes import RouteReport
+from sluice.core.cluster.observation import ClusterObservation, RouterSeen, RouteSeen
+
+EVICT_AFTER_SECONDS = 15.0
+EVICT_AFTER_IN_ROLLBACK_SECONDS = 5.0
+STOP_GRACE_SECONDS = 15.0
+"""Beyond the longest invocation: what a router may take to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A predicate's answer. `waiting_for`: names of router pods, or of fleets, in words."""
+
+    done: bool
+    waiting_for: str = ""
+    rejected: str = ""
+    """What a router said against the routes."""
+
+
+def report_of(router: RouterSeen, route: RouteSeen) -> RouteReport | None:
+    """What a router has in force of these very routes."""
+    if router.report is None:
+        return None
+    return next((r for r in router.report.routes if r.name and r.uid == route.uid), None)
+
+
+def confirms(router: RouterSeen, route: RouteSeen) -> bool:
+    """Whether a router reports this generation or a newer one."""
+    report = report_of(router, route)
+    return report is not None and report.generation >= route.generation
+
+
+def advance(seen: ClusterObservation, *, require_ready: bool = True) -> Progress:
+    """Whether the routes as they stand are in force. Without routes nothing is."""
+    route = seen.route
+    if route is None:
+        return Progress(False, "the routes are not written yet")
+    ready = [router for router in seen.routers if router.ready and not router.terminating]
+    if not ready:
+        return Progress(False, "no router is ready")
+    rejected = _rejected(ready, route)
+    late = [router.pod for router in ready if not confirms(router, route)]
+    if late:
+        return Progress(False, f"{_names(late)} to apply generation {route.generation}", rejected)
+    if require_ready:
+        rising = {fleet.name for fleet in route.spec.fleets if fleet.require_ready}
+        for router in ready:
+            report = report_of(router, route)
+            healthy = {f.name: f.healthy for f in report.fleets} if report is not None else {}
+            empty = sorted(name for name in rising if healthy.get(name, 0) < 1)
+            if empty:
+                return Progress(False, f"{router.pod} to see a ready pod of {_names(empty)}", rejected)
+    return Progress(True)
+
+
+def destroy(seen: ClusterObservation, fleets: Iterable[str]) -> Progress:
+    """Whether nobody can be sending to these fleets any more. No router pod at all: nobody."""
+    if seen.namespace_terminating or not seen.routers:
+        return Progress(True)
+    route = seen.route
+    if route is None:
+        return Progress(True)  # routes are deleted only after they were retired and confirmed
+    names = frozenset(fleets)
+    named = names & {fleet.name for fleet in route.spec.fleets} | names & {s.fleet.name for s in route.spec.shadows}
+    if named:
+        return Progress(False, f"the routes to let go of {_names(sorted(named))}")
+    rejected = _rejected(seen.routers, route)
+    late = [router.pod for router in seen.routers if not confirms(router, route)]
+    if late:
+        return Progress(False, f"{_names(late)} to let go", rejected)
+    busy = [
+        router.pod
+        for router in seen.routers
+        if (report := report_of(router, route)) is not None and names & set(report.draining)
+    ]
+    return Progress(not busy, f"requests running in {_names(busy)}" if busy else "", rejected)
+
+
+def sees_healthy(seen: ClusterObservation, fleet: str, wanted: int) -> bool:
+    """Whether every Ready router (at least one) sees so many pods of the fleet pass the sample invocation."""
+    route = seen.route
+    ready = [router for router in seen.routers if router.ready and not router.terminating]
+    if route is None or not ready:
+        return False
+    for router in ready:
+        report = report_of(router, route)
+        if report is None or next((f.healthy for f in report.fleets if f.name == fleet), 0) < wanted:
+            return False
+    return True
+
+
+def to_evict(
+    seen: ClusterObservation, now: datetime, *, since: datetime, rolling_back: bool, timeout_seconds: int
+) -> RouterSeen | None:
+    """A router that holds everything up: it has not confirmed the routes some seconds after they were written, while
+    another Ready one has. A terminating one is given its time to stop first. Never the last router, and one at a
+    time."""
+    route = seen.route
+    if route is None or any(router.terminating for router in seen.routers):
+        return None
+    peers = [router for router in seen.routers if router.ready and confirms(router, route)]
+    wait = EVICT_AFTER_IN_ROLLBACK_SECONDS if rolling_back else EVICT_AFTER_SECONDS
+    late = [
+        router
+        for router in seen.routers
+        if not confirms(router, route) and now >= max(since, router.since or since) + timedelta(seconds=wait)
+    ]
+    if late and peers:
+        return min(late, key=lambda router: router.pod)
+    bound = since + timedelta(seconds=timeout_seconds + STOP_GRACE_SECONDS)
+    stuck = [r for r in seen.routers if confirms(r, route) and now >= bound and _drains(r, route)]
+    others = [r for r in peers if r not in stuck]
+    return min(stuck, key=lambda router: router.pod) if stuck and others else None
+
+
+def _drains(router: RouterSeen, route: RouteSeen) -> bool:
+    report = report_of(router, route)
+    return report is not None and bool(report.draining)
+
+
+def _rejected(routers: Iterable[RouterSeen], route: RouteSeen) -> str:
+    for router in routers:
+        for rejected in router.report.rejected if router.report is not None else ():
+            if rejected.uid == route.uid and rejected.generation == route.generation:
+                return f"{router.pod}: {rejected.message}"
+    return ""
+
+
+def _names(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
