@@ -13,7 +13,7 @@ import kubernetes.config
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from sluice.api.crds import KINDS, crd
+from sluice.api.crds import INTERNAL_KINDS, KINDS, crd
 from sluice.api.names import GROUP, VERSION
 
 NAMESPACE = "api-tests"
@@ -36,7 +36,7 @@ class Admission:
     def __init__(self, api: kubernetes.client.ApiClient) -> None:
         self._api = api
         self._objects = kubernetes.client.CustomObjectsApi(api)
-        self._plurals = {kind.name: kind.plural for kind in KINDS}
+        self._plurals = {kind.name: kind.plural for kind in (*KINDS, *INTERNAL_KINDS)}
 
     def create(self, manifest: dict[str, Any]) -> tuple[Cause, ...]:
         """Why the API server refuses to create it; empty when it accepts."""
@@ -146,7 +146,7 @@ def admission(control_plane: Any) -> Iterator[Admission]:
     """The API server of the control plane, with the CRDs as they are generated now."""
     with kubernetes.config.new_client_from_config(str(control_plane.kubeconfig)) as api:
         definitions = kubernetes.client.ApiextensionsV1Api(api)
-        for kind in KINDS:
+        for kind in (*KINDS, *INTERNAL_KINDS):
             _apply_crd(definitions, crd(kind))
         core = kubernetes.client.CoreV1Api(api)
         namespace = {"metadata": {"name": NAMESPACE}}

@@ -141,6 +141,13 @@ FULL_MODELS = [
                     "expectedStatus": 200,
                     "timeoutSeconds": 5,
                 },
+                "modelDataAccess": {
+                    "credentialsSecretName": "bucket",
+                    "s3EndpointUrl": "https://s3.example:9000",
+                    "region": "eu-west-1",
+                    "cacheHostPath": "/var/cache/sluice",
+                },
+                "priorityClassName": "serving",
             },
         },
     ),
@@ -153,7 +160,9 @@ FULL_MODELS = [
                 "env": _ENV[:1],
                 "securityContext": {"runAsRoot": True, "fsGroup": 1000},
                 "sampleInvocation": {"body": "1", "periodSeconds": 60},
+                "modelDataAccess": {"assumeExecutionRole": True},
             },
+            "executionRoleArn": ROLE,
         },
     ),
     manifest("Model", {"primaryContainer": _OTHER_CONTAINER, "kubernetes": {"env": _ENV[1:]}}),
@@ -191,6 +200,7 @@ _FULL_VARIANT = {
         "mlReservationArn": "arn:aws:sagemaker:eu-west-1:111122223333:training-plan/churn",
     },
     "acceleratorPartitionLayouts": [{"acceleratorPartitionTypes": ["mig-1g.5gb+me"]}],
+    "kubernetes": {"zoneSpread": "Required", "maxConcurrentRequestsPerInstance": 16},
 }
 _POOL_VARIANT = {
     "variantName": "b",
@@ -350,7 +360,7 @@ FULL_ENDPOINTS = [
             maximumExecutionTimeoutInSeconds=28800,
             rollbackMaximumBatchSize=capacity_percent(100),
         ),
-        kubernetes={"alarms": _ALARMS},
+        kubernetes={"alarms": _ALARMS, "invocationTimeoutSeconds": 300, "maxPayloadBytes": 1048576},
     ),
     endpoint(
         deploymentConfig=rolling(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .manifests import (
+    ROLE,
     Manifest,
     container,
     model,
@@ -205,6 +206,40 @@ def _model() -> Iterator[RuleCases]:
                 model(containers=[container(), container(environment={"A": "x"})], kubernetes=_env("A")),
                 "spec.kubernetes.env",
                 "stands also in a container's environment",
+            ),
+        ),
+    )
+    assume = {"modelDataAccess": {"assumeExecutionRole": True}}
+    yield RuleCases(
+        "Model",
+        "spec",
+        "kubernetes.modelDataAccess.assumeExecutionRole: is true",
+        (
+            model(kubernetes=assume, executionRoleArn=ROLE),
+            model(kubernetes={"modelDataAccess": {"assumeExecutionRole": False}}),
+            model(kubernetes={"modelDataAccess": {}}),
+        ),
+        (
+            Broken(
+                model(kubernetes=assume),
+                "spec.kubernetes.modelDataAccess.assumeExecutionRole",
+                "allowed only with an executionRoleArn",
+            ),
+        ),
+    )
+    secret_name = {"credentialsSecretName": "bucket"}
+    yield RuleCases(
+        "Model",
+        "spec.kubernetes.modelDataAccess",
+        "at most one of credentialsSecretName and assumeExecutionRole",
+        (model(kubernetes={"modelDataAccess": secret_name}), model(kubernetes=assume, executionRoleArn=ROLE)),
+        (
+            Broken(
+                model(
+                    kubernetes={"modelDataAccess": {**secret_name, "assumeExecutionRole": True}}, executionRoleArn=ROLE
+                ),
+                "spec.kubernetes.modelDataAccess",
+                "at most one of credentialsSecretName and assumeExecutionRole",
             ),
         ),
     )

@@ -54,6 +54,10 @@ ADAPTED: Mapping[tuple[str, str], Any] = {
     r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\/[0-9]{1,9})?$",
     ("MetricsEndpointPath", "pattern"): r"^/(\.|\.?[a-zA-Z0-9/_\-]+(\.[a-zA-Z0-9/_\-]+)*\.?)$",
     ("AlarmName", "pattern"): r"^.*\S.*$",
+    # In the cluster model data may also stand in a PersistentVolumeClaim.
+    ("Url", "pattern"): r"^((https|s3)://([^/]+)/?(.*)|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/.][^/]*)*/?)$",
+    # What SageMaker has no word for stands under kubernetes, here too.
+    ("ProductionVariant", "members"): True,
     # The documentation lists the values, the service model does not.
     ("MetricPublishFrequencyInSeconds", "enum"): {10, 30, 60, 120, 180, 240, 300},
     # The cost of CEL and the size of an object need a bound; ETags are far shorter.

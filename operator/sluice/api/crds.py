@@ -1,4 +1,5 @@
-"""The CustomResourceDefinitions of the three kinds: names, printer columns and schemas."""
+"""The CustomResourceDefinitions: names, printer columns and schemas of the three kinds that people write, and of the
+two between the operator and the routers."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,13 +14,18 @@ from sluice.api.names import (
     ENDPOINT,
     ENDPOINT_CONFIG,
     ENDPOINT_CONFIGS,
+    ENDPOINT_ROUTE,
+    ENDPOINT_ROUTES,
     ENDPOINTS,
     GROUP,
     MODEL,
     MODELS,
+    ROUTER_REPORT,
+    ROUTER_REPORTS,
     VERSION,
 )
-from sluice.api.schema import spec_schema, status_schema
+from sluice.api.routes import EndpointRouteSpec, RouterReportSpec
+from sluice.api.schema import internal_schema, spec_schema, status_schema
 from sluice.api.status import EndpointConfigStatus, EndpointStatus, ModelStatus
 
 
@@ -133,6 +139,40 @@ KINDS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class InternalKind:
+    """A kind that only Sluice's own processes write and read: no short name, no category, no status, no rules."""
+
+    name: str
+    plural: str
+    description: str
+    spec: type[ApiModel]
+    columns: tuple[Column, ...]
+
+    @property
+    def crd_name(self) -> str:
+        """metadata.name of the CRD."""
+        return f"{self.plural}.{GROUP}"
+
+
+INTERNAL_KINDS: Final = (
+    InternalKind(
+        ENDPOINT_ROUTE,
+        ENDPOINT_ROUTES,
+        "EndpointRoute is what the routers of a namespace apply for one Endpoint. The operator writes it, nobody else.",
+        EndpointRouteSpec,
+        (Column("ENDPOINT", ".spec.endpointName", "The name in the path of requests."), _AGE),
+    ),
+    InternalKind(
+        ROUTER_REPORT,
+        ROUTER_REPORTS,
+        "RouterReport is what one router pod has applied. The agent in that pod writes it, nobody else.",
+        RouterReportSpec,
+        (Column("SCHEMA", ".spec.schemaVersion", "The newest EndpointRoute it understands.", "integer"), _AGE),
+    ),
+)
+
+
 def kind(name: str) -> Kind:
     """The kind of that name. Raises KeyError."""
     return {each.name: each for each in KINDS}[name]
@@ -155,35 +195,42 @@ def object_schema(of: Kind) -> dict[str, Any]:
     }
 
 
-def crd(of: Kind) -> dict[str, Any]:
-    """The CustomResourceDefinition of a kind.
+def internal_object_schema(of: InternalKind) -> dict[str, Any]:
+    """The schema of a whole object of an internal kind."""
+    return {
+        "type": "object",
+        "description": of.description,
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": internal_schema(of.spec),
+        },
+    }
 
-    Helm keeps it when the chart is removed: deleting a CRD deletes every object of the kind.
-    """
+
+def crd(of: Kind | InternalKind) -> dict[str, Any]:
+    """The CustomResourceDefinition of a kind."""
+    names: dict[str, Any] = {
+        "kind": of.name,
+        "listKind": f"{of.name}List",
+        "plural": of.plural,
+        "singular": of.name.lower(),
+    }
+    version: dict[str, Any] = {"name": VERSION, "served": True, "storage": True}
+    columns = [column.manifest() for column in of.columns]
+    if isinstance(of, InternalKind):
+        schema = internal_object_schema(of)
+    else:
+        schema = object_schema(of)
+        names |= {"shortNames": [of.short_name], "categories": [CATEGORY]}
+        version["subresources"] = {"status": {}}
+    version |= {"additionalPrinterColumns": columns, "schema": {"openAPIV3Schema": schema}}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
+        # Helm keeps it when the chart is removed: deleting a CRD deletes every object of the kind.
         "metadata": {"name": of.crd_name, "annotations": {"helm.sh/resource-policy": "keep"}},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {
-                "kind": of.name,
-                "listKind": f"{of.name}List",
-                "plural": of.plural,
-                "singular": of.name.lower(),
-                "shortNames": [of.short_name],
-                "categories": [CATEGORY],
-            },
-            "versions": [
-                {
-                    "name": VERSION,
-                    "served": True,
-                    "storage": True,
-                    "subresources": {"status": {}},
-                    "additionalPrinterColumns": [column.manifest() for column in of.columns],
-                    "schema": {"openAPIV3Schema": object_schema(of)},
-                }
-            ],
-        },
+        "spec": {"group": GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
     }

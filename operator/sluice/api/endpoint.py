@@ -108,6 +108,10 @@ class EndpointKubernetes(ApiModel):
 
     alarms: Annotated[tuple[KubernetesAlarm, ...] | None, ListMap("name"), Field(max_length=10)] = None
     """Alarms beside those of deploymentConfig.autoRollbackConfiguration."""
+    invocation_timeout_seconds: Annotated[int | None, Field(ge=1, le=3600), Int32] = None
+    """How long an invocation may take, from the request to the last byte of the answer. Absent: 60, as in SageMaker."""
+    max_payload_bytes: Annotated[int | None, Field(ge=1, le=1 << 30), Int32] = None
+    """The largest body of a request. Absent: 6291456, as in SageMaker."""
 
 
 _REGION = "(has({0}.sagemaker) && has({0}.sagemaker.region) ? {0}.sagemaker.region : '')"

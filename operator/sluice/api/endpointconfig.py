@@ -192,6 +192,17 @@ InferenceAmiVersion = Literal[
 ]
 
 
+class VariantKubernetes(ApiModel):
+    """What SageMaker has no word for. Only backend Cluster reads it."""
+
+    zone_spread: Literal["Preferred", "Required"] | None = None
+    """How two or more instances are spread over zones. Required: a pod that would break the spread waits. Absent:
+    Preferred, and condition ZoneSpreadUnmet tells when they are not spread."""
+    max_concurrent_requests_per_instance: Annotated[int | None, Field(ge=1, le=100000), Int32] = None
+    """Each router answers 503 to what exceeds this many requests at once, times the variant's instances. Absent: no
+    limit."""
+
+
 class ProductionVariant(ApiModel):
     """One model at one size, and its share of the traffic."""
 
@@ -260,6 +271,8 @@ class ProductionVariant(ApiModel):
         tuple[AcceleratorPartitionLayout, ...] | None, ListAtomic(), Field(min_length=1, max_length=32)
     ] = None
     """How the accelerators are partitioned."""
+    kubernetes: VariantKubernetes | None = None
+    """What SageMaker has no word for. Only backend Cluster reads it."""
 
 
 class CaptureOption(ApiModel):

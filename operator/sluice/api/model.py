@@ -12,6 +12,7 @@ from sluice.api.cel import at_most_one, exactly_one, found
 from sluice.api.types import (
     Int32,
     MetricPublishFrequency,
+    ModelDataUrl,
     ReservedTagKeys,
     RoleArn,
     SageMakerName,
@@ -170,8 +171,9 @@ class ContainerDefinition(ApiModel):
     """How SageMaker reaches the registry. In the cluster: kubernetes.imagePullSecrets."""
     mode: Literal["SingleModel", "MultiModel"] | None = None
     """Whether the container hosts one model or many. SageMaker's default is SingleModel."""
-    model_data_url: Url | None = None
-    """A .tar.gz in S3 that is unpacked into /opt/ml/model."""
+    model_data_url: ModelDataUrl | None = None
+    """A .tar.gz in S3 that is unpacked into /opt/ml/model. In the cluster also `pvc://claim/path`: a .tar.gz in a
+    PersistentVolumeClaim of the namespace, or with a final slash a directory that is copied."""
     model_data_source: ModelDataSource | None = None
     """Model data in another form than one .tar.gz. Excludes modelDataUrl."""
     additional_model_data_sources: Annotated[
@@ -319,12 +321,33 @@ class SampleInvocation(ApiModel):
     """How often serving pods are asked again. Absent: only before the first traffic."""
 
 
+ResourceName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+"""metadata.name of an object of Kubernetes."""
+
+
+class ModelDataAccess(ApiModel):
+    """How the download of the model data reaches its source, and whether a node keeps what it has downloaded."""
+
+    rules = (at_most_one(["credentialsSecretName", "assumeExecutionRole"], "they are two identities for one download"),)
+
+    credentials_secret_name: ResourceName | None = None
+    """A Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps AWS_SESSION_TOKEN. Only the download sees it.
+    Absent: the identity of the ServiceAccount (IRSA, Pod Identity)."""
+    assume_execution_role: bool | None = None
+    """The ServiceAccount's identity assumes executionRoleArn for the download. Absent: it reads the data itself."""
+    s3_endpoint_url: Annotated[str, Field(max_length=1024, pattern=r"^https?://[^/?#]+(/[^?#]*)?$")] | None = None
+    """The address of another S3 service than Amazon's."""
+    region: Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")] | None = None
+    """The region of the bucket, and AWS_REGION of the containers. Absent: the operator's default."""
+    cache_host_path: Annotated[str, Field(max_length=1024, pattern=r"^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$")] | None = None
+    """A directory of the node that keeps downloads for later pods. A hostPath volume: the pod then departs from the
+    restricted pod security standard, and the administrator must have allowed the directory."""
+
+
 class ModelKubernetes(ApiModel):
     """What SageMaker has no word for. Only backend Cluster reads it."""
 
-    service_account_name: (
-        Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")] | None
-    ) = None
+    service_account_name: ResourceName | None = None
     """The ServiceAccount of the model's pods; it carries the cloud identity. Absent: default."""
     image_pull_secrets: Annotated[tuple[LocalObjectReference, ...] | None, ListMap("name"), Field(max_length=10)] = None
     """Secrets with the credentials of private registries."""
@@ -336,6 +359,10 @@ class ModelKubernetes(ApiModel):
     """How far the pod departs from the restricted default."""
     sample_invocation: SampleInvocation | None = None
     """A request that a pod must answer before it gets traffic."""
+    model_data_access: ModelDataAccess | None = None
+    """How the download of the model data reaches its source."""
+    priority_class_name: ResourceName | None = None
+    """The PriorityClass of the model's pods."""
 
 
 def _environment_size(container: str) -> str:
@@ -397,6 +424,14 @@ class ModelSpec(ApiModel):
         _environment_rule("primaryContainer", "has(self.primaryContainer)", _environment_size("self.primaryContainer")),
         _environment_rule(
             "containers", "has(self.containers)", f"self.containers.map(c, {_environment_size('c')}).sum()"
+        ),
+        Rule(
+            rule="!has(self.kubernetes) || !has(self.kubernetes.modelDataAccess) || "
+            "!has(self.kubernetes.modelDataAccess.assumeExecutionRole) || "
+            "!self.kubernetes.modelDataAccess.assumeExecutionRole || has(self.executionRoleArn)",
+            message="kubernetes.modelDataAccess.assumeExecutionRole: is true, allowed only with an executionRoleArn",
+            field_path=".kubernetes.modelDataAccess.assumeExecutionRole",
+            reason="FieldValueForbidden",
         ),
         Rule(
             rule="!has(self.kubernetes) || !has(self.kubernetes.env) || self.kubernetes.env.all(e, "

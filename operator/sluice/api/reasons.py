@@ -13,6 +13,11 @@ class ConditionType(StrEnum):
     SERVING = "Serving"
     ROLLED_OUT = "RolledOut"
     FIELDS_IGNORED = "FieldsIgnored"
+    # Of backend Cluster. Like FieldsIgnored they say something beside Ready and never change it.
+    IMAGE_DRIFT = "ImageDrift"
+    SOURCE_MOVED = "SourceMoved"
+    ZONE_SPREAD_UNMET = "ZoneSpreadUnmet"
+    TEMPLATE_OUTDATED = "TemplateOutdated"
 
 
 class Reason(StrEnum):
@@ -45,11 +50,24 @@ class Reason(StrEnum):
     ALARMS_UNREADABLE = "AlarmsUnreadable"
     CORRECTING_DRIFT = "CorrectingDrift"
     ENDING_FOREIGN_UPDATE = "ForeignUpdate"
+    PROVISIONING = "Provisioning"
+    WAITING_FOR_ROUTERS = "WaitingForRouters"
+    DRAINING = "Draining"
+
+    # what blocks pods of a fleet; it goes on by itself when the cause is gone
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CRASH_LOOPING = "CrashLooping"
+    MODEL_DATA_FAILED = "ModelDataFailed"
+    PING_FAILING = "PingFailing"
+    SAMPLE_INVOCATION_FAILED = "SampleInvocationFailed"
+    ROUTER_NOT_CONVERGED = "RouterNotConverged"
 
     # a person must act (Stalled=True) or something outside must
     MISSING_REFERENCE = "MissingReference"
     INVALID_SPEC = "InvalidSpec"
     INVALID_DEPLOYMENT_CONFIG = "InvalidDeploymentConfig"
+    UNKNOWN_INSTANCE_TYPE = "UnknownInstanceType"
     NOT_PERMITTED = "NotPermitted"
     NOT_SUPPORTED_BY_BACKEND = "NotSupportedByBackend"
     BACKEND_NOT_AVAILABLE = "BackendNotAvailable"
@@ -76,6 +94,10 @@ class Reason(StrEnum):
     RECONCILE_DISABLED = "ReconcileDisabled"
     READ_ONLY = "ReadOnly"
     FIELDS_IGNORED = "FieldsIgnored"
+    IMAGE_DRIFT = "ImageDrift"
+    SOURCE_MOVED = "SourceMoved"
+    ZONE_SPREAD_UNMET = "ZoneSpreadUnmet"
+    TEMPLATE_OUTDATED = "TemplateOutdated"
 
 
 class CommandResult(StrEnum):

@@ -54,6 +54,15 @@ def status_schema(model: type[ApiModel]) -> Json:
     return _relaxed(_structural(model))
 
 
+def internal_schema(model: type[ApiModel]) -> Json:
+    """The structural schema of a spec that only Sluice's own processes write and read.
+
+    It states shapes and no rules, and keeps fields that it does not know: operator, routers and CRDs are upgraded one
+    after another, and what one of them wrote must reach the others as it was written.
+    """
+    return _open(_relaxed(_structural(model)))
+
+
 def _structural(model: type[ApiModel]) -> Json:
     raw = model.model_json_schema(by_alias=True, mode="validation")
     return _convert(raw, raw.get("$defs", {}), model.__name__, ())
@@ -147,6 +156,16 @@ def _relaxed(schema: Json) -> Json:
         result.setdefault("x-kubernetes-list-type", "atomic")
     if "additionalProperties" in schema:
         result["additionalProperties"] = _relaxed(schema["additionalProperties"])
+    return result
+
+
+def _open(schema: Json) -> Json:
+    result = dict(schema)
+    if "properties" in schema:
+        result["properties"] = {name: _open(child) for name, child in schema["properties"].items()}
+        result["x-kubernetes-preserve-unknown-fields"] = True
+    if "items" in schema:
+        result["items"] = _open(schema["items"])
     return result
 
 

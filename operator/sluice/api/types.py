@@ -23,6 +23,14 @@ RoleArn = Annotated[
     Field(min_length=20, max_length=2048, pattern=r"^arn:aws[a-z\-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"),
 ]
 Url = Annotated[str, Field(max_length=1024, pattern=r"^(https|s3)://([^/]+)/?(.*)$")]
+ModelDataUrl = Annotated[
+    str,
+    Field(
+        max_length=1024,
+        pattern=r"^((https|s3)://([^/]+)/?(.*)|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/.][^/]*)*/?)$",
+    ),
+]
+"""SageMaker's Url, or a place in a PersistentVolumeClaim; there no part of the path begins with a dot."""
 DestinationS3Uri = Annotated[str, Field(max_length=512, pattern=r"^(https|s3)://([^/])/?(.*)$")]
 KmsKeyId = Annotated[str, Field(max_length=2048, pattern=r"^[a-zA-Z0-9:/_-]*$")]
 SnsTopicArn = Annotated[

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from sluice.api.crds import KINDS, crd
+from sluice.api.crds import INTERNAL_KINDS, KINDS, crd
 from sluice.cli.reference import index_page, kind_page
 
 CRDS = Path("crds")
@@ -31,10 +31,11 @@ class _Dumper(yaml.SafeDumper):
 def generated() -> dict[Path, str]:
     """Every generated file, as its path in the checkout and its text."""
     files: dict[Path, str] = {}
+    for each in (*KINDS, *INTERNAL_KINDS):
+        text = HEADER + yaml.dump(crd(each), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+        files[CRDS / f"{each.crd_name}.yaml"] = text
+        files[CHART_TEMPLATES / f"{each.crd_name}.yaml"] = text
     for kind in KINDS:
-        text = HEADER + yaml.dump(crd(kind), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
-        files[CRDS / f"{kind.crd_name}.yaml"] = text
-        files[CHART_TEMPLATES / f"{kind.crd_name}.yaml"] = text
         files[REFERENCE / f"{kind.name.lower()}.md"] = kind_page(kind)
     files[REFERENCE / "README.md"] = index_page()
     return files

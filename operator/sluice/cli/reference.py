@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sluice.api.base import VALIDATIONS
-from sluice.api.crds import KINDS, Kind, object_schema
+from sluice.api.crds import INTERNAL_KINDS, KINDS, Kind, object_schema
 from sluice.api.names import API_VERSION, BACKEND_CLUSTER, BACKEND_SAGEMAKER, CATEGORY, GROUP
 from sluice.api.schema import Node, walk
 from sluice.core.classification import classify
@@ -34,8 +34,15 @@ def index_page() -> str:
     ]
     lines += [
         f"\n`kubectl get {CATEGORY}` lists all of them. Plain `endpoints` is also a kind of Kubernetes itself: write "
-        f"`endpoints.{GROUP}` or `sep`.\n"
+        f"`endpoints.{GROUP}` or `sep`.\n",
+        "## Internal kinds\n",
+        "The operator and the routers of backend Cluster talk through these. People do not write them, and their "
+        "fields may change with any version; reading them helps to see which router has applied what.\n",
+        "| Kind | Resource | What it is |",
+        "|---|---|---|",
     ]
+    lines += [f"| {kind.name} | `{kind.crd_name}` | {kind.description} |" for kind in INTERNAL_KINDS]
+    lines.append("")
     return "\n".join(lines)
 
 

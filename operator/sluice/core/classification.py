@@ -37,6 +37,7 @@ _METADATA: Final[_Pair] = (Class.METADATA, Class.METADATA)
 _SAGEMAKER_FLEET: Final[_Pair] = (Class.FLEET, Class.IGNORED)
 _FLEET_LIVE: Final[_Pair] = (Class.FLEET, Class.LIVE)
 _CLUSTER_FLEET: Final[_Pair] = (Class.IGNORED, Class.FLEET)
+_CLUSTER_LIVE: Final[_Pair] = (Class.IGNORED, Class.LIVE)
 _CLUSTER_METADATA: Final[_Pair] = (Class.IGNORED, Class.METADATA)
 _SAGEMAKER_METADATA: Final[_Pair] = (Class.METADATA, Class.IGNORED)
 
@@ -69,9 +70,9 @@ _CONTAINER: Final[Mapping[str, _Pair]] = {
     "environment": _FLEET,
     "modelPackageName": _SAGEMAKER_FLEET,
     "inferenceSpecificationName": _SAGEMAKER_FLEET,
-    "multiModelConfig.modelCacheSetting": _FLEET,
-    "containerMetricsConfig.metricsEndpoints[].metricsEndpointPath": _FLEET,
-    "containerMetricsConfig.metricsEndpoints[].metricPublishFrequencyInSeconds": _FLEET,
+    "multiModelConfig.modelCacheSetting": _SAGEMAKER_FLEET,
+    "containerMetricsConfig.metricsEndpoints[].metricsEndpointPath": _SAGEMAKER_FLEET,
+    "containerMetricsConfig.metricsEndpoints[].metricPublishFrequencyInSeconds": _SAGEMAKER_FLEET,
 }
 
 _VPC_CONFIG: Final[Mapping[str, _Pair]] = {
@@ -102,11 +103,18 @@ _MODEL: Final[Mapping[str, _Pair]] = {
     "kubernetes.securityContext.runAsUser": _CLUSTER_FLEET,
     "kubernetes.securityContext.runAsGroup": _CLUSTER_FLEET,
     "kubernetes.securityContext.fsGroup": _CLUSTER_FLEET,
-    "kubernetes.sampleInvocation.body": _CLUSTER_FLEET,
-    "kubernetes.sampleInvocation.contentType": _CLUSTER_FLEET,
-    "kubernetes.sampleInvocation.expectedStatus": _CLUSTER_FLEET,
-    "kubernetes.sampleInvocation.timeoutSeconds": _CLUSTER_FLEET,
-    "kubernetes.sampleInvocation.periodSeconds": _CLUSTER_FLEET,
+    # The routers send it: a new one is tried on the pods that stand.
+    "kubernetes.sampleInvocation.body": _CLUSTER_LIVE,
+    "kubernetes.sampleInvocation.contentType": _CLUSTER_LIVE,
+    "kubernetes.sampleInvocation.expectedStatus": _CLUSTER_LIVE,
+    "kubernetes.sampleInvocation.timeoutSeconds": _CLUSTER_LIVE,
+    "kubernetes.sampleInvocation.periodSeconds": _CLUSTER_LIVE,
+    "kubernetes.modelDataAccess.credentialsSecretName": _CLUSTER_FLEET,
+    "kubernetes.modelDataAccess.assumeExecutionRole": _CLUSTER_FLEET,
+    "kubernetes.modelDataAccess.s3EndpointUrl": _CLUSTER_FLEET,
+    "kubernetes.modelDataAccess.region": _CLUSTER_FLEET,
+    "kubernetes.modelDataAccess.cacheHostPath": _CLUSTER_FLEET,
+    "kubernetes.priorityClassName": _CLUSTER_FLEET,
 }
 
 _VARIANT: Final[Mapping[str, _Pair]] = {
@@ -130,19 +138,21 @@ _VARIANT: Final[Mapping[str, _Pair]] = {
     "modelDataDownloadTimeoutInSeconds": _FLEET,
     "containerStartupHealthCheckTimeoutInSeconds": _FLEET,
     "enableSSMAccess": _SAGEMAKER_FLEET,
-    "managedInstanceScaling.status": _FLEET_LIVE,
-    "managedInstanceScaling.minInstanceCount": _FLEET_LIVE,
-    "managedInstanceScaling.maxInstanceCount": _FLEET_LIVE,
+    "managedInstanceScaling.status": _SAGEMAKER_FLEET,
+    "managedInstanceScaling.minInstanceCount": _SAGEMAKER_FLEET,
+    "managedInstanceScaling.maxInstanceCount": _SAGEMAKER_FLEET,
     "managedInstanceScaling.scaleInPolicy.strategy": _SAGEMAKER_FLEET,
-    "managedInstanceScaling.scaleInPolicy.maximumStepSize": _FLEET_LIVE,
-    "managedInstanceScaling.scaleInPolicy.cooldownInMinutes": _FLEET_LIVE,
+    "managedInstanceScaling.scaleInPolicy.maximumStepSize": _SAGEMAKER_FLEET,
+    "managedInstanceScaling.scaleInPolicy.cooldownInMinutes": _SAGEMAKER_FLEET,
     "routingConfig.routingStrategy": _FLEET_LIVE,
-    "routingConfig.prefixAwareRoutingConfig.prefixLength": _FLEET_LIVE,
-    "routingConfig.prefixAwareRoutingConfig.concurrencyThreshold": _FLEET_LIVE,
+    "routingConfig.prefixAwareRoutingConfig.prefixLength": _SAGEMAKER_FLEET,
+    "routingConfig.prefixAwareRoutingConfig.concurrencyThreshold": _SAGEMAKER_FLEET,
     "inferenceAmiVersion": _SAGEMAKER_FLEET,
     "capacityReservationConfig.capacityReservationPreference": _SAGEMAKER_FLEET,
     "capacityReservationConfig.mlReservationArn": _SAGEMAKER_FLEET,
-    "acceleratorPartitionLayouts[].acceleratorPartitionTypes": _FLEET,
+    "acceleratorPartitionLayouts[].acceleratorPartitionTypes": _SAGEMAKER_FLEET,
+    "kubernetes.zoneSpread": _CLUSTER_FLEET,
+    "kubernetes.maxConcurrentRequestsPerInstance": _CLUSTER_LIVE,
 }
 
 # UpdateEndpointWeightsAndCapacities is documented for production variants; a shadow's size takes a deployment.
@@ -155,13 +165,13 @@ _SHADOW_VARIANT: Final[Mapping[str, _Pair]] = {
 _ENDPOINT_CONFIG: Final[Mapping[str, _Pair]] = {
     **_below("productionVariants[]", _VARIANT),
     **_below("shadowProductionVariants[]", _SHADOW_VARIANT),
-    "dataCaptureConfig.enableCapture": _FLEET_LIVE,
-    "dataCaptureConfig.initialSamplingPercentage": _FLEET_LIVE,
-    "dataCaptureConfig.destinationS3Uri": _FLEET_LIVE,
+    "dataCaptureConfig.enableCapture": _SAGEMAKER_FLEET,
+    "dataCaptureConfig.initialSamplingPercentage": _SAGEMAKER_FLEET,
+    "dataCaptureConfig.destinationS3Uri": _SAGEMAKER_FLEET,
     "dataCaptureConfig.kmsKeyId": _SAGEMAKER_FLEET,
-    "dataCaptureConfig.captureOptions[].captureMode": _FLEET_LIVE,
-    "dataCaptureConfig.captureContentTypeHeader.csvContentTypes": _FLEET_LIVE,
-    "dataCaptureConfig.captureContentTypeHeader.jsonContentTypes": _FLEET_LIVE,
+    "dataCaptureConfig.captureOptions[].captureMode": _SAGEMAKER_FLEET,
+    "dataCaptureConfig.captureContentTypeHeader.csvContentTypes": _SAGEMAKER_FLEET,
+    "dataCaptureConfig.captureContentTypeHeader.jsonContentTypes": _SAGEMAKER_FLEET,
     "asyncInferenceConfig.clientConfig.maxConcurrentInvocationsPerInstance": _FLEET,
     "asyncInferenceConfig.outputConfig.kmsKeyId": _SAGEMAKER_FLEET,
     "asyncInferenceConfig.outputConfig.s3OutputPath": _FLEET,
@@ -251,6 +261,8 @@ _ENDPOINT: Final[Mapping[str, _Pair]] = {
     "kubernetes.alarms[].traffic.minimumRequests": _CLUSTER_METADATA,
     "kubernetes.alarms[].traffic.relativeToServing": _CLUSTER_METADATA,
     "kubernetes.alarms[].onInsufficientData": _CLUSTER_METADATA,
+    "kubernetes.invocationTimeoutSeconds": _CLUSTER_METADATA,
+    "kubernetes.maxPayloadBytes": _CLUSTER_METADATA,
 }
 
 _TABLES: Final[Mapping[str, Mapping[str, _Pair]]] = {

@@ -140,7 +140,7 @@ def until(look: Callable[[], T | None], *, seconds: float, what: Callable[[], st
 
 
 def install_crds(kube: Kube, directory: Path) -> None:
-    """Apply the three CRDs and wait until they are served."""
+    """Apply the CRDs and wait until those that people write are served."""
     for file in sorted(directory.glob("*.yaml")):
         kube.apply(yaml.safe_load(file.read_text()))
 
