@@ -101,9 +101,12 @@ def test_what_is_deleted_stays_deleted_when_an_older_read_comes_late(cache: Cach
     assert cache.apply(edited(model(), 41, uid="new"), Source.WATCH) == {MODEL, ENDPOINT}
 
 
-def test_taking_the_last_finalizer_off_a_deleted_object_removes_it(cache: Cache) -> None:
-    gone = edited(endpoint(), 50, deletionTimestamp="now", finalizers=[])
+@pytest.mark.parametrize("answered", [10, 50])
+def test_taking_the_last_finalizer_off_a_deleted_object_removes_it(cache: Cache, answered: int) -> None:
+    """The API server answers with the resourceVersion of the state before (10): there is no later one."""
+    gone = edited(endpoint(), answered, deletionTimestamp="now", finalizers=[])
     assert cache.apply(gone, Source.OWN) == {CONFIG, MODEL}
+    assert cache.apply(edited(endpoint(), 51, deletionTimestamp="now", finalizers=[]), Source.WATCH) == frozenset()
     assert cache.get("Endpoint", "team", "churn") is None
     assert cache.users("EndpointConfig", "team", "config") == ()
 

@@ -175,10 +175,12 @@ class Cache:
         version = version_of(item)
         if source is Source.WATCH and entry is not None:
             entry.watched = max(entry.watched, version)
+        if _is_finished(item) and version >= self._known_version(key):
+            # Not only what is newer: where the API server deletes instead of writing, its answer to the write that took
+            # the last finalizer away carries the resourceVersion of the state before.
+            return self.remove(item, source)
         if not self._is_news(key, item):
             return _NOTHING
-        if _is_finished(item):
-            return self.remove(item, source)
         before = entry.object if entry else None
         if before is not None:
             self._unlink(key, before)
