@@ -51,13 +51,6 @@ def test_deleting_a_referent_of_a_serving_endpoint_breaks_nothing() -> None:
     assert stage.condition("Serving")[0] == "True"
 
 
-def test_the_cluster_backend_is_refused_by_name() -> None:
-    stage = Stage(backend="Cluster")
-    stage.step()
-    assert stage.actions == []
-    assert stage.condition("Stalled") == ("True", Reason.BACKEND_NOT_AVAILABLE)
-
-
 def test_nothing_is_asked_of_aws_without_permission() -> None:
     stage = Stage()
     stage.policy = Policy((Rule(namespaces=("team-a",), regions=("us-east-1",)),))

@@ -15,6 +15,8 @@ TABLE: dict[tuple[str, str], dict[Situation, CommandResult]] = {
     ("SageMaker", PROMOTE): {"settled": CommandResult.REFUSED, "moving": CommandResult.REFUSED},
     ("SageMaker", PAUSE): {"settled": CommandResult.REFUSED, "moving": CommandResult.REFUSED},
     ("SageMaker", IGNORE_FIRING): {"settled": CommandResult.DONE, "moving": CommandResult.QUEUED},
+    ("Cluster", RETRY): {"settled": CommandResult.DONE, "moving": CommandResult.DONE},
+    ("Cluster", ROLLBACK): {"settled": CommandResult.DONE, "moving": CommandResult.DONE},
 }
 
 

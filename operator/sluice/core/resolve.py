@@ -76,13 +76,8 @@ def resolve(endpoint: Object, find: Find, settings: ResolveSettings) -> Resoluti
     wanted_models = model_names(config["spec"]) if config else ()
     referenced = frozenset({(names.ENDPOINT_CONFIG, config_name), *((names.MODEL, name) for name in wanted_models)})
 
-    target, finding = _target(endpoint, owner, settings)
-    if finding is None and spec["backend"] != names.BACKEND_SAGEMAKER:
-        finding = Finding(
-            Reason.BACKEND_NOT_AVAILABLE,
-            f"found {spec['backend']}; this version drives SageMaker only",
-            "spec.backend",
-        )
+    in_cluster = spec["backend"] == names.BACKEND_CLUSTER
+    target, finding = (None, None) if in_cluster else _target(endpoint, owner, settings)
     base = Resolution(owner=owner, target=target, referenced=referenced, finding=finding)
     if config is None:
         missing = _missing(names.ENDPOINT_CONFIG, config_name, "spec.endpointConfigName", metadata["namespace"])

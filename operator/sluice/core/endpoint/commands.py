@@ -21,6 +21,11 @@ ANNOTATIONS = {
     capabilities.IGNORE_FIRING: names.IGNORE_FIRING,
 }
 
+_CANNOT = {
+    names.BACKEND_SAGEMAKER: "SageMaker has no way to {} a deployment",
+    names.BACKEND_CLUSTER: "this version does not know {} in the cluster",
+}
+
 
 def unanswered(endpoint: Mapping[str, Any], status: EndpointStatus) -> dict[str, str]:
     """Commands whose value has not been acted on, by command. Queued ones count."""
@@ -62,10 +67,10 @@ def answer(d: Draft) -> StoredRevision | None:
     situation = "moving" if d.status.endpoint_status in MOVING or under_way else "settled"
     for command, value in unanswered(d.given.endpoint, d.status).items():
         result = capabilities.outcome(str(d.spec["backend"]), command, situation)
-        if command == capabilities.IGNORE_FIRING:
+        if command == capabilities.IGNORE_FIRING and result is not CommandResult.REFUSED:
             continue
         if result is CommandResult.REFUSED:
-            message = f"SageMaker has no way to {command} a deployment"
+            message = _CANNOT[str(d.spec["backend"])].format(command)
             acknowledge(d, command, value, result, message, Reason.NOT_SUPPORTED_BY_BACKEND)
         elif result is CommandResult.QUEUED:
             message = (
@@ -98,7 +103,9 @@ def _rollback(d: Draft, value: str) -> StoredRevision | None:
     if finding is not None:
         acknowledge(d, capabilities.ROLLBACK, value, CommandResult.REFUSED, finding.text(), finding.reason)
         return None
-    if d.observation.presence is Presence.MISSING or d.status.endpoint_status in {"Failed", "OutOfService"}:
+    on_sagemaker = d.spec["backend"] == names.BACKEND_SAGEMAKER
+    unfit = d.observation.presence is Presence.MISSING or d.status.endpoint_status in {"Failed", "OutOfService"}
+    if on_sagemaker and unfit:
         word = d.status.endpoint_status or "missing"
         message = f"SageMaker updates no endpoint that is {word}; see condition Stalled"
         acknowledge(d, capabilities.ROLLBACK, value, CommandResult.REFUSED, message, Reason.NOT_SUPPORTED_BY_BACKEND)

@@ -11,6 +11,7 @@ from typing import Any
 from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.core.actions import PatchEndpoint
+from sluice.core.cluster.decide import decide_cluster
 from sluice.core.decision import Decision
 from sluice.core.endpoint import (
     bookkeeping,
@@ -37,6 +38,8 @@ __all__ = ["Pass", "ask", "decide"]
 
 def decide(given: Pass) -> Decision:
     """Decide one pass."""
+    if given.endpoint["spec"]["backend"] == names.BACKEND_CLUSTER:
+        return decide_cluster(given)
     d = Draft(given)
     facts.take_alarms(d)
     facts.take_problem(d)

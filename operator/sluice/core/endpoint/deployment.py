@@ -234,7 +234,7 @@ def plan(d: Draft) -> bool:
     if latches.holds(d.status.latch, d.spec, desired):
         d.set(settle=None)
         return False
-    gates = (_settled, _guarded, _scalers_known, _alarms_quiet)
+    gates = (settling, _guarded, _scalers_known, _alarms_quiet)
     if any(gate(d, desired) for gate in gates):
         return True
     start(d, desired)
@@ -266,7 +266,8 @@ def say_latched(d: Draft) -> bool:
     return True
 
 
-def _settled(d: Draft, desired: Revision) -> bool:
+def settling(d: Draft, desired: Revision) -> bool:
+    """Whether a change still waits until nothing it references changes any more; says so."""
     settings, settle = d.given.settings, d.status.settle
     if settle is None or settle.content_hash != desired.content_hash:
         since = settle.since if settle is not None else d.now

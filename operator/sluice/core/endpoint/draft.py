@@ -118,8 +118,7 @@ class Draft:
     @property
     def endpoint_name(self) -> str:
         """SageMaker's endpoint name."""
-        target = self.given.resolution.target
-        return target.endpoint_name if target else str(self.metadata["name"])
+        return str(self.spec.get("endpointName") or self.metadata["name"])
 
     def annotation(self, name: str) -> str:
         """An annotation's value; empty if absent."""
@@ -249,13 +248,14 @@ class Draft:
 
     def _with_serving(self, made: Any, generation: int) -> Any:
         word = self.status.endpoint_status
+        who = "SageMaker" if self.spec["backend"] == names.BACKEND_SAGEMAKER else "The cluster"
         if word is None:
             truth: Truth = "False"
             message = "No endpoint yet."
         elif word in SERVING:
-            truth, message = "True", f"SageMaker answers requests (endpoint status {word})."
+            truth, message = "True", f"{who} answers requests (endpoint status {word})."
         else:
-            truth, message = "False", f"SageMaker does not answer requests (endpoint status {word})."
+            truth, message = "False", f"{who} does not answer requests (endpoint status {word})."
         return conditions.set_condition(
             made, ConditionType.SERVING, truth, word or Reason.PENDING, message, generation=generation, now=self.now
         )

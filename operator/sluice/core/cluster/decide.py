@@ -1,0 +1,202 @@
+"""The decision about one Endpoint in the cluster, top to bottom. Pure: no clock, no I/O, no framework.
+
+admission   may this Endpoint act at all: spec, name, permission; the finalizer before anything is made
+facts       what was observed goes into the status; a lost status is recovered from what stands
+plan        create, serve, deploy, go back, delete; each keeps up what must stand and takes down what nothing needs
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sluice.api import names
+from sluice.api.reasons import Cause, Reason
+from sluice.core import guardrails
+from sluice.core.actions import DropRevision, PatchEndpoint
+from sluice.core.cluster import deploy, keeping, life, sides
+from sluice.core.cluster.routing import Side
+from sluice.core.decision import Decision
+from sluice.core.endpoint import bookkeeping, commands, deployment, facts, freezing, latches
+from sluice.core.endpoint.draft import Draft, Pass, deletion_asked, has_finalizer
+from sluice.core.finding import Finding
+from sluice.core.resolve import spec_counts
+from sluice.core.revision import Revision
+
+ADDRESS = "http://{service}.{namespace}.svc:8080/endpoints/{name}/invocations"
+
+
+def decide_cluster(given: Pass) -> Decision:
+    """Decide one pass."""
+    d = Draft(given)
+    facts.take_problem(d)
+    if given.cluster is None:
+        _unseen(d)
+        return d.finish()
+    reason = freezing.frozen(d)
+    if deletion_asked(given.endpoint):
+        freezing.unless_frozen(d, reason, _guarded(life.delete))
+        return d.finish()
+    if _name_taken(d):
+        return d.finish()
+    if not has_finalizer(given.endpoint):
+        finding = given.resolution.finding
+        if finding is not None:
+            d.stalled(finding.reason, finding.text())
+        elif reason is not None:
+            freezing.say(d, reason, "put its finalizer on the Endpoint")
+        else:
+            d.act(PatchEndpoint(add_finalizer=True))
+            d.again(1.0)
+            d.reconciling(Reason.PENDING, "Taking the Endpoint on.")
+        return d.finish()
+    life.recover(d)
+    life.take_fleets(d)
+    life.take_conditions(d)
+    d.set(address=ADDRESS.format(service="sluice-router", namespace=d.metadata["namespace"], name=d.endpoint_name))
+    freezing.unless_frozen(d, reason, _guarded(_plan))
+    return d.finish()
+
+
+def _unseen(d: Draft) -> None:
+    """The cluster could not be looked at: what is known stays known."""
+    facts.say_problem(d)
+    if d.verdict is None:
+        d.reconciling(Reason.PENDING, "Looking at the cluster.", keep_ready=True)
+    d.again(d.given.settings.look_seconds)
+
+
+def _guarded(step: Any) -> Any:
+    """A step whose actions are held back while the next attempt after a failed one is still to come."""
+
+    def run(d: Draft) -> None:
+        step(d)
+        if facts.waiting(d) and d.actions:
+            d.actions.clear()
+            facts.say_problem(d)
+
+    return run
+
+
+def _name_taken(d: Draft) -> bool:
+    """Two Endpoints of the namespace, one name (also in different case): who serves keeps it, then the older one."""
+    if d.status.revision is not None or d.status.intent is not None:
+        return False
+    for rival in d.given.rivals:
+        other, status = rival["metadata"], rival.get("status") or {}
+        owns = bool(status.get("revision") or status.get("intent"))
+        if owns or _seniority(other) < _seniority(d.metadata):
+            d.stalled(
+                Reason.NAME_CONFLICT,
+                f"Endpoint {other['name']} already claims endpoint name {d.endpoint_name} in this namespace (names "
+                "differ not by case alone); choose another spec.endpointName.",
+            )
+            return True
+    return False
+
+
+def _seniority(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    return (str(metadata.get("creationTimestamp", "")), str(metadata["name"]))
+
+
+def _plan(d: Draft) -> None:
+    wanted_back = commands.answer(d)
+    if d.status.revision is None:
+        finding = _finding(d)
+        if finding is not None:
+            d.stalled(finding.reason, finding.text())
+            return
+        life.create(d)
+        return
+    serving = sides.serving(d)
+    if serving is None:
+        d.stalled(
+            Reason.DRIFTED,
+            f"Revision {d.status.revision.name} serves but is stored nowhere any more; what stands is left alone. "
+            "Restore its ControllerRevision, or annotate sluice.dev/redeploy once the spec names what is to serve.",
+        )
+        return
+    if d.status.deployment is not None:
+        if wanted_back is not None:
+            deploy.turn_back(d, serving, Cause.PERSON, f"annotation {names.ROLLBACK}")
+        deploy.go_on(d, serving)
+        _keep_books(d)
+        return
+    _settled(d, serving, wanted_back.revision(d.given.resolution.owner) if wanted_back is not None else None)
+
+
+def _settled(d: Draft, serving: Side, wanted_back: Revision | None) -> None:
+    """In service, nothing deployed: bring back, start, or keep serving and say what is not as asked."""
+    if wanted_back is not None and wanted_back.fleet_hash != serving.fleet_hash:
+        deploy.start(d, wanted_back, commanded=True)
+        return
+    steady = life.serve(d, serving)
+    _keep_books(d)
+    finding = _finding(d)
+    if finding is not None:
+        d.stalled(finding.reason, finding.text())
+        return
+    desired = d.desired
+    if desired is None:
+        return
+    if desired.fleet_hash == serving.fleet_hash:
+        d.set(settle=None)
+        latch = d.status.latch
+        if latch is not None and latch.fleet_hash != desired.fleet_hash:
+            d.set(latch=None)
+        if steady:
+            d.ready(f"Revision {d.status.revision.name if d.status.revision else '?'} is in service.")
+        return
+    if latches.holds(d.status.latch, d.spec, desired):
+        d.set(settle=None)
+        if steady or d.status.endpoint_status == "InService":
+            deployment.say_latched(d)
+        return
+    if deployment.settling(d, desired):
+        return
+    finding = deploy.refused(d.spec.get("deploymentConfig")) or guardrails.check(
+        d.spec.get("deploymentConfig"), _counts(d, desired)
+    )
+    if finding is not None:
+        d.stalled(finding.reason, finding.text())
+        return
+    d.actions.clear()  # what keeps the old revision up comes again with the deployment's passes
+    deploy.start(d, desired)
+
+
+def _counts(d: Draft, desired: Revision) -> dict[str, int]:
+    counts = spec_counts(desired.endpoint_config)
+    if d.spec.get("retainAllVariantProperties"):
+        kept = {v.variant_name: v.desired_instance_count for v in d.status.production_variants}
+        counts = {name: kept.get(name) or count for name, count in counts.items()}
+    return counts
+
+
+def _finding(d: Draft) -> Finding | None:
+    """What is wrong with what is asked for."""
+    found = d.given.resolution.finding
+    if found is not None or d.given.cluster is None:
+        return found
+    unknown = d.given.cluster.unknown_instance_types
+    if unknown:
+        return Finding(
+            Reason.UNKNOWN_INSTANCE_TYPE,
+            f"found {', '.join(unknown)}; ConfigMap sluice-instance-types in the operator's namespace does not know "
+            f"{'it' if len(unknown) == 1 else 'them'}: add the key {unknown[0]} there",
+            "EndpointConfig productionVariants[].instanceType",
+        )
+    return None
+
+
+def _keep_books(d: Draft) -> None:
+    """Outcomes on the stored revisions, which a lost status is recovered from; old ones go."""
+    bookkeeping.mark_outcomes(d)
+    kept = {r.name for r in (d.status.revision, d.status.previous_revision) if r is not None}
+    hashes = {r.fleet_hash for r in (d.status.revision,) if r is not None}
+    if d.status.deployment is not None:
+        kept.add(d.status.deployment.revision)
+    kept |= {last.revision for last in d.status.history[:1]}
+    failed = next((last.revision for last in d.status.history if last.outcome != "Succeeded"), None)
+    kept |= {failed} if failed else set()
+    standing = {fleet.fleet_hash for fleet in keeping.seen(d).fleets}
+    for stored in d.given.stored:
+        if stored.name not in kept and stored.fleet_hash not in hashes | standing:
+            d.act(DropRevision(stored.name))

@@ -1,0 +1,431 @@
+"""Deployments in the cluster: a new fleet beside the old one, traffic moved in confirmed steps, and back at once.
+
+Stages: Provisioning -> (Shifting -> Baking)* -> FinalBaking -> CleaningUp; RollingBack from any of them but the last.
+Sizes, rounding and waits are SageMaker's (core.guardrails). The plan is computed once, when the deployment starts.
+Every wait is an absolute time in status; a bake begins only when every Ready router has confirmed its step."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from sluice.api.reasons import Cause, Outcome, Reason
+from sluice.api.status import DeploymentStatus, Latch, PlanStep, VariantSummary
+from sluice.core import guardrails
+from sluice.core.actions import StoreRevision
+from sluice.core.cluster import fleets, keeping, sides
+from sluice.core.cluster.routing import Side, Split
+from sluice.core.endpoint import latches
+from sluice.core.endpoint.draft import Draft
+from sluice.core.endpoint.history import ended
+from sluice.core.finding import Finding
+from sluice.core.resolve import spec_counts, spec_weights
+from sluice.core.revision import Revision
+
+SLACK_SECONDS = 3600
+"""What a deployment without a deadline of its own may take beyond its waits and its provisioning."""
+
+
+# When one starts ------------------------------------------------------------------------------------------------
+
+
+def refused(deployment_config: Mapping[str, Any] | None) -> Finding | None:
+    """What of a DeploymentConfig this version does not do in the cluster: never silently another policy."""
+    config = deployment_config or {}
+    if guardrails.policy_name(config) == guardrails.ROLLING:
+        return Finding(
+            Reason.NOT_SUPPORTED_BY_BACKEND,
+            "found a rolling policy; in the cluster this version deploys blue/green (ALL_AT_ONCE, CANARY, LINEAR): use "
+            "blueGreenUpdatePolicy",
+            "spec.deploymentConfig.rollingUpdatePolicy",
+        )
+    alarms = guardrails.alarm_names(config)
+    if alarms:
+        return Finding(
+            Reason.NOT_SUPPORTED_BY_BACKEND,
+            f"found {', '.join(alarms)}; in the cluster this version reads no alarms, and a deployment that asks for "
+            "them is not started without: remove them to deploy without alarms",
+            "spec.deploymentConfig.autoRollbackConfiguration.alarms",
+        )
+    return None
+
+
+def plan(deployment_config: Mapping[str, Any] | None, counts: Mapping[str, int]) -> tuple[PlanStep, ...]:
+    """The steps: percent of the traffic, then a bake; the last is 100 % with the final bake.
+
+    With one variant the share is that of whole instances, as on SageMaker; one instance cannot be split, there the
+    asked share holds. With several variants, which move in lock-step, the asked share holds (a number of instances: of
+    the variant where it is the smallest share)."""
+    config = deployment_config or {}
+    blue_green = config.get("blueGreenUpdatePolicy") or {}
+    routing = blue_green.get("trafficRoutingConfiguration") or {}
+    wait = int(routing.get("waitIntervalInSeconds") or 0)
+    final = PlanStep(traffic_percent=100.0, wait_seconds=int(blue_green.get("terminationWaitInSeconds") or 0))
+    policy = guardrails.policy_name(config)
+    if policy == "CANARY":
+        share = _canary_percent(routing["canarySize"], counts)
+        return (PlanStep(traffic_percent=share, wait_seconds=wait), final) if share < 100 else (final,)
+    if policy == "LINEAR":
+        parts = _linear_percents(routing["linearStepSize"], counts)
+        return (*(PlanStep(traffic_percent=share, wait_seconds=wait) for share in parts if share < 100), final)
+    return (final,)
+
+
+def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
+    """Persist the plan, store the revision, make the new fleets."""
+    counts, variants = _variants(d, revision)
+    config = None if commanded else _deployment_config(d)
+    steps = plan(config, counts)
+    green = sides.side(revision, variants)
+    wanted = fleets.wanted(str(d.metadata["name"]), green, counts)
+    waits = sum(step.wait_seconds for step in steps)
+    asked = ((config or {}).get("blueGreenUpdatePolicy") or {}).get("maximumExecutionTimeoutInSeconds")
+    limit = timedelta(seconds=int(asked)) if asked else fleets.budget(wanted) + timedelta(seconds=waits + SLACK_SECONDS)
+    d.set(
+        endpoint_status="Updating",
+        settle=None,
+        failure_reason=None,
+        deployment=DeploymentStatus(
+            revision=revision.name,
+            fleet_hash=revision.fleet_hash,
+            policy=guardrails.policy_name(config),
+            stage="Provisioning",
+            stage_since=d.now,
+            step=0,
+            steps=len(steps),
+            step_text=f"0/{len(steps)}",
+            traffic_percent=0.0,
+            traffic_text="0%",
+            start_time=d.now,
+            deadline=d.now + limit,
+            retain_all_variant_properties=bool(d.spec.get("retainAllVariantProperties")),
+            pending_variants=variants,
+            plan=steps,
+        ),
+    )
+    number = max((stored.number for stored in d.given.stored), default=0) + 1
+    if d.find_stored(revision.name) is None:
+        d.act(StoreRevision(revision.name, revision.data(), number))
+    d.act(*(fleets.ensure(fleet, green) for fleet in wanted if keeping.seen(d).fleet(fleet.name) is None))
+    d.confirm_references = not commanded
+    d.again(keeping.WAIT_SECONDS)
+    d.reconciling(Reason.DEPLOYING, f"Revision {revision.name} under {guardrails.policy_name(config)}: Provisioning.")
+
+
+def _deployment_config(d: Draft) -> Mapping[str, Any] | None:
+    config: Mapping[str, Any] | None = d.spec.get("deploymentConfig")
+    return config
+
+
+def _variants(d: Draft, revision: Revision) -> tuple[dict[str, int], tuple[VariantSummary, ...]]:
+    """The new revision's counts and weights: the spec's, or the live ones that it retains (UpdateEndpoint's
+    RetainAllVariantProperties and ExcludeRetainedVariantProperties)."""
+    counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
+    excluded = {item["variantPropertyType"] for item in d.spec.get("excludeRetainedVariantProperties") or ()}
+    live = {v.variant_name: v for v in d.status.production_variants}
+    if d.spec.get("retainAllVariantProperties"):
+        if "DesiredInstanceCount" not in excluded:
+            counts = {n: (live[n].desired_instance_count or c) if n in live else c for n, c in counts.items()}
+        if "DesiredWeight" not in excluded:
+            held = {n: v.desired_weight for n, v in live.items() if v.desired_weight is not None}
+            kept = {n: held.get(n, w) for n, w in weights.items()}
+            weights = kept if any(kept.values()) else weights
+    variants = tuple(
+        VariantSummary(
+            variant_name=name,
+            desired_instance_count=counts.get(name, 1),
+            desired_weight=weight,
+            current_instance_count=0,
+            current_weight=0.0,
+        )
+        for name, weight in sorted(weights.items())
+    )
+    return counts, variants
+
+
+def _canary_percent(size: Mapping[str, Any], counts: Mapping[str, int]) -> float:
+    if size["type"] == "CAPACITY_PERCENT" and (len(counts) != 1 or min(counts.values()) <= 1):
+        return float(size["value"])
+    return min(_percent(guardrails.instances(size, total), total) for total in counts.values())
+
+
+def _linear_percents(size: Mapping[str, Any], counts: Mapping[str, int]) -> tuple[float, ...]:
+    if size["type"] == "CAPACITY_PERCENT" and (len(counts) != 1 or min(counts.values()) <= 1):
+        value = int(size["value"])
+        return tuple(min(100.0, float(value * step)) for step in range(1, -(-100 // value) + 1))
+    total = max(counts.values())
+    shares: list[float] = []
+    step = 1
+    while not shares or shares[-1] < 100:
+        shares.append(_percent(guardrails.linear_active(size, total, step), total))
+        step += 1
+    return tuple(shares)
+
+
+def _percent(part: int, total: int) -> float:
+    return min(100.0, round(100.0 * part / total, 4))
+
+
+# While it runs --------------------------------------------------------------------------------------------------
+
+
+def go_on(d: Draft, blue: Side) -> None:
+    """One pass of a running deployment."""
+    deployment = d.status.deployment
+    if deployment is None:
+        return
+    green = sides.deployed(d, deployment)
+    if deployment.stage == "RollingBack":
+        _back(d, blue, deployment)
+    elif deployment.stage == "CleaningUp":
+        _clean(d, blue, deployment)
+    elif green is None:
+        _turn_back(d, blue, Cause.UNKNOWN, f"revision {deployment.revision} is stored nowhere any more")
+    else:
+        wanted = fleets.wanted(str(d.metadata["name"]), green, sides.counts(deployment.pending_variants))
+        trigger = _trigger(d, deployment, wanted)
+        if trigger is not None:
+            _turn_back(d, blue, *trigger)
+        else:
+            _forward(d, blue, green, wanted)
+
+
+def _forward(d: Draft, blue: Side, green: Side, wanted: tuple[fleets.Wanted, ...]) -> None:
+    deployment = d.status.deployment
+    assert deployment is not None  # noqa: S101 - the caller has one
+    held = _standing(d, blue)
+    percent = _percent_of_step(deployment)
+    split = Split(blue, green, percent, fleets.strangers(keeping.seen(d)))
+    progress = keeping.keep(d, split, (*held, *wanted))
+    _show(d, wanted)
+    if deployment.stage == "Provisioning":
+        if progress.done and all(fleets.ready(keeping.seen(d), fleet) for fleet in wanted):
+            _next_step(d, blue, green, held, wanted)
+            return
+        d.again(keeping.WAIT_SECONDS)
+        blocked = fleets.trouble(keeping.seen(d), wanted)
+        text = fleets.words(*blocked) if blocked else fleets.starting(keeping.seen(d), wanted)
+        _say(d, text)
+    elif deployment.stage == "Shifting":
+        if progress.done:
+            _bake(d)
+        else:
+            _say(d, f"waiting for {progress.waiting_for}", progress.rejected)
+    elif deployment.bake_until is not None and d.now < deployment.bake_until:
+        d.again_at(deployment.bake_until)
+        _say(d, f"until {deployment.bake_until:%H:%M:%S}")
+    elif not progress.done:
+        _say(d, f"waiting for {progress.waiting_for}", progress.rejected)
+    elif (deployment.step or 0) < len(deployment.plan):
+        _next_step(d, blue, green, held, wanted)
+    else:
+        _promote(d, green, deployment)
+
+
+def _next_step(
+    d: Draft,
+    blue: Side,
+    green: Side,
+    held: tuple[fleets.Wanted, ...],
+    wanted: tuple[fleets.Wanted, ...],
+) -> None:
+    deployment = d.status.deployment
+    assert deployment is not None  # noqa: S101
+    step = (deployment.step or 0) + 1
+    share = deployment.plan[step - 1].traffic_percent
+    d.set_deployment(
+        stage="Shifting", stage_since=d.now, bake_until=None, step=step, step_text=f"{step}/{len(deployment.plan)}"
+    )
+    keeping.route(d, Split(blue, green, share, fleets.strangers(keeping.seen(d))))
+    _say(d, f"moving {share:g}% of the traffic")
+
+
+def _bake(d: Draft) -> None:
+    """The step is confirmed: its bake begins."""
+    deployment = d.status.deployment
+    assert deployment is not None  # noqa: S101
+    step = deployment.plan[(deployment.step or 1) - 1]
+    last = deployment.step == len(deployment.plan)
+    until = d.now + timedelta(seconds=step.wait_seconds)
+    d.set_deployment(
+        stage="FinalBaking" if last else "Baking",
+        stage_since=d.now,
+        bake_until=until,
+        traffic_percent=step.traffic_percent,
+        traffic_text=f"{step.traffic_percent:g}%",
+    )
+    d.again_at(until)
+    _say(d, f"{step.wait_seconds} s with {step.traffic_percent:g}% of the traffic")
+
+
+def _promote(d: Draft, green: Side, deployment: DeploymentStatus) -> None:
+    """The final bake is over: the new revision is the one in service, the old fleets go."""
+    before, revision = d.status.revision, d.subject(deployment.revision)
+    assert revision is not None  # noqa: S101 - green is this revision's
+    counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
+    retained = bool(deployment.retain_all_variant_properties)
+    d.set(
+        previous_revision=before,
+        revision=revision.status().model_copy(update={"since": d.now}),
+        production_variants=tuple(
+            variant.model_copy(
+                update={
+                    "current_weight": variant.desired_weight,
+                    "last_applied_count": counts.get(variant.variant_name),
+                    "last_applied_weight": weights.get(variant.variant_name),
+                    "retained_weight": variant.desired_weight if retained else None,
+                }
+            )
+            for variant in deployment.pending_variants
+        ),
+    )
+    d.set_deployment(stage="CleaningUp", stage_since=d.now, bake_until=None)
+    keeping.route(d, Split(green, excluded=fleets.strangers(keeping.seen(d))))
+    _say(d, "the old fleet goes")
+
+
+def _clean(d: Draft, serving: Side, deployment: DeploymentStatus) -> None:
+    """Every router lets go of the old fleets, then they are deleted."""
+    held = _standing(d, serving)
+    progress = keeping.keep(d, Split(serving, excluded=fleets.strangers(keeping.seen(d))), held)
+    gone = keeping.clean_up(d, frozenset(fleet.name for fleet in held))
+    if not progress.done or not gone.done:
+        _say(d, f"waiting for {gone.waiting_for or progress.waiting_for}")
+        return
+    latch = d.status.latch
+    revision = d.subject(deployment.revision)
+    cleared = latch is not None and revision is not None and latches.holds(latch, d.spec, revision)
+    d.set(
+        deployment=None,
+        endpoint_status="InService",
+        last_modified_time=d.now,
+        latch=None if cleared else latch,
+    )
+    ended(d, deployment.revision, deployment.fleet_hash, Outcome.SUCCEEDED, Cause.NONE, None, deployment.start_time)
+    d.again(0.0)
+    d.ready(f"Revision {deployment.revision} is in service.")
+
+
+# When it turns back ---------------------------------------------------------------------------------------------
+
+
+def turn_back(d: Draft, blue: Side, cause: Cause, message: str) -> None:
+    """A person wants it back."""
+    if d.status.deployment is not None and d.status.deployment.stage not in {"RollingBack", "CleaningUp"}:
+        _turn_back(d, blue, cause, message)
+
+
+def _trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted, ...]) -> tuple[Cause, str] | None:
+    """What ends a deployment before its time; the first that holds."""
+    seen, desired, serving = keeping.seen(d), d.desired, d.status.revision
+    if desired is not None and desired.fleet_hash != deployment.fleet_hash and not _held_by_person(d):
+        d.confirm_references = True
+        back = serving is not None and desired.fleet_hash == serving.fleet_hash
+        text = "the spec asks for the revision in service again" if back else f"superseded by {desired.name}"
+        return Cause.PERSON, text
+    blocked = fleets.trouble(seen, wanted)
+    if deployment.stage == "Provisioning":
+        if blocked is not None and blocked[1].final:
+            return fleets.meaning(blocked[1])[1], fleets.words(*blocked)
+        since = deployment.stage_since or deployment.start_time or d.now
+        if d.now >= since + fleets.budget(wanted):
+            text = fleets.words(*blocked) if blocked else fleets.starting(seen, wanted)
+            cause = fleets.meaning(blocked[1])[1] if blocked else Cause.HEALTH
+            return cause, f"not ready in time: {text}"
+    else:
+        for fleet in wanted:
+            here = seen.fleet(fleet.name)
+            if here is not None and here.ready == 0 and fleet.count > 0 and not fleet.shadow:
+                text = fleets.words(*blocked) if blocked else f"variant {fleet.variant['variantName']}: no ready pod"
+                return Cause.HEALTH, text
+    if deployment.deadline is not None and d.now >= deployment.deadline:
+        return Cause.DEADLINE, f"not finished by {deployment.deadline:%Y-%m-%d %H:%M:%S} UTC"
+    return None
+
+
+def _held_by_person(d: Draft) -> bool:
+    latch = d.status.latch
+    return latch is not None and latch.reason == Reason.HELD_BY_ROLLBACK
+
+
+def _turn_back(d: Draft, blue: Side, cause: Cause, message: str) -> None:
+    d.set_deployment(stage="RollingBack", stage_since=d.now, bake_until=None, cause=cause, message=message[:1024])
+    deployment = d.status.deployment
+    assert deployment is not None  # noqa: S101
+    _back(d, blue, deployment)
+
+
+def _back(d: Draft, blue: Side, deployment: DeploymentStatus) -> None:
+    """All traffic to the revision in service, which stands at full size; when every router has let go, the new fleets
+    are deleted."""
+    held = _standing(d, blue)
+    split = Split(blue, excluded=fleets.strangers(keeping.seen(d)))
+    progress = keeping.keep(d, split, held, rolling_back=True)
+    gone = keeping.clean_up(d, frozenset(fleet.name for fleet in held), rolling_back=True)
+    if progress.done:
+        d.set_deployment(traffic_percent=0.0, traffic_text="0%")
+    if not progress.done or not gone.done:
+        d.reconciling(
+            Reason.ROLLING_BACK,
+            f"Revision {deployment.revision} is rolled back ({deployment.message}): waiting for "
+            f"{progress.waiting_for or gone.waiting_for}.",
+        )
+        return
+    _rolled_back(d, deployment)
+
+
+def _rolled_back(d: Draft, deployment: DeploymentStatus) -> None:
+    cause, message = deployment.cause or Cause.UNKNOWN, deployment.message or ""
+    superseded = cause is Cause.PERSON and not _held_by_person(d)
+    outcome = Outcome.SUPERSEDED if superseded else Outcome.ROLLED_BACK
+    latch = d.status.latch
+    if not superseded and not _held_by_person(d):
+        latch = Latch(fleet_hash=deployment.fleet_hash, reason=Reason.ROLLED_BACK, message=message[:1200], time=d.now)
+    d.set(
+        deployment=None,
+        endpoint_status="InService",
+        failure_reason=None if superseded else message[:1024] or None,
+        last_modified_time=d.now,
+        latch=latch,
+    )
+    ended(d, deployment.revision, deployment.fleet_hash, outcome, cause, message, deployment.start_time)
+    d.again(0.0)
+    d.reconciling(Reason.ROLLING_BACK, f"Revision {deployment.revision} was rolled back: {message}.")
+
+
+# What is shown --------------------------------------------------------------------------------------------------
+
+
+def _standing(d: Draft, side: Side) -> tuple[fleets.Wanted, ...]:
+    return fleets.wanted(str(d.metadata["name"]), side, sides.counts(d.status.production_variants))
+
+
+def _percent_of_step(deployment: DeploymentStatus) -> float:
+    step = deployment.step or 0
+    return deployment.plan[step - 1].traffic_percent if step else 0.0
+
+
+def _show(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> None:
+    """The new fleets as PendingDeploymentSummary shows them."""
+    deployment = d.status.deployment
+    assert deployment is not None  # noqa: S101
+    word = {"Provisioning": "Creating", "Shifting": "ActivatingTraffic"}.get(deployment.stage, "Baking")
+    before = {v.variant_name: v for v in deployment.pending_variants}
+    shown = []
+    for fleet in wanted:
+        name = str(fleet.variant["variantName"])
+        if not fleet.shadow:
+            here = keeping.seen(d).fleet(fleet.name)
+            weight = before[name].desired_weight if name in before else None
+            shown.append(fleets.summary(fleet, here, weight, before.get(name), word))
+    d.set_deployment(pending_variants=tuple(shown))
+
+
+def _say(d: Draft, text: str, rejected: str = "") -> None:
+    deployment = d.status.deployment
+    assert deployment is not None  # noqa: S101
+    d.set_deployment(message=text[:1024])
+    stage = f"{deployment.stage}, step {deployment.step_text}, {deployment.traffic_text} of the traffic"
+    if rejected:
+        d.reconciling(Reason.ROUTER_NOT_CONVERGED, f"Revision {deployment.revision}: {stage}; {rejected}.")
+    else:
+        d.reconciling(Reason.DEPLOYING, f"Revision {deployment.revision} under {deployment.policy}: {stage}: {text}.")

@@ -1,0 +1,131 @@
+"""What a pass keeps up whatever else goes on: the router, the fleets that must stand, what they run on record, the
+routes as the split says, and the clean-up of what nothing needs any more.
+
+Capacity first, then routes, then confirmation; taking down only what every router has let go of."""
+
+from collections.abc import Iterable
+
+from sluice.api.status import RouteStatus
+from sluice.core.cluster import fleets, routers, routing
+from sluice.core.cluster.actions import DeleteFleet, EnsureRouter, EvictRouter, RecordFleet, WriteRoute
+from sluice.core.cluster.observation import ClusterObservation
+from sluice.core.cluster.routers import Progress
+from sluice.core.endpoint.draft import Draft
+
+WAIT_SECONDS = 2.0
+"""Between two looks while routers or pods are on their way; they also wake the Endpoint themselves."""
+
+
+def seen(d: Draft) -> ClusterObservation:
+    """What was seen in the cluster."""
+    assert d.given.cluster is not None  # noqa: S101 - decide_cluster has looked
+    return d.given.cluster
+
+
+def keep(d: Draft, split: routing.Split, standing: Iterable[fleets.Wanted], *, rolling_back: bool = False) -> Progress:
+    """Keep the fleets and write the routes of a split. Tells whether the routes are in force."""
+    router(d)
+    sides = {split.serving.fleet_hash: split.serving}
+    if split.deployed is not None:
+        sides[split.deployed.fleet_hash] = split.deployed
+    for fleet in standing:
+        made(d, fleet, sides)
+    record(d)
+    return route(d, split, rolling_back=rolling_back)
+
+
+def router(d: Draft) -> None:
+    """The namespace has its router; it is brought up to date only while nothing of this Endpoint shifts."""
+    found = seen(d).router
+    if not found.exists or not found.complete:
+        d.act(EnsureRouter())
+        d.again(WAIT_SECONDS)
+    elif not found.current and d.status.deployment is None and d.status.intent is None:
+        d.act(EnsureRouter(update=True))
+
+
+def made(d: Draft, fleet: fleets.Wanted, sides: dict[str, routing.Side]) -> None:
+    """A fleet that must stand and does not is made, from the stored revision."""
+    here = seen(d).fleet(fleet.name)
+    if here is None:
+        side = next(s for s in sides.values() if fleet.name in {w.name for w in fleets.wanted(_endpoint(d), s, {})})
+        d.act(fleets.ensure(fleet, side))
+        d.again(WAIT_SECONDS)
+    elif here.deleting:
+        d.again(WAIT_SECONDS)  # deleted by somebody; it is made again when its name is free
+
+
+def record(d: Draft) -> None:
+    """What the first ready pod of a fleet runs is required of every later one."""
+    for fleet in seen(d).fleets:
+        if fleet.record is None and fleet.candidate is not None and not fleet.deleting:
+            d.act(RecordFleet(fleet.name, fleet.candidate))
+
+
+def route(d: Draft, split: routing.Split, *, rolling_back: bool = False) -> Progress:
+    """Write the routes where they are not as the split says; else tell whether they are in force."""
+    found = seen(d).route
+    wanted = routing.compile_route(
+        _endpoint(d), d.endpoint_name, split, routing.Limits.of(d.spec), found.spec if found is not None else None
+    )
+    if found is None or wanted != found.spec:
+        d.act(WriteRoute(wanted, found.resource_version if found is not None else None))
+        d.again(1.0)
+        return Progress(False, "the routes to be written")
+    return confirm(d, rolling_back=rolling_back)
+
+
+def confirm(d: Draft, *, rolling_back: bool = False) -> Progress:
+    """Whether the routes as they stand are in force; a router that holds it up is evicted."""
+    found = seen(d).route
+    if found is None:
+        return Progress(False, "the routes to be written")
+    note_route(d)
+    progress = routers.advance(seen(d), require_ready=not rolling_back)
+    if not progress.done:
+        d.again(WAIT_SECONDS)
+        evict(d, rolling_back=rolling_back)
+    return progress
+
+
+def note_route(d: Draft) -> None:
+    """Since when this generation of the routes stands."""
+    found, before = seen(d).route, d.status.route
+    if found is not None and (before is None or (before.uid, before.generation) != (found.uid, found.generation)):
+        d.set(route=RouteStatus(uid=found.uid, generation=found.generation, since=d.now))
+
+
+def evict(d: Draft, *, rolling_back: bool = False) -> None:
+    """Evict a router that does not confirm while a peer has."""
+    if d.status.route is None:
+        return
+    late = routers.to_evict(
+        seen(d),
+        d.now,
+        since=d.status.route.since,
+        rolling_back=rolling_back,
+        timeout_seconds=routing.Limits.of(d.spec).timeout_seconds,
+    )
+    if late is not None:
+        d.act(EvictRouter(late.pod, late.uid))
+
+
+def clean_up(d: Draft, needed: frozenset[str], *, rolling_back: bool = False) -> Progress:
+    """Take down the fleets that nothing needs, once every router has let go of them. Done: there are none."""
+    extra = [fleet for fleet in seen(d).fleets if fleet.name not in needed]
+    standing = [fleet for fleet in extra if not fleet.deleting]
+    if not standing:
+        return Progress(not extra, "pods to stop" if extra else "")
+    note_route(d)
+    progress = routers.destroy(seen(d), (fleet.name for fleet in standing))
+    if progress.done:
+        d.act(*(DeleteFleet(fleet.name, fleet.uid) for fleet in standing))
+        progress = Progress(False, "pods to stop")
+    else:
+        evict(d, rolling_back=rolling_back)
+    d.again(WAIT_SECONDS)
+    return progress
+
+
+def _endpoint(d: Draft) -> str:
+    return str(d.metadata["name"])

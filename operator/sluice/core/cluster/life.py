@@ -1,0 +1,466 @@
+"""An Endpoint's life in the cluster outside of deployments: creation, service, live edits, recovery, deletion."""
+
+from datetime import datetime, timedelta
+
+from sluice.api.reasons import Cause, ConditionType, Outcome, Reason
+from sluice.api.status import Intent, Latch, VariantSummary, WantedVariant
+from sluice.core import conditions
+from sluice.core.actions import DropRevision, PatchEndpoint, StoreRevision
+from sluice.core.cluster import fleets, keeping, routers, routing, sides
+from sluice.core.cluster.actions import DeleteFleet, DeleteRoute, RemoveRouter, ScaleFleet, WriteRoute
+from sluice.core.cluster.routing import Side, Split
+from sluice.core.endpoint import live
+from sluice.core.endpoint.draft import Draft, has_finalizer
+from sluice.core.endpoint.history import ended
+from sluice.core.resolve import spec_counts, spec_weights
+from sluice.core.revision import Revision
+
+STEADY_SECONDS = 60.0
+"""A look in case an event was lost: whatever changes wakes the Endpoint by itself."""
+
+
+# Facts ----------------------------------------------------------------------------------------------------------
+
+
+def take_fleets(d: Draft) -> None:
+    """The fleets of the revision in service, as DescribeEndpoint would show them, and what is not as it should be
+    without being wrong: ImageDrift, SourceMoved, ZoneSpreadUnmet, TemplateOutdated."""
+    serving = sides.serving(d)
+    if serving is None:
+        return
+    before = {v.variant_name: v for v in d.status.production_variants}
+    shown: list[VariantSummary] = []
+    shadows: list[VariantSummary] = []
+    for fleet in fleets.wanted(_name(d), serving, sides.counts(d.status.production_variants)):
+        name = str(fleet.variant["variantName"])
+        here = keeping.seen(d).fleet(fleet.name)
+        word = "Updating" if here is not None and here.ready < here.replicas else None
+        weight = serving.weights.get(name)
+        summary = fleets.summary(fleet, here, weight, before.get(name), word)
+        (shadows if fleet.shadow else shown).append(summary)
+    d.set(production_variants=tuple(shown), shadow_production_variants=tuple(shadows)[:1])
+
+
+def take_conditions(d: Draft) -> None:
+    """Conditions that tell something and never affect Ready."""
+    seen = keeping.seen(d)
+    drifted = [fleet for fleet in seen.fleets if fleet.strangers]
+    _tell(
+        d,
+        ConditionType.IMAGE_DRIFT,
+        bool(drifted),
+        "; ".join(
+            f"fleet {fleet.name}: {len(fleet.strangers)} pods run another image or model data than its first ready "
+            f"pod ({', '.join(fleet.strangers[:3])}); they get no requests"
+            for fleet in drifted
+        ),
+    )
+    narrow = [f for f in seen.fleets if seen.zones > 1 and f.ready > 1 and f.zones == 1]
+    _tell(
+        d,
+        ConditionType.ZONE_SPREAD_UNMET,
+        bool(narrow),
+        f"all pods of {', '.join(f.name for f in narrow)} run in one zone, the cluster has {seen.zones}",
+    )
+    stale = [f for f in seen.fleets if f.template and seen.templates.get(f.name, f.template) != f.template]
+    _tell(
+        d,
+        ConditionType.TEMPLATE_OUTDATED,
+        bool(stale),
+        f"{', '.join(f.name for f in stale)}: would be made otherwise now (another operator version, or an edited "
+        "instance type); what runs is left as it is until the next deployment (annotation sluice.dev/redeploy)",
+    )
+
+
+def _tell(d: Draft, type_: ConditionType, holds: bool, message: str) -> None:
+    if not holds:
+        d.set(conditions=conditions.drop_condition(d.status.conditions, type_))
+        return
+    generation = int(d.metadata.get("generation") or 0)
+    d.set(
+        conditions=conditions.set_condition(
+            d.status.conditions, type_, "True", str(type_), message, generation=generation, now=d.now
+        )
+    )
+
+
+# Recovery -------------------------------------------------------------------------------------------------------
+
+
+def recover(d: Draft) -> bool:
+    """An Endpoint without a status beside standing routes: it serves what the routes send most requests to. True if
+    the pass goes on with that revision as the one in service."""
+    seen = keeping.seen(d)
+    if d.status.revision is not None or d.status.intent is not None or seen.route is None:
+        return False
+    share: dict[str, int] = {}
+    hashes = {fleet.name: fleet.fleet_hash for fleet in seen.fleets}
+    for entry in seen.route.spec.fleets:
+        if entry.name in hashes:
+            share[hashes[entry.name]] = share.get(hashes[entry.name], 0) + entry.weight
+    for fleet_hash in sorted(share, key=lambda key: -share[key]):
+        revision = _known(d, fleet_hash)
+        if revision is not None:
+            counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
+            standing = {fleet.variant: fleet for fleet in seen.fleets if fleet.fleet_hash == fleet_hash}
+            d.set(
+                revision=revision.status().model_copy(update={"since": d.now}),
+                endpoint_status="InService",
+                creation_time=min((f.created for f in standing.values() if f.created), default=d.now),
+                production_variants=tuple(
+                    VariantSummary(
+                        variant_name=name,
+                        desired_weight=weight,
+                        current_weight=weight,
+                        desired_instance_count=standing[name].replicas if name in standing else counts.get(name),
+                        last_applied_count=counts.get(name),
+                        last_applied_weight=weight,
+                    )
+                    for name, weight in sorted(weights.items())
+                ),
+            )
+            _recover_latch(d)
+            return True
+    return False
+
+
+def _known(d: Draft, fleet_hash: str) -> Revision | None:
+    if d.desired is not None and d.desired.fleet_hash == fleet_hash:
+        return d.desired
+    stored = next((s for s in d.given.stored if s.fleet_hash == fleet_hash), None)
+    return stored.revision(d.given.resolution.owner) if stored else None
+
+
+def _recover_latch(d: Draft) -> None:
+    """The revision asked for was rolled back before the status was lost: it stays out."""
+    desired = d.desired
+    if desired is None or d.status.revision is None or desired.fleet_hash == d.status.revision.fleet_hash:
+        return
+    stored = next((s for s in d.given.stored if s.fleet_hash == desired.fleet_hash), None)
+    if stored is not None and stored.outcome == Outcome.ROLLED_BACK:
+        message = stored.outcome_message or "it was rolled back before"
+        d.set(latch=Latch(fleet_hash=desired.fleet_hash, reason=Reason.ROLLED_BACK, message=message, time=d.now))
+
+
+# Creation -------------------------------------------------------------------------------------------------------
+
+
+def create(d: Draft) -> None:
+    """Nothing serves yet: make the fleets and the routes of the revision asked for."""
+    desired, intent = d.desired, d.status.intent
+    if desired is None:
+        d.reconciling(Reason.PENDING, "Waiting for what the spec names.")
+        return
+    begun = d.subject(intent.revision) if intent is not None else None
+    if begun is None or begun.fleet_hash != desired.fleet_hash or _retried(d):
+        _begin(d, desired)
+        return
+    if d.find_stored(desired.name) is None and begun.name != desired.name:
+        _begin(d, desired, since=intent.time if intent is not None else None)
+        return
+    side = sides.side(begun, ())
+    wanted = fleets.wanted(_name(d), side, {})
+    progress = keeping.keep(d, Split(side, excluded=fleets.strangers(keeping.seen(d))), wanted)
+    keeping.clean_up(d, frozenset(fleet.name for fleet in wanted))
+    if progress.done and all(fleets.ready(keeping.seen(d), fleet, fleet.count) for fleet in wanted):
+        _in_service(d, begun)
+        return
+    _say_creating(d, wanted, progress, intent)
+
+
+def _begin(d: Draft, desired: Revision, since: datetime | None = None) -> None:
+    number = max((stored.number for stored in d.given.stored), default=0) + 1
+    d.set(
+        intent=Intent(operation="CreateEndpoint", revision=desired.name, time=since or d.now),
+        endpoint_status="Creating",
+        failure_reason=None,
+        creation_time=d.status.creation_time or d.now,
+    )
+    if d.find_stored(desired.name) is None:
+        d.act(StoreRevision(desired.name, desired.data(), number))
+    side = sides.side(desired, ())
+    keeping.router(d)
+    for fleet in fleets.wanted(_name(d), side, {}):
+        keeping.made(d, fleet, {side.fleet_hash: side})
+    d.confirm_references = True
+    d.again(keeping.WAIT_SECONDS)
+    d.reconciling(Reason.CREATING, f"Creating the fleets of revision {desired.name}.")
+
+
+def _in_service(d: Draft, revision: Revision) -> None:
+    counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
+    since = d.status.intent.time if d.status.intent is not None else d.now
+    d.set(
+        intent=None,
+        latch=None,
+        failure_reason=None,
+        endpoint_status="InService",
+        last_modified_time=d.now,
+        revision=revision.status().model_copy(update={"since": d.now}),
+        production_variants=tuple(
+            VariantSummary(
+                variant_name=name,
+                current_weight=weight,
+                desired_weight=weight,
+                desired_instance_count=counts.get(name),
+                last_applied_count=counts.get(name),
+                last_applied_weight=weight,
+            )
+            for name, weight in sorted(weights.items())
+        ),
+    )
+    take_fleets(d)
+    ended(d, revision.name, revision.fleet_hash, Outcome.SUCCEEDED, Cause.NONE, None, since)
+    d.again(0.0)
+    d.ready(f"Revision {revision.name} is in service.")
+
+
+def _say_creating(
+    d: Draft, wanted: tuple[fleets.Wanted, ...], progress: routers.Progress, intent: Intent | None
+) -> None:
+    seen = keeping.seen(d)
+    blocked = fleets.trouble(seen, wanted)
+    since = intent.time if intent is not None else d.now
+    late = d.now >= since + fleets.budget(wanted)
+    d.again(keeping.WAIT_SECONDS if not late else STEADY_SECONDS / 2)
+    if blocked is not None and (blocked[1].final or late):
+        _failed(d, fleets.words(*blocked))
+    elif late:
+        _failed(d, f"not ready in time: {fleets.starting(seen, wanted)}")
+    elif blocked is not None:
+        d.reconciling(fleets.meaning(blocked[1])[0], fleets.words(*blocked))
+    elif not all(fleets.ready(seen, fleet, fleet.count) for fleet in wanted):
+        d.reconciling(Reason.CREATING, fleets.starting(seen, wanted))
+    elif progress.rejected:
+        d.reconciling(Reason.ROUTER_NOT_CONVERGED, progress.rejected)
+    else:
+        d.reconciling(Reason.WAITING_FOR_ROUTERS, f"waiting for {progress.waiting_for}")
+
+
+def _failed(d: Draft, reason: str) -> None:
+    """SageMaker's Failed. The fleets stay to be looked at; if their pods become ready all the same, they serve."""
+    if d.status.endpoint_status != "Failed":
+        revision, intent = d.desired, d.status.intent
+        if revision is not None:
+            start = intent.time if intent is not None else None
+            ended(d, revision.name, revision.fleet_hash, Outcome.FAILED, Cause.HEALTH, reason, start)
+    d.set(endpoint_status="Failed", failure_reason=reason[:1024])
+    d.stalled(
+        Reason.CREATION_FAILED,
+        f"{reason}. A change of the spec makes new fleets; annotation sluice.dev/retry makes these anew; if the pods "
+        "become ready they are taken into service.",
+    )
+
+
+def _retried(d: Draft) -> bool:
+    retried = any(ack.command == "retry" and ack.time == d.now for ack in d.status.commands)
+    if retried and d.status.endpoint_status == "Failed":
+        d.act(*(DeleteFleet(fleet.name, fleet.uid) for fleet in keeping.seen(d).fleets if not fleet.deleting))
+        return True
+    return False
+
+
+# In service -----------------------------------------------------------------------------------------------------
+
+
+def serve(d: Draft, serving: Side) -> bool:
+    """Keep the revision in service, its weights and counts. True if all that was asked of them is in force."""
+    note_live(d)
+    serving = sides.serving(d) or serving  # with the weights just noted
+    wanted = fleets.wanted(_name(d), serving, sides.counts(d.status.production_variants))
+    progress = keeping.keep(d, Split(serving, excluded=fleets.strangers(keeping.seen(d))), wanted)
+    gone = keeping.clean_up(d, frozenset(fleet.name for fleet in wanted))
+    scaled = _scale(d, wanted)
+    d.again(STEADY_SECONDS)
+    _word(d, wanted, progress, scaled=scaled)
+    if not progress.done:
+        text = progress.rejected or f"waiting for {progress.waiting_for}"
+        first = d.status.intent is not None
+        reason = Reason.ROUTER_NOT_CONVERGED if progress.rejected else Reason.WAITING_FOR_ROUTERS
+        d.reconciling(reason, text, keep_ready=not first and not progress.rejected)
+        return False
+    d.set(
+        production_variants=tuple(
+            v.model_copy(update={"current_weight": v.desired_weight}) for v in d.status.production_variants
+        )
+    )
+    if _without_pods(d, wanted):
+        return False
+    if not scaled:
+        blocked = fleets.trouble(keeping.seen(d), wanted)
+        reason = fleets.meaning(blocked[1])[0] if blocked else Reason.UPDATING_VARIANTS
+        text = fleets.words(*blocked) if blocked else fleets.starting(keeping.seen(d), wanted)
+        d.reconciling(reason, text)
+        return False
+    d.set(intent=None)
+    if not gone.done:
+        d.reconciling(Reason.DRAINING, f"waiting for {gone.waiting_for}", keep_ready=True)
+        return False
+    return True
+
+
+def note_live(d: Draft) -> None:
+    """Weights and counts of the spec that differ from what was last written become those to be in force. Only while
+    the revision in service is the one asked for: another's come with its deployment."""
+    serving, desired = d.status.revision, d.desired
+    if serving is None or desired is None or desired.fleet_hash != serving.fleet_hash:
+        return
+    changes = live.wanted_changes(d)
+    if not changes:
+        return
+    weights, counts = spec_weights(desired.endpoint_config), spec_counts(desired.endpoint_config)
+    d.set(
+        intent=Intent(operation="UpdateEndpointWeightsAndCapacities", variants=_merged(d, changes), time=d.now),
+        revision=serving.model_copy(update={"name": desired.name}) if d.find_stored(desired.name) else serving,
+        last_modified_time=d.now,
+        production_variants=tuple(
+            v.model_copy(
+                update={
+                    "desired_weight": weights.get(v.variant_name, v.desired_weight)
+                    if weights.get(v.variant_name) != v.last_applied_weight
+                    else v.desired_weight,
+                    "last_applied_weight": weights.get(v.variant_name),
+                    "last_applied_count": counts.get(v.variant_name),
+                }
+            )
+            for v in d.status.production_variants
+        ),
+    )
+
+
+def _merged(d: Draft, changes: tuple[WantedVariant, ...]) -> tuple[WantedVariant, ...]:
+    """The changes over those of an edit that is still under way."""
+    before = d.status.intent.variants if d.status.intent is not None else ()
+    merged = {item.variant_name: item for item in before}
+    for change in changes:
+        old = merged.get(change.variant_name, change)
+        merged[change.variant_name] = WantedVariant(
+            variant_name=change.variant_name,
+            desired_weight=change.desired_weight if change.desired_weight is not None else old.desired_weight,
+            desired_instance_count=change.desired_instance_count
+            if change.desired_instance_count is not None
+            else old.desired_instance_count,
+        )
+    return tuple(merged[name] for name in sorted(merged))
+
+
+def _scale(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> bool:
+    """Bring the counts of the edit under way into force. True if there are none, or they stand and are ready."""
+    intent = d.status.intent
+    if intent is None:
+        return True
+    asked = {i.variant_name: i.desired_instance_count for i in intent.variants if i.desired_instance_count is not None}
+    done = True
+    for fleet in wanted:
+        count = asked.get(str(fleet.variant["variantName"]))
+        here = keeping.seen(d).fleet(fleet.name)
+        if count is None or here is None:
+            continue
+        if here.replicas != count:
+            d.act(ScaleFleet(fleet.name, count))
+        done = done and here.replicas == count and fleets.ready(keeping.seen(d), fleet)
+    if not done:
+        d.again(keeping.WAIT_SECONDS)
+    return done
+
+
+def _word(d: Draft, wanted: tuple[fleets.Wanted, ...], progress: routers.Progress, *, scaled: bool) -> None:
+    """SageMaker's status: Updating while an edit comes into force, OutOfService without a pod that answers."""
+    alive = [
+        fleet
+        for fleet in wanted
+        if not fleet.shadow and (here := keeping.seen(d).fleet(fleet.name)) is not None and here.ready
+    ]
+    if not alive:
+        d.set(endpoint_status="OutOfService")
+    elif d.status.intent is not None and not (progress.done and scaled):
+        d.set(endpoint_status="Updating")
+    else:
+        d.set(endpoint_status="InService")
+
+
+def _without_pods(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> bool:
+    """A variant that takes requests has no pod that answers: Ready may not say True."""
+    weights = {v.variant_name: v.desired_weight for v in d.status.production_variants}
+    seen = keeping.seen(d)
+    empty = [
+        fleet
+        for fleet in wanted
+        if not fleet.shadow
+        and weights.get(str(fleet.variant["variantName"]), 1.0)
+        and ((here := seen.fleet(fleet.name)) is None or here.ready == 0)
+    ]
+    if not empty:
+        return False
+    blocked = fleets.trouble(seen, empty)
+    reason = fleets.meaning(blocked[1])[0] if blocked else Reason.PING_FAILING
+    names = ", ".join(str(fleet.variant["variantName"]) for fleet in empty)
+    text = fleets.words(*blocked) if blocked else fleets.starting(seen, empty)
+    d.again(keeping.WAIT_SECONDS)
+    d.reconciling(reason, f"no ready pod of variant {names}: {text}")
+    return True
+
+
+# Deletion -------------------------------------------------------------------------------------------------------
+
+
+def delete(d: Draft) -> None:
+    """Route away, confirmed by every router pod that exists; running requests end; then the fleets, the routes, the
+    router if it was the last, the revisions, and last the finalizer."""
+    if not has_finalizer(d.given.endpoint):
+        return
+    seen = keeping.seen(d)
+    if d.spec.get("deletionPolicy") == "Retain":
+        d.act(PatchEndpoint(remove_finalizer=True))
+        d.reconciling(Reason.DELETING, "deletionPolicy Retain: the fleets go on serving.")
+        return
+    d.set(endpoint_status="Deleting" if seen.fleets or seen.route else d.status.endpoint_status)
+    route = seen.route
+    drained = seen.namespace_terminating or not seen.routers
+    if route is not None and route.spec.fleets and not drained:
+        d.act(WriteRoute(routing.retired(d.endpoint_name), route.resource_version))
+        d.again(1.0)
+        d.reconciling(Reason.DRAINING, "The routers let go of the endpoint.")
+        return
+    standing = [fleet for fleet in seen.fleets if not fleet.deleting]
+    progress = _let_go(d, [fleet.name for fleet in seen.fleets])
+    if standing and not progress.done:
+        d.again(keeping.WAIT_SECONDS)
+        d.reconciling(Reason.DRAINING, f"waiting for {progress.waiting_for}")
+        return
+    if standing:
+        d.act(*(DeleteFleet(fleet.name, fleet.uid) for fleet in standing))
+        d.again(1.0)
+        d.reconciling(Reason.DELETING, "Deleting the fleets.")
+        return
+    if seen.fleets:
+        d.again(keeping.WAIT_SECONDS)
+        d.reconciling(Reason.DELETING, "Waiting for the fleets to be gone.")
+        return
+    if route is not None:
+        d.act(DeleteRoute(route.uid))
+    if seen.neighbours == 0 and (seen.router.exists or seen.routers):
+        d.act(RemoveRouter())
+    d.act(*(DropRevision(stored.name) for stored in d.given.stored), PatchEndpoint(remove_finalizer=True))
+    d.again(1.0)
+    d.reconciling(Reason.DELETING, "Everything is gone.")
+
+
+def _let_go(d: Draft, names: list[str]) -> routers.Progress:
+    """destroy, with a deadline: a drain never takes longer than the longest invocation and a router's stop."""
+    if d.status.route is None or keeping.seen(d).route is None:
+        keeping.note_route(d)
+    progress = routers.destroy(keeping.seen(d), names)
+    if progress.done or d.status.route is None:
+        return progress
+    keeping.note_route(d)
+    keeping.evict(d)
+    limits = routing.Limits.of(d.spec)
+    bound = limits.timeout_seconds + routers.STOP_GRACE_SECONDS + routers.EVICT_AFTER_SECONDS
+    if d.status.route is not None and d.now >= d.status.route.since + timedelta(seconds=bound):
+        return routers.Progress(True)
+    return progress
+
+
+def _name(d: Draft) -> str:
+    return str(d.metadata["name"])
