@@ -86,6 +86,7 @@ class Reason(StrEnum):
     DRIFTED = "Drifted"
     FOREIGN_OWNER = "ForeignOwner"
     REJECTED_BY_SAGEMAKER = "RejectedBySageMaker"
+    REJECTED_BY_KUBERNETES = "RejectedByKubernetes"
     ACCESS_DENIED = "AccessDenied"
     QUOTA_EXCEEDED = "QuotaExceeded"
     NO_CREDENTIALS = "NoCredentials"

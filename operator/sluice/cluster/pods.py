@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from sluice.cluster.records import version_text
 from sluice.core.cluster.observation import FleetRecord, ImageSeen, PodTrouble
 
 Object = Mapping[str, Any]
@@ -139,11 +140,6 @@ def _versions(pod: Object) -> dict[str, str]:
         if isinstance(versions, Mapping):
             found |= {str(name): version_text(version) for name, version in versions.items()}
     return found
-
-
-def version_text(version: Any) -> str:
-    """A version as text that compares equal if it is."""
-    return version if isinstance(version, str) else json.dumps(version, sort_keys=True, separators=(",", ":"))
 
 
 def _without_tag(image: str) -> str:

@@ -1,13 +1,18 @@
-"""Where Endpoints become real. SageMaker implements this; the cluster will."""
+"""Where Endpoints become real: SageMaker, or the cluster itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from sluice.api.status import EndpointStatus
 from sluice.core.actions import AwsAction
-from sluice.core.identity import Key, Target
+from sluice.core.cluster.actions import ClusterAction
+from sluice.core.cluster.observation import ClusterObservation
+from sluice.core.identity import Key, Owner, Target
 from sluice.core.observation import AlarmReading, CallProblem, Listed, Observation, Questions
+from sluice.core.resolve import Resolution
+from sluice.core.revision import StoredRevision
 
 
 class ActFailed(Exception):
@@ -19,7 +24,7 @@ class ActFailed(Exception):
 
 
 class Backend(Protocol):
-    """One pass uses listed (cheap, from the sweep), observe and act; wake tells the controller what moved."""
+    """SageMaker. One pass uses listed (cheap, from the sweep), observe and act; on_moved tells what moved outside."""
 
     async def account_id(self, target: Target) -> str:
         """The account that the target's credentials belong to (cached). Raises ActFailed."""
@@ -47,6 +52,28 @@ class Backend(Protocol):
 
     def on_moved(self, wake: Callable[[Key], None]) -> None:
         """Call wake(key) when a watched endpoint's listing differs from what was last described."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSight:
+    """What was seen of one Endpoint in the cluster, or what kept it from being seen."""
+
+    seen: ClusterObservation | None = None
+    problem: CallProblem | None = None
+
+
+class ClusterBackend(Protocol):
+    """The cluster's own nodes. Nothing has to be swept: what moves wakes the Endpoint through the watches."""
+
+    async def observe(
+        self, endpoint: Mapping[str, Any], resolution: Resolution, stored: tuple[StoredRevision, ...]
+    ) -> ClusterSight:
+        """Look, live. Never raises for the API server's failures."""
+        ...
+
+    async def act(self, owner: Owner, action: ClusterAction) -> None:
+        """Make one change. Raises ActFailed, and Conflict where something is not as it was observed."""
         ...
 
 

@@ -59,6 +59,12 @@ class WriteRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class RetainRoute:
+    """Mark the Endpoint's EndpointRoute: it and the fleets that it names serve on without the Endpoint, and the orphan
+    sweep leaves them alone (missing: fine). The next WriteRoute takes the mark away."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteRoute:
     """Delete the Endpoint's EndpointRoute (missing: fine)."""
 
@@ -87,6 +93,6 @@ class EvictRouter:
 
 
 ClusterAction = (
-    EnsureFleet | ScaleFleet | RecordFleet | DeleteFleet | WriteRoute | DeleteRoute | EnsureRouter | RemoveRouter
-    | EvictRouter
+    EnsureFleet | ScaleFleet | RecordFleet | DeleteFleet | WriteRoute | RetainRoute | DeleteRoute | EnsureRouter
+    | RemoveRouter | EvictRouter
 )  # fmt: skip

@@ -1,0 +1,194 @@
+"""Makes one change in the cluster. Each is idempotent: what exists already or is gone already is success.
+
+An existing Deployment of a fleet is written in one way only, its scale subresource; nothing here could change its pod
+template."""
+
+import asyncio
+
+from sluice.api import names
+from sluice.api.reasons import Reason
+from sluice.api.routes import EndpointRouteSpec
+from sluice.cluster import records
+from sluice.cluster.labels import ROUTERS, endpoint_labels
+from sluice.cluster.observe import RETAINED
+from sluice.cluster.problems import FAILURES, problem
+from sluice.cluster.rendering import Rendering
+from sluice.core.cluster.actions import (
+    ClusterAction,
+    DeleteFleet,
+    DeleteRoute,
+    EnsureFleet,
+    EnsureRouter,
+    EvictRouter,
+    RecordFleet,
+    RemoveRouter,
+    RetainRoute,
+    ScaleFleet,
+    WriteRoute,
+)
+from sluice.core.cluster.names import ANNOTATION_OWNER, ANNOTATION_TEMPLATE, ROUTER, record_name
+from sluice.core.identity import Owner
+from sluice.core.observation import CallProblem
+from sluice.core.revision import LABEL_MANAGED_BY, MANAGED_BY
+from sluice.ports.backend import ActFailed
+from sluice.ports.kube import Conflict, Gone, Kube, Object
+
+FLEET_KINDS = ("Service", "PodDisruptionBudget", "NetworkPolicy")
+"""What goes by the fleet's name beside its Deployment."""
+ROUTER_KINDS = ("Deployment", "PodDisruptionBudget", "Service", "NetworkPolicy", "RoleBinding", "ServiceAccount")
+"""What a router consists of, in the order of its removal."""
+
+
+class Actor:
+    """Makes ClusterActions happen."""
+
+    def __init__(self, kube: Kube, rendering: Rendering) -> None:
+        self._kube = kube
+        self._rendering = rendering
+
+    async def act(self, owner: Owner, action: ClusterAction) -> None:
+        """One action. Raises ActFailed, and Conflict where something is not as it was observed."""
+        try:
+            await self._act(owner, action)
+        except Gone as gone:
+            raise Conflict(str(gone)) from gone  # it was there when it was observed
+        except FAILURES as failure:
+            raise ActFailed(problem(type(action).__name__, failure)) from failure
+
+    async def _act(self, owner: Owner, action: ClusterAction) -> None:
+        match action:
+            case EnsureFleet():
+                await self._ensure_fleet(owner, action)
+            case ScaleFleet(name=name, replicas=replicas):
+                await self._scale(owner, name, replicas)
+            case RecordFleet(name=name, record=record):
+                await self._create(records.config_map(owner, name, record))
+            case DeleteFleet(name=name, uid=uid):
+                await delete_fleet(self._kube, owner.namespace, name, uid)
+            case WriteRoute(spec=spec, resource_version=version):
+                await write_route(self._kube, owner, spec, version)
+            case RetainRoute():
+                await self._retain(owner)
+            case DeleteRoute(uid=uid):
+                await self._kube.delete(names.ENDPOINT_ROUTE, owner.namespace, owner.name, uid=uid)
+            case EnsureRouter(update=update):
+                await self._ensure_router(owner.namespace, update=update)
+            case RemoveRouter():
+                await remove_router(self._kube, owner.namespace)
+            case EvictRouter(pod=pod, uid=uid):
+                await self._kube.evict(owner.namespace, pod, uid=uid)
+
+    async def _ensure_fleet(self, owner: Owner, action: EnsureFleet) -> None:
+        try:
+            manifests = self._rendering.fleet(owner, action)
+        except KeyError as unknown:
+            raise ActFailed(
+                CallProblem(
+                    "EnsureFleet", Reason.UNKNOWN_INSTANCE_TYPE, str(unknown.args[0]), transient=False,
+                    retry_after_seconds=30.0,
+                )
+            ) from unknown  # fmt: skip
+        for manifest in manifests:
+            await self._create(manifest)
+
+    async def _scale(self, owner: Owner, name: str, replicas: int) -> None:
+        try:
+            await self._kube.scale("Deployment", owner.namespace, name, replicas)
+        except Gone:
+            return
+
+    async def _retain(self, owner: Owner) -> None:
+        try:
+            await self._kube.patch_metadata(
+                names.ENDPOINT_ROUTE, owner.namespace, owner.name, resource_version=None, annotations={RETAINED: "true"}
+            )
+        except Gone:
+            return
+
+    async def _create(self, manifest: Object) -> bool:
+        """Create; False: it exists."""
+        try:
+            await self._kube.create(manifest["kind"], manifest["metadata"]["namespace"], manifest)
+        except Conflict:
+            return False
+        return True
+
+    async def _ensure_router(self, namespace: str, *, update: bool) -> None:
+        for manifest in self._rendering.router(namespace):
+            if await self._create(manifest):
+                continue
+            await self._check_or_update(manifest, update=update and manifest["kind"] == "Deployment")
+
+    async def _check_or_update(self, manifest: Object, *, update: bool) -> None:
+        """An object of the router exists: it must be ours, and its Deployment is replaced where it was rendered
+        otherwise."""
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        found = await self._kube.get(kind, metadata["namespace"], metadata["name"])
+        if found is None:
+            raise Conflict(f"{kind} {metadata['name']} went meanwhile")
+        if (found["metadata"].get("labels") or {}).get(LABEL_MANAGED_BY) != MANAGED_BY:
+            raise ActFailed(
+                CallProblem(
+                    "EnsureRouter",
+                    Reason.NAME_CONFLICT,
+                    f"{kind} {metadata['namespace']}/{metadata['name']} is somebody else's and bears the name of the "
+                    "router; delete or rename it",
+                    transient=False,
+                    retry_after_seconds=30.0,
+                )
+            )
+        wanted = (metadata.get("annotations") or {}).get(ANNOTATION_TEMPLATE)
+        if not update or (found["metadata"].get("annotations") or {}).get(ANNOTATION_TEMPLATE) == wanted:
+            return
+        marks = {
+            field: {**(found["metadata"].get(field) or {}), **(metadata.get(field) or {})}
+            for field in ("labels", "annotations")
+        }
+        await self._kube.replace(
+            kind, metadata["namespace"], {**found, "metadata": {**found["metadata"], **marks}, "spec": manifest["spec"]}
+        )
+
+
+async def delete_fleet(kube: Kube, namespace: str, name: str, uid: str) -> None:
+    """Delete a fleet's objects: the Deployment first, because what is left over is found by the orphan sweep, and a
+    Deployment without its Service would go on costing nodes. Raises Conflict if it is another Deployment."""
+    await kube.delete("Deployment", namespace, name, uid=uid)
+    await delete_beside(kube, namespace, name)
+
+
+async def delete_beside(kube: Kube, namespace: str, name: str) -> None:
+    """Delete what stands beside a fleet's Deployment."""
+    await asyncio.gather(
+        *(kube.delete(kind, namespace, name) for kind in FLEET_KINDS),
+        kube.delete("ConfigMap", namespace, record_name(name)),
+    )
+
+
+async def write_route(kube: Kube, owner: Owner, spec: EndpointRouteSpec, resource_version: str | None) -> None:
+    """Create or replace an Endpoint's route. Raises Conflict if it is not as it was observed."""
+    metadata: Object = {
+        "name": owner.name,
+        "namespace": owner.namespace,
+        "labels": endpoint_labels(owner.name),
+        "annotations": {ANNOTATION_OWNER: str(owner)},
+    }
+    body: Object = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.ENDPOINT_ROUTE,
+        "metadata": metadata,
+        "spec": spec.to_manifest(),
+    }
+    if resource_version is None:
+        await kube.create(names.ENDPOINT_ROUTE, owner.namespace, body)
+        return
+    metadata["resourceVersion"] = resource_version
+    await kube.replace(names.ENDPOINT_ROUTE, owner.namespace, body)
+
+
+async def remove_router(kube: Kube, namespace: str) -> None:
+    """Delete everything of a namespace's router that bears its label."""
+    for kind in ROUTER_KINDS:
+        async for item in kube.list_metadata(kind, namespace, ROUTERS):
+            metadata = item["metadata"]
+            if metadata["name"] == ROUTER and not metadata.get("deletionTimestamp"):
+                await kube.delete(kind, namespace, ROUTER, uid=metadata["uid"])

@@ -1,0 +1,154 @@
+"""From listed objects to what a pass decides from. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from sluice.api.routes import EndpointRouteSpec, RouterReportSpec
+from sluice.cluster import pods, records
+from sluice.core.cluster.names import (
+    ANNOTATION_FLEET_HASH,
+    ANNOTATION_TEMPLATE,
+    ANNOTATION_VARIANT,
+    LABEL_FLEET,
+    ROUTER,
+)
+from sluice.core.cluster.observation import FleetSeen, RouterDeployment, RouterSeen, RouteSeen
+
+Object = Mapping[str, Any]
+
+
+def fleet(
+    deployment: Object, fleet_pods: Iterable[Object], record: Object | None, zone_of: Mapping[str, str]
+) -> FleetSeen:
+    """One fleet. `zone_of`: node -> zone."""
+    metadata = deployment["metadata"]
+    annotations = metadata.get("annotations") or {}
+    stored = records.read(record) if record is not None else None
+    found = pods.judge(fleet_pods, stored, deployment)
+    return FleetSeen(
+        name=metadata["name"],
+        variant=annotations.get(ANNOTATION_VARIANT, ""),
+        fleet_hash=annotations.get(ANNOTATION_FLEET_HASH, ""),
+        uid=metadata["uid"],
+        replicas=int(deployment["spec"].get("replicas", 1)),
+        ready=found.ready,
+        existing=found.existing,
+        terminating=found.terminating,
+        deleting=bool(metadata.get("deletionTimestamp")),
+        created=pods.moment(metadata.get("creationTimestamp")),
+        template=annotations.get(ANNOTATION_TEMPLATE, ""),
+        record=stored,
+        candidate=found.candidate,
+        strangers=found.strangers,
+        troubles=found.troubles,
+        zones=len({zone_of[node] for node in found.ready_nodes if node in zone_of}),
+    )
+
+
+def fleets(
+    deployments: Iterable[Object], all_pods: Iterable[Object], stored: Iterable[Object], zone_of: Mapping[str, str]
+) -> tuple[FleetSeen, ...]:
+    """The fleets that these Deployments are, with their pods and records."""
+    by_fleet: dict[str, list[Object]] = {}
+    for pod in all_pods:
+        by_fleet.setdefault(_fleet_of(pod), []).append(pod)
+    of_fleet = {_fleet_of(record): record for record in stored}
+    found = (
+        fleet(deployment, by_fleet.get(name, ()), of_fleet.get(name), zone_of)
+        for deployment in deployments
+        for name in (str(deployment["metadata"]["name"]),)
+    )
+    return tuple(sorted(found, key=lambda one: one.name))
+
+
+def route(item: Object) -> RouteSeen:
+    """An EndpointRoute. One whose spec cannot be read counts as one that routes nothing: it is written anew."""
+    metadata = item["metadata"]
+    try:
+        spec = EndpointRouteSpec.from_manifest(item["spec"])
+    except (KeyError, ValidationError):
+        spec = EndpointRouteSpec(endpoint_name="")
+    return RouteSeen(
+        uid=metadata["uid"],
+        generation=int(metadata["generation"]),
+        resource_version=metadata["resourceVersion"],
+        spec=spec,
+    )
+
+
+def router_pods(
+    deployment: Object | None, replica_sets: Iterable[Object], labelled: Iterable[Object]
+) -> tuple[Object, ...]:
+    """The pods of a router Deployment that can hold requests: by the UIDs of their owners, because a label is what
+    anybody can write. Finished pods run nothing."""
+    if deployment is None:
+        return ()
+    ours = {item["metadata"]["uid"] for item in replica_sets if _controller(item) == deployment["metadata"]["uid"]}
+    return tuple(pod for pod in labelled if _controller(pod) in ours and not pods.is_finished(pod))
+
+
+def routers(router: Iterable[Object], reports: Iterable[Object], endpoint: str) -> tuple[RouterSeen, ...]:
+    """Router pods with what each reports of one Endpoint; a report counts for the very pod that wrote it."""
+    by_pod = {item["metadata"]["name"]: item for item in reports}
+    found = []
+    for pod in router:
+        metadata = pod["metadata"]
+        report = by_pod.get(metadata["name"])
+        found.append(
+            RouterSeen(
+                pod=metadata["name"],
+                uid=metadata["uid"],
+                ready=pods.is_ready(pod),
+                terminating=pods.is_terminating(pod),
+                since=pods.moment(metadata.get("creationTimestamp")),
+                report=_report(report, metadata["uid"], endpoint) if report is not None else None,
+            )
+        )
+    return tuple(sorted(found, key=lambda one: one.pod))
+
+
+def router_deployment(deployment: Object | None, *, complete: bool, template: str) -> RouterDeployment:
+    """The namespace's router; `template` is what this operator would render."""
+    if deployment is None:
+        return RouterDeployment(exists=False)
+    annotations = deployment["metadata"].get("annotations") or {}
+    return RouterDeployment(
+        exists=True,
+        complete=complete,
+        current=annotations.get(ANNOTATION_TEMPLATE) == template,
+        ready=int((deployment.get("status") or {}).get("readyReplicas") or 0),
+        replicas=int(deployment["spec"].get("replicas", 1)),
+    )
+
+
+def find_router(deployments: Iterable[Object]) -> Object | None:
+    """The router's Deployment among those that carry its label."""
+    return next((item for item in deployments if item["metadata"]["name"] == ROUTER), None)
+
+
+def _report(item: Object, pod_uid: str, endpoint: str) -> RouterReportSpec | None:
+    """What a report says about one Endpoint. A router serves hundreds; the others' entries are not even parsed."""
+    spec = item.get("spec") or {}
+    if spec.get("podUID") != pod_uid:
+        return None
+    mine = {
+        **spec,
+        "routes": [entry for entry in spec.get("routes") or () if entry.get("name") == endpoint],
+        "rejected": [entry for entry in spec.get("rejected") or () if entry.get("name") == endpoint],
+    }
+    try:
+        return RouterReportSpec.from_manifest(mine)
+    except ValidationError:
+        return None
+
+
+def _controller(item: Object) -> str | None:
+    """The UID of the object's controlling owner."""
+    owners = item["metadata"].get("ownerReferences") or ()
+    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+
+
+def _fleet_of(item: Object) -> str:
+    return str((item["metadata"].get("labels") or {}).get(LABEL_FLEET) or "")
