@@ -9,15 +9,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from localcluster import environment, paths, providers, tools
+from localcluster import environment, paths, providers, registry, tools
 from localcluster.checks import CHECKS
 from localcluster.cluster import Cluster
 from localcluster.errors import LocalClusterError
-from localcluster.images import product
+from localcluster.images import examples, product
+from localcluster.images.dockerfile import Target
 from localcluster.providers import CLUSTER_VARIABLE, KUBECONFIG_VARIABLE
 
-# A user's own images, for clusters that no image can be loaded into.
-_IMAGE_VARIABLES = {"SLUICE_OPERATOR_IMAGE": product.OPERATOR, "SLUICE_SIMULATOR_IMAGE": product.SIMULATOR}
+# What every run gets; its users name images of their own in the targets' variables, for clusters that no image can be
+# loaded into.
+_ALWAYS = (product.OPERATOR, product.SIMULATOR)
+# What a run gets when it first asks for it (images/examples.py).
+_ON_DEMAND = {**examples.TARGETS, registry.IMAGE.name: registry.IMAGE}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,11 +67,35 @@ def _tools(_: list[str]) -> int:
     return 0
 
 
-def _images(_: list[str]) -> int:
+def _images(rest: list[str]) -> int:
     environment.ensure()
-    for target in (product.OPERATOR, product.SIMULATOR):
+    for target in _targets(rest) if rest else _ALWAYS:
         print(product.build(target).name)
     return 0
+
+
+def _files(rest: list[str]) -> int:
+    environment.ensure()
+    for target in _targets(rest):
+        print(product.export(target))
+    return 0
+
+
+def _example(rest: list[str]) -> int:
+    cluster = _bring_up()
+    for target in _targets([f"example-{name}" for name in rest]):
+        print(examples.image(cluster, target))
+        for archive in examples.archives(target).values():
+            print(archive)
+    return 0
+
+
+def _targets(names: list[str]) -> list[Target]:
+    known = {target.name: target for target in _ALWAYS} | _ON_DEMAND
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise LocalClusterError(f"unknown target {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in names]
 
 
 def _lint(_: list[str]) -> int:
@@ -115,14 +143,14 @@ def _run_with_images(argv: Sequence[str]) -> int:
     """Bring everything up and run a command in the cluster's network with everything named in its environment."""
     cluster = _bring_up()
     images = {}
-    for variable, target in _IMAGE_VARIABLES.items():
-        named = os.environ.get(variable)
+    for target in _ALWAYS:
+        named = os.environ.get(target.variable)
         if named:
-            images[variable] = named
+            images[target.variable] = named
         else:
             image = product.build(target)
             cluster.load_image(image.archive, image.name)
-            images[variable] = image.name
+            images[target.variable] = image.name
     return subprocess.run(
         [*cluster.enter, *argv], cwd=paths.CHECKOUT, env={**_run_environment(cluster), **images}, check=False
     ).returncode
@@ -140,6 +168,8 @@ def _run_environment(cluster: Cluster) -> dict[str, str]:
         CLUSTER_VARIABLE: str(record),
         KUBECONFIG_VARIABLE: str(cluster.kubeconfig),
         "SLUICE_TOOLS": str(cluster.bin),
+        # This process waits for what it runs, so its own network is there as long as that may want to leave.
+        product.OUTSIDE_VARIABLE: f"nsenter --net=/proc/{os.getpid()}/ns/net --" if cluster.enter else "",
     }
 
 
@@ -153,7 +183,9 @@ _COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "down": (_down, "remove the cluster and everything it left"),
     "status": (_status, "say what is up"),
     "tools": (_tools, "build the cluster's programs into the cache"),
-    "images": (_images, "build the product's images"),
+    "images": (_images, "build the product's images, or those of the targets that are named"),
+    "files": (_files, "make the files of a target, such as example-mlflow-models"),
+    "example": (_example, "put the image of an example's model server (mlflow, mms) on the node, and make its models"),
     "crds": (_crds, "generate crds/ and the reference from the models (--check: only compare)"),
     "lint": (_lint, "run the static checks"),
     "enter": (_enter, "run a command (default: a shell) in the cluster's network"),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from localcluster.errors import LocalClusterError
 from localcluster.kubeconfig import write_secret
 
 
@@ -63,6 +64,24 @@ class Cluster:
         from localcluster import providers  # the providers make Clusters, so they import this module
 
         providers.provider_of(self).load_image(archive, name)
+
+    def tag_image(self, name: str, alias: str) -> None:
+        """Give an image on the nodes another name; an image that had it loses it."""
+        self._ctr("images", "tag", "--force", name, alias)
+
+    def push_image(self, name: str, reference: str, *, user: str, password: str) -> str:
+        """Push an image on the nodes to a registry that a node reaches without TLS; returns its digest."""
+        self._ctr("images", "push", "--plain-http", f"--user={user}:{password}", reference, name)
+        listed = self._ctr("images", "list", f"name=={name}").splitlines()
+        return next(word for word in listed[1].split() if word.startswith("sha256:"))
+
+    def _ctr(self, *arguments: str) -> str:
+        from localcluster import providers  # see load_image
+
+        done = subprocess.run(providers.provider_of(self).ctr(*arguments), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise LocalClusterError(f"`ctr {' '.join(arguments[:2])} ...` on the node failed: {done.stderr.strip()}")
+        return done.stdout
 
     def save(self, file: Path) -> None:
         """Write down what `load` reads."""

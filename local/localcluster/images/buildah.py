@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from localcluster import packages, paths
 from localcluster.errors import LocalClusterError
+from localcluster.images.dockerfile import Target
 from localcluster.images.pip_settings import pip_settings, proxy_arguments
 from localcluster.progress import run_logged, step
 
@@ -23,14 +24,25 @@ class Buildah:
         """The base system's suite and packages."""
         return f"{_suite()} {_BASE_PACKAGES}"
 
-    def build(self, target: str, name: str, archive: Path) -> None:
-        """Build a target of the Dockerfile and write it as an OCI archive."""
-        packages.require(packages.IMAGES)
-        base = self._ensure_base()
+    def build(self, target: Target, name: str, archive: Path) -> None:
+        """Build a target of a Dockerfile and write it as an OCI archive."""
         partial = archive.with_name(f"{archive.name}.partial")
         partial.unlink(missing_ok=True)
-        log = _log(f"image-{target}")
-        with step(f"building {name} with buildah"), pip_settings() as settings:
+        log = _log(f"image-{target.name}")
+        base = self._ensure_base()
+        with step(f"building {name} with buildah"):
+            self._bud(target, base, f"--tag={name}", log=log)
+            run_logged([*_buildah(), "push", name, f"oci-archive:{partial}:{name}"], log=log)
+        partial.rename(archive)
+
+    def export(self, target: Target, directory: Path) -> None:
+        """Build a target of a Dockerfile and write its files into a directory."""
+        base = self._ensure_base()
+        with step(f"making {target.name} with buildah"):
+            self._bud(target, base, f"--output=type=local,dest={directory}", log=_log(f"files-{target.name}"))
+
+    def _bud(self, target: Target, base: str, result: str, *, log: Path) -> None:
+        with pip_settings() as settings:
             wheels = [f"--volume={directory}:{directory}:ro" for directory in settings.wheel_directories]
             run_logged(
                 [
@@ -38,8 +50,9 @@ class Buildah:
                     "bud",
                     "--layers",
                     "--isolation=chroot",
-                    f"--target={target}",
-                    f"--tag={name}",
+                    f"--file={paths.CHECKOUT / target.dockerfile}",
+                    f"--target={target.stage}",
+                    result,
                     f"--build-arg=BASE={base}",
                     *proxy_arguments(),
                     *settings.secrets(),
@@ -48,10 +61,9 @@ class Buildah:
                 ],
                 log=log,
             )
-            run_logged([*_buildah(), "push", name, f"oci-archive:{partial}:{name}"], log=log)
-        partial.rename(archive)
 
     def _ensure_base(self) -> str:
+        packages.require(packages.IMAGES)
         key = hashlib.sha256(self.base_key().encode()).hexdigest()[:12]
         name = f"localhost/sluice-base:{key}"
         if subprocess.run([*_buildah(), "inspect", name], capture_output=True, check=False).returncode == 0:

@@ -37,6 +37,10 @@ class Provider(Protocol):
         """Put an image archive on the nodes under `name`, unless it is there."""
         ...
 
+    def ctr(self, *arguments: str) -> list[str | Path]:
+        """The argv of containerd's client on the node, in Kubernetes' namespace of images."""
+        ...
+
 
 def default_name() -> str:
     """The name of the cluster where none is given: `$SLUICE_CLUSTER_NAME`, else `sluice`."""

@@ -43,5 +43,11 @@ class Explicit:
         """Refuse: there is no way to put an image on somebody else's nodes."""
         raise LocalClusterError(
             f"cannot load {name} ({archive}) into the cluster of SLUICE_KUBECONFIG: push the images to a registry "
-            "it pulls from and name them in SLUICE_OPERATOR_IMAGE and SLUICE_SIMULATOR_IMAGE"
+            "it pulls from and name them in SLUICE_OPERATOR_IMAGE, SLUICE_SIMULATOR_IMAGE and the like"
+        )
+
+    def ctr(self, *arguments: str) -> list[str | Path]:
+        """Refuse, for the same reason."""
+        raise LocalClusterError(
+            f"cannot run `ctr {' '.join(arguments)}`: the nodes of the cluster of SLUICE_KUBECONFIG are not ours"
         )

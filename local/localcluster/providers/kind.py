@@ -62,6 +62,10 @@ class Kind:
             with step(f"loading {name}"):
                 self._kind(kind, "load", "image-archive", str(archive))
 
+    def ctr(self, *arguments: str) -> list[str | Path]:
+        """The argv of containerd's client in the node's container."""
+        return ["docker", "exec", f"{self._name}-control-plane", "ctr", "--namespace=k8s.io", *arguments]
+
     def _exists(self, kind: Path) -> bool:
         listed = subprocess.run([kind, "get", "clusters"], capture_output=True, text=True, check=True)
         return self._name in listed.stdout.split()

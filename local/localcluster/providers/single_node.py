@@ -84,16 +84,22 @@ class SingleNode:
 
     def load_image(self, archive: Path, name: str) -> None:
         """Import the archive into the node's containerd."""
-        listed = subprocess.run(self._ctr("images", "list", "--quiet"), capture_output=True, text=True, check=True)
+        listed = subprocess.run(self.ctr("images", "list", "--quiet"), capture_output=True, text=True, check=True)
         if name in listed.stdout.split():
             return
         with step(f"loading {name}"):
-            run_logged(self._ctr("images", "import", str(archive)), log=self._layout.log("import"))
-        listed = subprocess.run(self._ctr("images", "list", "--quiet"), capture_output=True, text=True, check=True)
+            run_logged(self.ctr("images", "import", str(archive)), log=self._layout.log("import"))
+        listed = subprocess.run(self.ctr("images", "list", "--quiet"), capture_output=True, text=True, check=True)
         if name not in listed.stdout.split():
             raise LocalClusterError(
                 f"{archive} holds no image {name}; found {listed.stdout.split()}: delete the archive"
             )
+
+    def ctr(self, *arguments: str) -> list[str | Path]:
+        """The argv of containerd's client on the node."""
+        return self._namespace.enter(
+            ["ctr", f"--address={self._layout.containerd_socket}", "--namespace=k8s.io", *arguments]
+        )
 
     @property
     def _lock(self) -> Path:
@@ -183,7 +189,7 @@ class SingleNode:
         return self._layout.directory / "processes" / f"{component.name}.json"
 
     def _load_own_images(self, binaries: Mapping[str, Path]) -> None:
-        version = self._ctr("version")
+        version = self.ctr("version")
         self._await(
             "containerd",
             "containerd",
@@ -212,11 +218,6 @@ class SingleNode:
             "kube-apiserver",
             "the API server to take CoreDNS",
             lambda: cluster.run(apply, check=False, input_text=manifest).returncode == 0,
-        )
-
-    def _ctr(self, *arguments: str) -> list[str | Path]:
-        return self._namespace.enter(
-            ["ctr", f"--address={self._layout.containerd_socket}", "--namespace=k8s.io", *arguments]
         )
 
     def _await(self, program: str, what: str, condition: Callable[[], bool]) -> None:
