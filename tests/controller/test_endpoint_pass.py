@@ -19,6 +19,7 @@ from sluice.controller.feed import Feed
 from sluice.controller.metrics import Metrics
 from sluice.controller.reconcile_declaration import DeclarationReconciler
 from sluice.controller.reconcile_endpoint import ACT_WITHIN_SECONDS, EndpointReconciler, EndpointSettings
+from sluice.controller.sites import SageMakerSite
 from sluice.core.actions import AwsAction, CreateEndpoint
 from sluice.core.endpoint.draft import DecideSettings
 from sluice.core.identity import Key, Target
@@ -131,7 +132,7 @@ class World:
             self.kube,
             self.cache,
             self.feed,
-            {"SageMaker": self.aws},
+            {"SageMaker": SageMakerSite(self.aws, self.cache, self.clock)},
             self.lease,
             self.clock,
             self.events,

@@ -22,6 +22,7 @@ from sluice.controller.events import EventRecorder
 from sluice.controller.feed import Feed
 from sluice.controller.metrics import Metrics
 from sluice.controller.reconcile_endpoint import EndpointReconciler, EndpointSettings
+from sluice.controller.sites import SageMakerSite
 from sluice.core.endpoint.draft import DecideSettings
 from sluice.core.identity import Key, Target
 from sluice.core.observation import AlarmReading
@@ -125,7 +126,7 @@ class World:
             self.kube,
             self._cache,
             self._feed,
-            {names.BACKEND_SAGEMAKER: backend},
+            {names.BACKEND_SAGEMAKER: SageMakerSite(backend, self._cache, self.clock)},
             self.fuse,
             self.clock,
             EventRecorder(self.kube),

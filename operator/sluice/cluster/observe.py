@@ -78,7 +78,7 @@ class Observer:
             return ClusterSight(await self._assemble(owner, resolution, stored, looks))
         except* FAILURES as raised:
             failures = [*leaves(raised)]
-        return ClusterSight(problem=problem("observe", failures[0]))
+        return ClusterSight(problem=problem("ListFleets", failures[0]))
 
     async def _assemble(
         self, owner: Owner, resolution: Resolution, stored: tuple[StoredRevision, ...], looks: "_Looks"

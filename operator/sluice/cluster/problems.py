@@ -23,8 +23,8 @@ def leaves(group: BaseExceptionGroup[Failure]) -> Iterator[Failure]:
 
 
 def problem(operation: str, failure: Failure) -> CallProblem:
-    """The failure of an operation (`observe`, `EnsureFleet` ...), classified. All are tried again by themselves; what
-    a person must mend is tried less often."""
+    """The failure of an operation (`ListFleets`, `EnsureFleet` ...), classified. All are tried again by themselves;
+    what a person must mend is tried less often."""
     message = str(failure)
     match failure:
         case HeldByBudget():

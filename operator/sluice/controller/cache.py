@@ -76,6 +76,8 @@ class Cache:
         self._revisions: dict[tuple[str, str], set[str]] = {}
         """Endpoint -> names of its ControllerRevisions."""
         self._claims: dict[tuple[str, str, str], set[Key]] = {}
+        self._in_cluster: dict[str, set[str]] = {}
+        """Namespace -> names of its Endpoints with backend Cluster."""
         self._tombstones: OrderedDict[Key, int] = OrderedDict()
         self._changes = itertools.count(1)
         self._last_change = 0
@@ -126,6 +128,11 @@ class Cache:
         """Other Endpoints that are pinned to the same account, region and endpoint name (without regard to case)."""
         keys = sorted(self._claims.get(place.claim, set()) - {other_than}, key=str)
         found = (self.get(key.kind, key.namespace, key.name) for key in keys)
+        return tuple(endpoint for endpoint in found if endpoint is not None)
+
+    def in_cluster(self, namespace: str) -> tuple[Object, ...]:
+        """A namespace's Endpoints with backend Cluster, by name."""
+        found = (self.get(names.ENDPOINT, namespace, name) for name in sorted(self._in_cluster.get(namespace, ())))
         return tuple(endpoint for endpoint in found if endpoint is not None)
 
     def keys(self, kind: str) -> tuple[Key, ...]:
@@ -290,6 +297,8 @@ class Cache:
                 self._revisions.setdefault((key.namespace, owner), set()).add(key.name)
         for claim in _claim(key, state):
             self._claims.setdefault(claim, set()).add(key)
+        if _is_in_cluster(key, state):
+            self._in_cluster.setdefault(key.namespace, set()).add(key.name)
 
     def _unlink(self, key: Key, state: Object) -> None:
         for referent in _references(key, state):
@@ -300,6 +309,8 @@ class Cache:
                 _discard(self._revisions, (key.namespace, owner), key.name)
         for claim in _claim(key, state):
             _discard(self._claims, claim, key)
+        if _is_in_cluster(key, state):
+            _discard(self._in_cluster, key.namespace, key.name)
 
 
 def key_of(item: Object) -> Key:
@@ -360,6 +371,10 @@ def _claim(key: Key, state: Object) -> tuple[tuple[str, str, str], ...]:
     except ValueError:
         return ()
     return (place.claim,) if place else ()
+
+
+def _is_in_cluster(key: Key, state: Object) -> bool:
+    return key.kind == names.ENDPOINT and (state.get("spec") or {}).get("backend") == names.BACKEND_CLUSTER
 
 
 def _revision_owner(state: Object) -> str | None:

@@ -14,12 +14,14 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from sluice.api import names
+from sluice.api.reasons import Reason
 from sluice.api.status import FORMAT_VERSION, EndpointStatus
 from sluice.controller.cache import Cache, Source
 from sluice.controller.context import about
 from sluice.controller.events import EventRecorder
 from sluice.controller.feed import Feed
 from sluice.controller.metrics import Metrics
+from sluice.controller.sites import Site
 from sluice.core.actions import (
     Action,
     DropRevision,
@@ -29,15 +31,14 @@ from sluice.core.actions import (
     acted_name,
 )
 from sluice.core.decision import Decision
-from sluice.core.endpoint.decide import ask, decide
-from sluice.core.endpoint.draft import MOVING, DecideSettings, Pass
-from sluice.core.endpoint.questions import questions
-from sluice.core.identity import Key, Place, Target
+from sluice.core.endpoint.decide import decide
+from sluice.core.endpoint.draft import DecideSettings, Pass
+from sluice.core.identity import Key
 from sluice.core.observation import CallProblem, Observation, Presence
 from sluice.core.permission import Policy
 from sluice.core.resolve import Resolution, ResolveSettings, resolve
 from sluice.core.revision import ANNOTATION_OUTCOME, ANNOTATION_OUTCOME_MESSAGE, controller_revision
-from sluice.ports.backend import ActFailed, Backend
+from sluice.ports.backend import ActFailed
 from sluice.ports.clock import Clock
 from sluice.ports.kube import Conflict, Gone, Kube, Object
 
@@ -89,7 +90,7 @@ class EndpointReconciler:
         kube: Kube,
         cache: Cache,
         feed: Feed,
-        backends: Mapping[str, Backend],
+        sites: Mapping[str, Site],
         fence: Fence,
         clock: Clock,
         events: EventRecorder,
@@ -100,7 +101,7 @@ class EndpointReconciler:
         self._kube = kube
         self._cache = cache
         self._feed = feed
-        self._backends = backends
+        self._sites = sites
         self._fence = fence
         self._clock = clock
         self._events = events
@@ -126,8 +127,8 @@ class EndpointReconciler:
         """The Endpoint is gone."""
         self._memories.pop(key, None)
         self._metrics.hide_endpoint(key)
-        for backend in self._backends.values():
-            backend.forget(key)
+        for site in self._sites.values():
+            site.forget(key)
 
     async def _pass(self, key: Key) -> tuple[str, float | None]:
         endpoint = self._cache.get(key.kind, key.namespace, key.name)
@@ -177,7 +178,7 @@ class EndpointReconciler:
         return resolve(endpoint, self._cache.finder(key.namespace), self._settings.resolve)
 
     async def _observe(self, key: Key, endpoint: Object, status: EndpointStatus, resolution: Resolution) -> Pass:
-        """Everything the decision is made from. No call to AWS is made for what the policy does not permit."""
+        """Everything the decision is made from."""
         memory = self._memories.get(key, _Memory())
         given = Pass(
             endpoint=endpoint,
@@ -189,35 +190,13 @@ class EndpointReconciler:
             policy=self._policy(),
             settings=self._settings.decide,
         )
-        backend = self._backends.get(endpoint["spec"]["backend"])
-        target = resolution.target
-        permitted = False
-        if backend is not None and target is not None:
-            permitted, account_id = await self._is_permitted(given, backend, target)
-            given = replace(given, observation=replace(given.observation, account_id=account_id))
-        if permitted and backend is not None and target is not None:
-            backend.watch(key, target, moving=status.endpoint_status in MOVING)
-            asked = questions(endpoint, status, resolution, backend.listed(target), memory.problem, self._clock.now())
-            observation = await backend.observe(target, status, asked)
-            given = replace(given, observation=observation, rivals=self._rivals(key, target, observation.account_id))
+        site = self._sites.get(endpoint["spec"]["backend"])
+        if site is not None:
+            given = await site.look(key, given, memory.problem)
+        else:
+            given = replace(given, observation=replace(given.observation, problem=_no_site(endpoint)))
         observation = replace(given.observation, act_problem=memory.problem, acted=memory.acted)
         return replace(given, observation=observation, now=self._clock.now())
-
-    async def _is_permitted(self, given: Pass, backend: Backend, target: Target) -> tuple[bool, str | None]:
-        """Judged by what the spec says, then again with the account that its credentials belong to: with that account,
-        because the decision must name it where it is what is refused."""
-        if given.policy.judge(ask(given, account_id=None)) is not None:
-            return False, None
-        try:
-            account_id = await backend.account_id(target)
-        except ActFailed:
-            return True, None  # The account cannot be asked for; observing tells why.
-        return given.policy.judge(ask(given, account_id=account_id)) is None, account_id
-
-    def _rivals(self, key: Key, target: Target, account_id: str | None) -> tuple[Object, ...]:
-        if account_id is None:
-            return ()
-        return self._cache.claimants(Place(account_id, target.credentials.region, target.endpoint_name), key)
 
     async def _confirm(self, key: Key, given: Pass) -> None:
         """The decision supersedes or reverts something: ask the API server itself whether the references say so."""
@@ -257,12 +236,9 @@ class EndpointReconciler:
             for note in decision.events:
                 logger.info("%s: %s", note.reason, note.message)
         self._metrics.show_endpoint(key, given.endpoint["spec"]["backend"], decision.status)
-        backend = self._backends.get(given.endpoint["spec"]["backend"])
-        account_id = given.observation.account_id
-        if backend is None or given.resolution.target is None or account_id is None:
-            return
-        if given.policy.judge(ask(given, account_id=account_id)) is None:  # a watch lists endpoints: only where it may
-            backend.watch(key, given.resolution.target, moving=decision.status.endpoint_status in MOVING)
+        site = self._sites.get(given.endpoint["spec"]["backend"])
+        if site is not None:
+            site.decided(key, given, decision.status)
 
     async def _still_the_same(self, key: Key, endpoint: Object) -> None:
         """Nothing was written before this action: make sure that it is decided from the newest state."""
@@ -317,10 +293,10 @@ class EndpointReconciler:
             case DropRevision():
                 await self._drop_revision(action, endpoint)
             case _:
-                target = given.resolution.target
-                backend = self._backends[endpoint["spec"]["backend"]]
-                assert target is not None, "core decided a call without a place to make it in"  # noqa: S101
-                await backend.act(target, action)
+                try:
+                    await self._sites[endpoint["spec"]["backend"]].act(given, action)
+                except Conflict as conflict:
+                    raise _DroppedError(f"not as it was observed: {conflict}", AFTER_CONFLICT_SECONDS) from None
         return endpoint
 
     async def _patch_endpoint(self, action: PatchEndpoint, endpoint: Object) -> Object:
@@ -391,9 +367,21 @@ def _meaning(resolution: Resolution) -> tuple[str | None, object]:
     return resolution.revision.name if resolution.revision else None, resolution.finding
 
 
+def _no_site(endpoint: Object) -> CallProblem:
+    """This process was started without the Endpoint's backend."""
+    return CallProblem(
+        "Start",
+        Reason.BACKEND_NOT_AVAILABLE,
+        f"spec.backend: found {endpoint['spec']['backend']}, which this operator was started without; its log says why "
+        "(setting SLUICE_CLUSTER_BACKEND, the CRDs, or its permissions)",
+        transient=False,
+    )
+
+
 def _words(action: Action) -> str:
     """An action in a log line: its kind and its name, never its content (environment may hold secrets)."""
     request = getattr(action, "request", None) or {}
     named = [str(value) for key, value in request.items() if key in {"ModelName", "EndpointConfigName", "EndpointName"}]
-    named += [str(getattr(action, field)) for field in ("name", "endpoint_name", "resource") if hasattr(action, field)]
+    fields = ("name", "endpoint_name", "resource", "pod")
+    named += [str(getattr(action, field)) for field in fields if hasattr(action, field)]
     return " ".join((type(action).__name__, *named))

@@ -28,6 +28,7 @@ from sluice.controller.policy import PolicyReader
 from sluice.controller.queue import WorkQueue
 from sluice.controller.reconcile_declaration import DeclarationReconciler
 from sluice.controller.reconcile_endpoint import EndpointReconciler, EndpointSettings
+from sluice.controller.sites import SageMakerSite
 from sluice.controller.sweep import HistoryWentBackError, Sweep
 from sluice.core.endpoint.draft import DecideSettings
 from sluice.core.identity import Key
@@ -96,7 +97,7 @@ class Operator:
             kube,
             self._cache,
             self._feed,
-            {names.BACKEND_SAGEMAKER: self._backend},
+            {names.BACKEND_SAGEMAKER: SageMakerSite(self._backend, self._cache, self._clock)},
             self._lease,
             self._clock,
             self._events,

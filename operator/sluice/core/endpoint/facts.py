@@ -11,8 +11,11 @@ from sluice.core.observation import CallProblem, Described, Presence
 KEEPS_READY = frozenset({Reason.THROTTLED, Reason.UNREACHABLE})
 """Problems of the way to SageMaker, which say nothing about the endpoint."""
 _MENDED_BY_PEOPLE = frozenset(
-    {Reason.ACCESS_DENIED, Reason.NO_CREDENTIALS, Reason.QUOTA_EXCEEDED, Reason.REJECTED_BY_SAGEMAKER}
-)
+    {
+        Reason.ACCESS_DENIED, Reason.NO_CREDENTIALS, Reason.QUOTA_EXCEEDED, Reason.REJECTED_BY_SAGEMAKER,
+        Reason.REJECTED_BY_KUBERNETES, Reason.BACKEND_NOT_AVAILABLE, Reason.UNKNOWN_INSTANCE_TYPE,
+    }
+)  # fmt: skip
 
 
 HOUSEKEEPING = frozenset({"AddTags", "DeleteTags", "ListTags", "DeleteModel", "DeleteEndpointConfig"})

@@ -1,0 +1,151 @@
+"""The two sites where Endpoints become real, as a pass needs them: look, act, and keep or forget what is watched there.
+
+What a site is asked, and what may not be asked of it without permission, is known here; what follows from the answers
+is decided in core."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from sluice.api.status import EndpointStatus
+from sluice.controller.cache import Cache
+from sluice.core.actions import Action, AwsAction
+from sluice.core.cluster.actions import ClusterAction
+from sluice.core.endpoint.decide import ask
+from sluice.core.endpoint.draft import MOVING, Pass
+from sluice.core.endpoint.questions import questions
+from sluice.core.identity import Key, Place, Target
+from sluice.core.observation import CallProblem, Observation, Presence
+from sluice.ports.backend import ActFailed, Backend, ClusterBackend
+from sluice.ports.clock import Clock
+from sluice.ports.kube import Object
+
+
+class Site(Protocol):
+    """Where Endpoints of one backend become real."""
+
+    async def look(self, key: Key, given: Pass, problem: CallProblem | None) -> Pass:
+        """The pass with what was seen. `problem`: what the last action failed with."""
+        ...
+
+    async def act(self, given: Pass, action: Action) -> None:
+        """Make one change. Raises ActFailed, and Conflict where something is not as it was observed."""
+        ...
+
+    def decided(self, key: Key, given: Pass, status: EndpointStatus) -> None:
+        """The Endpoint has this status now."""
+        ...
+
+    def forget(self, key: Key) -> None:
+        """The Endpoint is gone."""
+        ...
+
+
+class SageMakerSite:
+    """SageMaker. No call to AWS is made for what the policy does not permit."""
+
+    def __init__(self, backend: Backend, cache: Cache, clock: Clock) -> None:
+        self._backend = backend
+        self._cache = cache
+        self._clock = clock
+
+    async def look(self, key: Key, given: Pass, problem: CallProblem | None) -> Pass:
+        """See Site."""
+        target = given.resolution.target
+        if target is None:
+            return given
+        permitted, account_id = await self._is_permitted(given, target)
+        given = replace(given, observation=replace(given.observation, account_id=account_id))
+        if not permitted:
+            return given
+        status = given.status
+        self._backend.watch(key, target, moving=status.endpoint_status in MOVING)
+        asked = questions(
+            given.endpoint, status, given.resolution, self._backend.listed(target), problem, self._clock.now()
+        )
+        observation = await self._backend.observe(target, status, asked)
+        return replace(given, observation=observation, rivals=self._rivals(key, target, observation.account_id))
+
+    async def act(self, given: Pass, action: Action) -> None:
+        """See Site."""
+        target = given.resolution.target
+        assert target is not None, "core decided a call without a place to make it in"  # noqa: S101
+        assert isinstance(action, AwsAction), f"{action} is none of SageMaker's"  # noqa: S101
+        await self._backend.act(target, action)
+
+    def decided(self, key: Key, given: Pass, status: EndpointStatus) -> None:
+        """See Site. A watch lists endpoints: only where it may."""
+        account_id, target = given.observation.account_id, given.resolution.target
+        if target is None or account_id is None:
+            return
+        if given.policy.judge(ask(given, account_id=account_id)) is None:
+            self._backend.watch(key, target, moving=status.endpoint_status in MOVING)
+
+    def forget(self, key: Key) -> None:
+        """See Site."""
+        self._backend.forget(key)
+
+    async def _is_permitted(self, given: Pass, target: Target) -> tuple[bool, str | None]:
+        """Judged by what the spec says, then again with the account that its credentials belong to: with that account,
+        because the decision must name it where it is what is refused."""
+        if given.policy.judge(ask(given, account_id=None)) is not None:
+            return False, None
+        try:
+            account_id = await self._backend.account_id(target)
+        except ActFailed:
+            return True, None  # The account cannot be asked for; observing tells why.
+        return given.policy.judge(ask(given, account_id=account_id)) is None, account_id
+
+    def _rivals(self, key: Key, target: Target, account_id: str | None) -> tuple[Object, ...]:
+        if account_id is None:
+            return ()
+        return self._cache.claimants(Place(account_id, target.credentials.region, target.endpoint_name), key)
+
+
+class ClusterSite:
+    """The cluster's own nodes. There is no account and nothing to sweep: the watches wake the Endpoint."""
+
+    def __init__(self, backend: ClusterBackend, cache: Cache, clock: Clock) -> None:
+        self._backend = backend
+        self._cache = cache
+        self._clock = clock
+
+    async def look(self, key: Key, given: Pass, problem: CallProblem | None) -> Pass:
+        """See Site."""
+        sight = await self._backend.observe(given.endpoint, given.resolution, given.stored)
+        presence = Presence.UNKNOWN if sight.seen is None else Presence.DESCRIBED
+        return replace(
+            given,
+            cluster=sight.seen,
+            observation=Observation(presence, self._clock.now(), problem=sight.problem),
+            rivals=self._rivals(key, given),
+        )
+
+    async def act(self, given: Pass, action: Action) -> None:
+        """See Site."""
+        assert isinstance(action, ClusterAction), f"{type(action).__name__} is none of the cluster's"  # noqa: S101
+        await self._backend.act(given.resolution.owner, action)
+
+    def decided(self, key: Key, given: Pass, status: EndpointStatus) -> None:
+        """See Site: nothing to do."""
+
+    def forget(self, key: Key) -> None:
+        """See Site: nothing to do."""
+
+    def _rivals(self, key: Key, given: Pass) -> tuple[Object, ...]:
+        """Other Endpoints of the namespace that ask for the same name, in whatever case."""
+        mine = _invoked_as(given.endpoint)
+        return tuple(
+            other
+            for other in self._cache.in_cluster(key.namespace)
+            if other["metadata"]["name"] != key.name and _invoked_as(other) == mine
+        )
+
+
+def neighbours(cache: Cache) -> Callable[[str, str], int]:
+    """(namespace, Endpoint) -> how many other Cluster Endpoints the namespace has, those being deleted among them."""
+    return lambda namespace, name: sum(other["metadata"]["name"] != name for other in cache.in_cluster(namespace))
+
+
+def _invoked_as(endpoint: Mapping[str, Any]) -> str:
+    return str(endpoint["spec"].get("endpointName") or endpoint["metadata"]["name"]).lower()
