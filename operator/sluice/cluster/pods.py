@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sluice.cluster.records import version_text
+from sluice.cluster.records import same_version, version_text
 from sluice.core.cluster.observation import FleetRecord, ImageSeen, PodTrouble
 
 Object = Mapping[str, Any]
@@ -106,7 +106,7 @@ def differences(pod: Object, record: FleetRecord) -> tuple[str, ...]:
     found += [
         f"model data {name} is {version}, the fleet runs {record.versions[name]}"
         for name, version in _versions(pod).items()
-        if record.versions.get(name, version) != version
+        if not same_version(record.versions.get(name, version), version)
     ]
     return tuple(found)
 
