@@ -1,0 +1,383 @@
+"""Envoy's own configuration: what does not change while it runs. Everything that does stands in two files beside it
+(clusters and scopes), which the agent writes. Pure but for reading the Lua scripts of this package."""
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from sluice.core.cluster.names import ROUTER_METRICS_PORT, ROUTER_PORT
+from sluice.router import headers
+from sluice.router.replies import local_replies
+from sluice.router.routes import BUFFER_FILTER, LUA_FILTER, STREAM_SCRIPT
+
+Json = dict[str, Any]
+
+_TYPE: Final = "type.googleapis.com/envoy."
+STAT_PREFIX: Final = "data"
+SCOPES: Final = "endpoints"
+CLUSTERS_FILE: Final = "clusters.json"
+SCOPES_FILE: Final = "scopes.json"
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapSettings:
+    """What an installation chooses."""
+
+    directory: Path
+    """Where the agent writes and Envoy reads; it survives a restart of either."""
+    namespace: str = "default"
+    port: int = ROUTER_PORT
+    metrics_port: int = ROUTER_METRICS_PORT
+    address: str = "0.0.0.0"  # noqa: S104 - the router's purpose
+    admin_socket: Path | None = None
+    """Default: `admin.sock` in `directory`."""
+    access_log: bool = False
+    max_connections: int = 20_000
+    max_payload_bytes: int = 6_291_456
+    """For routes that say nothing; an EndpointRoute always does."""
+    heap_bytes: int | None = None
+    """Memory at which Envoy refuses new requests. Absent: no limit but the container's."""
+
+    @property
+    def admin(self) -> Path:
+        """The admin interface: a socket that only this pod's containers reach."""
+        return self.admin_socket or self.directory / "admin.sock"
+
+
+def bootstrap(settings: BootstrapSettings) -> Json:
+    """The whole file."""
+    body: Json = {
+        "node": {"id": "sluice-router", "cluster": settings.namespace},
+        "admin": {
+            "address": {"pipe": {"path": str(settings.admin), "mode": 0o600}},
+            "ignore_global_conn_limit": True,
+        },
+        "dynamic_resources": {"cds_config": _file(settings, CLUSTERS_FILE)},
+        "static_resources": {
+            "listeners": [_data_listener(settings), _metrics_listener(settings)],
+            "clusters": [_admin_cluster(settings)],
+        },
+        "stats_config": _STATS,
+        "overload_manager": _overload(settings),
+        "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},
+    }
+    return body
+
+
+def _file(settings: BootstrapSettings, name: str) -> Json:
+    return {
+        "path_config_source": {
+            "path": str(settings.directory / name),
+            "watched_directory": {"path": str(settings.directory)},
+        },
+        "resource_api_version": "V3",
+        # The files are there before Envoy starts or come when the agent is ready; until then the listener stays closed.
+        "initial_fetch_timeout": "0s",
+    }
+
+
+def _data_listener(settings: BootstrapSettings) -> Json:
+    manager = {
+        "@type": _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": STAT_PREFIX,
+        "codec_type": "AUTO",
+        "scoped_routes": {
+            "name": SCOPES,
+            "scope_key_builder": {
+                "fragments": [
+                    {"header_value_extractor": {"name": ":path", "element_separator": "/", "index": 2}},
+                ]
+            },
+            "rds_config_source": _file(settings, SCOPES_FILE),
+            "scoped_rds": {"scoped_rds_config_source": _file(settings, SCOPES_FILE)},
+        },
+        "http_filters": _filters(settings),
+        "local_reply_config": local_replies(settings.namespace),
+        "early_header_mutation_extensions": [
+            {
+                "name": "envoy.http.early_header_mutation.header_mutation",
+                "typed_config": {
+                    "@type": _TYPE + "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                    "mutations": [_remove(headers.REQUEST_HEADERS_REMOVED)],
+                },
+            }
+        ],
+        "use_remote_address": True,
+        "skip_xff_append": True,
+        "generate_request_id": True,
+        "server_header_transformation": "PASS_THROUGH",
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "common_http_protocol_options": {
+            "idle_timeout": "350s",
+            "headers_with_underscores_action": "REJECT_REQUEST",
+            "max_headers_count": 64,
+        },
+        "max_request_headers_kb": 32,
+        "request_headers_timeout": "10s",
+        "request_timeout": "60s",
+        "stream_idle_timeout": "3600s",
+        "drain_timeout": "5s",
+        "delayed_close_timeout": "1s",
+        "http2_protocol_options": {
+            "max_concurrent_streams": 100,
+            "initial_stream_window_size": 65536,
+            "initial_connection_window_size": 1048576,
+        },
+    }
+    if settings.access_log:
+        manager["access_log"] = [_ACCESS_LOG]
+    return {
+        "name": "data",
+        "address": _address(settings.address, settings.port),
+        "per_connection_buffer_limit_bytes": 32768,
+        "enable_reuse_port": True,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def _filters(settings: BootstrapSettings) -> list[Json]:
+    """Requests pass them downwards, answers upwards."""
+    return [
+        {
+            "name": "envoy.filters.http.health_check",
+            "typed_config": {
+                "@type": _TYPE + "extensions.filters.http.health_check.v3.HealthCheck",
+                "pass_through_mode": False,
+                "headers": [
+                    {"name": ":path", "string_match": {"exact": "/ping"}},
+                    {"name": ":method", "string_match": {"exact": "GET"}},
+                ],
+            },
+        },
+        {
+            "name": LUA_FILTER,
+            "typed_config": {
+                "@type": _TYPE + "extensions.filters.http.lua.v3.Lua",
+                "default_source_code": {"inline_string": answers_script(settings.namespace)},
+                "source_codes": {STREAM_SCRIPT: {"inline_string": stream_script(settings.namespace)}},
+            },
+        },
+        {
+            "name": BUFFER_FILTER,
+            "typed_config": {
+                "@type": _TYPE + "extensions.filters.http.buffer.v3.Buffer",
+                "max_request_bytes": settings.max_payload_bytes,
+            },
+        },
+        {
+            "name": "envoy.filters.http.router",
+            "typed_config": {
+                "@type": _TYPE + "extensions.filters.http.router.v3.Router",
+                "suppress_envoy_headers": True,
+                "upstream_http_filters": [
+                    {
+                        "name": "envoy.filters.http.header_mutation",
+                        "typed_config": {
+                            "@type": _TYPE + "extensions.filters.http.header_mutation.v3.HeaderMutation",
+                            "mutations": {"response_mutations": [_remove(headers.RESPONSE_HEADERS_REMOVED)]},
+                        },
+                    },
+                    {
+                        "name": "envoy.filters.http.upstream_codec",
+                        "typed_config": {"@type": _TYPE + "extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
+                    },
+                ],
+            },
+        },
+    ]
+
+
+def answers_script(namespace: str) -> str:
+    """The filter of every route."""
+    group = f"arn:sluice:logs:cluster:{namespace}:log-group:/aws/sagemaker/Endpoints/"
+    return f'local LOG_GROUP = "{group}"\n' + _script("answers.lua")
+
+
+def stream_script(namespace: str) -> str:
+    """The filter of the routes that stream."""
+    return answers_script(namespace) + _script("stream.lua")
+
+
+def _script(name: str) -> str:
+    return (resources.files("sluice.router") / name).read_text()
+
+
+def _metrics_listener(settings: BootstrapSettings) -> Json:
+    """Of the admin interface only the two paths that read."""
+    return {
+        "name": "metrics",
+        "address": _address(settings.address, settings.metrics_port),
+        "ignore_global_conn_limit": True,
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": {
+                            "@type": _TYPE
+                            + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                            "stat_prefix": "metrics",
+                            "normalize_path": True,
+                            "request_headers_timeout": "5s",
+                            "request_timeout": "10s",
+                            "route_config": {
+                                "name": "metrics",
+                                "virtual_hosts": [
+                                    {"name": "admin", "domains": ["*"], "routes": [_METRICS_ROUTE, _READY_ROUTE]}
+                                ],
+                            },
+                            "http_filters": [
+                                {
+                                    "name": "envoy.filters.http.router",
+                                    "typed_config": {"@type": _TYPE + "extensions.filters.http.router.v3.Router"},
+                                }
+                            ],
+                        },
+                    }
+                ]
+            }
+        ],
+    }
+
+
+def _get(path: str, rewrite: str) -> Json:
+    return {
+        "match": {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
+        "route": {"cluster": "admin", "regex_rewrite": {"pattern": {"regex": ".*"}, "substitution": rewrite}},
+    }
+
+
+_METRICS_ROUTE: Final = _get("/stats/prometheus", "/stats/prometheus?usedonly")
+_READY_ROUTE: Final = _get("/ready", "/ready")
+
+
+def _admin_cluster(settings: BootstrapSettings) -> Json:
+    return {
+        "name": "admin",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": "admin",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(settings.admin)}}}}]}],
+        },
+    }
+
+
+def _overload(settings: BootstrapSettings) -> Json:
+    monitors: list[Json] = [
+        {
+            "name": "envoy.resource_monitors.global_downstream_max_connections",
+            "typed_config": {
+                "@type": _TYPE
+                + "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                "max_active_downstream_connections": settings.max_connections,
+            },
+        }
+    ]
+    actions: list[Json] = []
+    if settings.heap_bytes is not None:
+        monitors.append(
+            {
+                "name": "envoy.resource_monitors.fixed_heap",
+                "typed_config": {
+                    "@type": _TYPE + "extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                    "max_heap_size_bytes": settings.heap_bytes,
+                },
+            }
+        )
+        for action, at in (("shrink_heap", 0.85), ("stop_accepting_requests", 0.95)):
+            actions.append(
+                {
+                    "name": f"envoy.overload_actions.{action}",
+                    "triggers": [{"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": at}}],
+                }
+            )
+    return {"refresh_interval": "0.25s", "resource_monitors": monitors, "actions": actions}
+
+
+def _address(address: str, port: int) -> Json:
+    return {"socket_address": {"address": address, "port_value": port}}
+
+
+def _remove(pattern: str) -> Json:
+    return {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": pattern}}}}
+
+
+def _tag(name: str, regex: str) -> Json:
+    return {"tag_name": name, "regex": regex}
+
+
+_RUNTIME: Final[Json] = {
+    # headers.all_but is one automaton over whole names; Envoy's default refuses anything beyond a prefix or two.
+    "re2.max_program_size.error_level": 4000,
+    "re2.max_program_size.warn_level": 4000,
+}
+
+_FIELD = "[^;]*;"
+_STATS: Final[Json] = {
+    "use_all_default_tags": False,
+    # clusters.stat_name puts fleet, endpoint, variant, revision and container into a cluster's name.
+    "stats_tags": [
+        _tag("sluice_fleet", r"^cluster\.(([^;.]*);)"),
+        _tag("sluice_endpoint", rf"^cluster\.{_FIELD}(([^;]*);)"),
+        _tag("sluice_variant", rf"^cluster\.{_FIELD}{_FIELD}(([^;]*);)"),
+        _tag("sluice_revision", rf"^cluster\.{_FIELD}{_FIELD}{_FIELD}(([^;]*);)"),
+        _tag("sluice_container", rf"^cluster\.{_FIELD}{_FIELD}{_FIELD}{_FIELD}(([^;]*);\.)"),
+        _tag("envoy.response_code_class", r"_rq(_(\dxx))$"),
+        _tag("envoy.http_conn_manager_prefix", r"^http\.((data|metrics)\.)"),
+    ],
+    "stats_matcher": {
+        "inclusion_list": {
+            "patterns": [
+                {"safe_regex": {"regex": pattern}}
+                for pattern in (
+                    r"cluster\..*\.upstream_rq_(active|total|[1-5]xx|time|timeout|retry|pending_overflow|pending_active"
+                    r"|cancelled|rx_reset|tx_reset)",
+                    r"cluster\..*\.upstream_cx_(active|connect_fail|connect_timeout|destroy_remote_with_active_rq)",
+                    r"cluster\..*\.membership_(healthy|total)",
+                    r"cluster\..*\.outlier_detection\.ejections_(active|enforced_total)",
+                    r"cluster\..*\.health_check\.(attempt|failure|success)",
+                    r"cluster_manager\..*",
+                    r"http\.data\..*",
+                    r"listener\..*\.downstream_cx_(active|total|overflow|overload_reject)",
+                    r"listener_manager\..*",
+                    r"overload\..*",
+                    r"server\..*",
+                )
+            ]
+        }
+    },
+}
+
+_ACCESS_LOG: Final[Json] = {
+    "name": "envoy.access_loggers.stdout",
+    "typed_config": {
+        "@type": _TYPE + "extensions.access_loggers.stream.v3.StdoutAccessLog",
+        "log_format": {
+            "json_format": {
+                "time": "%START_TIME%",
+                "request_id": "%STREAM_ID%",
+                "method": "%REQ(:METHOD)%",
+                "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+                "endpoint": "%ROUTE_NAME%",
+                "variant": f"%RESP({headers.INVOKED_VARIANT})%",
+                "target_variant": f"%REQ({headers.TARGET_VARIANT})%",
+                "inference_id": f"%REQ({headers.INFERENCE_ID})%",
+                "fleet": "%UPSTREAM_CLUSTER_RAW%",
+                "pod": "%UPSTREAM_HOST%",
+                "status": "%RESPONSE_CODE%",
+                "flags": "%RESPONSE_FLAGS%",
+                "details": "%RESPONSE_CODE_DETAILS%",
+                "duration_ms": "%DURATION%",
+                "upstream_ms": "%RESPONSE_DURATION%",
+                "bytes_received": "%BYTES_RECEIVED%",
+                "bytes_sent": "%BYTES_SENT%",
+            }
+        },
+    },
+}

@@ -1,0 +1,211 @@
+"""One EndpointRoute as Envoy's routes: a scope of its own. Pure.
+
+Envoy finds the scope by the second segment of the path in a hash table, so the number of endpoints costs a request
+nothing; and when the file of scopes is written anew, Envoy rebuilds only the scopes that differ.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from sluice.api.routes import EndpointRouteSpec, RouteFleet
+from sluice.router import headers
+from sluice.router.clusters import Json, cluster_name
+
+_SCOPE: Final = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration"
+_BUFFER: Final = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
+_LUA: Final = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute"
+
+BUFFER_FILTER: Final = "envoy.filters.http.buffer"
+LUA_FILTER: Final = "envoy.filters.http.lua"
+STREAM_SCRIPT: Final = "stream.lua"
+
+INVOCATIONS: Final = "invocations"
+STREAM: Final = "invocations-response-stream"
+
+
+class RouteProblem(Exception):
+    """This EndpointRoute cannot become routes; the message says why."""
+
+
+def compile_scope(spec: EndpointRouteSpec, version: str) -> Json:
+    """The endpoint's scope; `version` (whose route, which generation) is the name of its configuration in Envoy, so that
+    the file tells what it holds. Raises RouteProblem."""
+    check(spec)
+    routes = [route for operation in (INVOCATIONS, STREAM) for route in _operation(spec, operation)]
+    return {
+        "@type": _SCOPE,
+        "name": spec.endpoint_name,
+        "key": {"fragments": [{"string_key": spec.endpoint_name}]},
+        "route_configuration": {
+            "name": version,
+            "virtual_hosts": [
+                {
+                    "name": "endpoint",
+                    "domains": ["*"],
+                    "routes": routes,
+                    "retry_policy": _RETRY,
+                    "request_body_buffer_limit": spec.max_payload_bytes + 1,
+                    "typed_per_filter_config": {
+                        BUFFER_FILTER: {"@type": _BUFFER, "buffer": {"max_request_bytes": spec.max_payload_bytes}}
+                    },
+                }
+            ],
+            "request_headers_to_remove": _ENVOYS_OWN,
+            "response_headers_to_add": [_set(headers.REQUEST_ID, "%STREAM_ID%")],
+        },
+    }
+
+
+def check(spec: EndpointRouteSpec) -> None:
+    """Refuse what Envoy would refuse, with a better message. Raises RouteProblem."""
+    if not any(fleet.weight for fleet in spec.fleets):
+        raise RouteProblem(f"endpoint {spec.endpoint_name}: the weights of its {len(spec.fleets)} fleets are all 0")
+    names = [fleet.name for fleet in _fleets(spec)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RouteProblem(f"endpoint {spec.endpoint_name}: fleet {twice[0]} is listed twice")
+
+
+def _fleets(spec: EndpointRouteSpec) -> tuple[RouteFleet, ...]:
+    return spec.fleets + tuple(shadow.fleet for shadow in spec.shadows)
+
+
+def _operation(spec: EndpointRouteSpec, operation: str) -> Iterable[Json]:
+    """The routes of one operation; the first that matches wins."""
+    variants: dict[str, list[RouteFleet]] = {}
+    for fleet in spec.fleets:
+        if fleet.target_weight:
+            variants.setdefault(fleet.variant_name, []).append(fleet)
+    hostnames = sorted({container.hostname for fleet in spec.fleets for container in fleet.containers})
+
+    def match(variant: str | None, container: str | None) -> Json:
+        wanted = [_equals(":method", "POST")]
+        if variant is not None:
+            wanted.append(_equals(headers.TARGET_VARIANT, variant) if variant else _given(headers.TARGET_VARIANT))
+        if container is not None:
+            wanted.append(_equals(headers.TARGET_CONTAINER, container) if container else _given(headers.TARGET_CONTAINER))
+        return {"path": f"/endpoints/{spec.endpoint_name}/{operation}", "headers": wanted}
+
+    if not hostnames:
+        yield _refusal(
+            match(None, ""),
+            f"endpoint {spec.endpoint_name} has no containers that can be named: its inference execution mode is not Direct",
+        )
+    for hostname in hostnames or [None]:
+        for variant, fleets in variants.items():
+            having = [fleet for fleet in fleets if _has(fleet, hostname)]
+            if having:
+                weights = [fleet.target_weight for fleet in having]
+                yield _forward(spec, operation, match(variant, hostname), having, weights, hostname)
+    if hostnames:
+        known = ", ".join(hostnames)
+        for hostname in hostnames:
+            yield _refusal(match("", hostname), f"endpoint {spec.endpoint_name} has no such production variant")
+            having = [fleet for fleet in spec.fleets if fleet.weight and _has(fleet, hostname)]
+            if having:
+                weights = [fleet.weight for fleet in having]
+                yield _forward(spec, operation, match(None, hostname), having, weights, hostname)
+        yield _refusal(
+            match(None, None), f"endpoint {spec.endpoint_name} needs TargetContainerHostname to be one of {known}"
+        )
+        return
+    yield _refusal(match("", None), f"endpoint {spec.endpoint_name} has no such production variant")
+    having = [fleet for fleet in spec.fleets if fleet.weight]
+    yield _forward(spec, operation, match(None, None), having, [fleet.weight for fleet in having], None)
+
+
+def _has(fleet: RouteFleet, hostname: str | None) -> bool:
+    return hostname is None or any(container.hostname == hostname for container in fleet.containers)
+
+
+def _forward(
+    spec: EndpointRouteSpec,
+    operation: str,
+    match: Json,
+    fleets: Sequence[RouteFleet],
+    weights: Sequence[int],
+    hostname: str | None,
+) -> Json:
+    clusters = [
+        {
+            "name": cluster_name(fleet, hostname),
+            "weight": weight,
+            "response_headers_to_add": [_set(headers.INVOKED_VARIANT, fleet.variant_name.replace("%", "%%"))],
+        }
+        for fleet, weight in zip(fleets, weights, strict=True)
+    ]
+    action: Json = {
+        "weighted_clusters": {"clusters": clusters},
+        "prefix_rewrite": "/invocations",  # on an exact path it replaces the whole path
+        "timeout": f"{spec.timeout_seconds}s",
+    }
+    mirrors = [
+        {
+            "cluster": cluster_name(shadow.fleet, hostname),
+            "runtime_fraction": {"default_value": {"numerator": shadow.sampling, "denominator": "MILLION"}},
+            "disable_shadow_host_suffix_append": True,
+        }
+        for shadow in spec.shadows
+        if shadow.sampling and _has(shadow.fleet, hostname)
+    ]
+    if mirrors:
+        action["request_mirror_policies"] = mirrors
+    route: Json = {"name": spec.endpoint_name, "match": match, "route": action}
+    if operation == STREAM:
+        route["typed_per_filter_config"] = {LUA_FILTER: {"@type": _LUA, "name": STREAM_SCRIPT}}
+        route["request_headers_to_add"] = [_set("accept", f"%REQ({headers.STREAM_ACCEPT})%")]
+        route["request_headers_to_remove"] = [headers.STREAM_ACCEPT]
+        # A stream may take as long as its container takes between two chunks.
+    return route
+
+
+def _refusal(match: Json, message: str) -> Json:
+    """SageMaker's ValidationError, answered by Envoy itself."""
+    return {
+        "match": match,
+        "direct_response": {"status": 400, "body": {"inline_string": json.dumps({"Message": message})}},
+        "response_headers_to_add": [
+            _set(headers.ERROR_TYPE, "ValidationError"),
+            _set("content-type", "application/json"),
+        ],
+    }
+
+
+def _equals(name: str, value: str) -> Json:
+    return {"name": name, "string_match": {"exact": value}}
+
+
+def _given(name: str) -> Json:
+    return {"name": name, "present_match": True}
+
+
+def _set(name: str, value: str) -> Json:
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+_ENVOYS_OWN: Final = [
+    "x-forwarded-proto",
+    "x-forwarded-for",
+    "x-request-id",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-internal",
+    "x-envoy-attempt-count",
+]
+"""What Envoy adds after the client's headers were filtered."""
+
+_RETRY: Final[Json] = {
+    # Only where the request cannot have run (connection refused, stream refused, reset before it was sent).
+    "retry_on": "connect-failure,refused-stream,reset-before-request",
+    "num_retries": 3,
+    "retry_host_predicate": [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+            },
+        }
+    ],
+    "host_selection_retry_max_attempts": 5,
+    "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+}
