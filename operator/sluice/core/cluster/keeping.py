@@ -22,8 +22,16 @@ def seen(d: Draft) -> ClusterObservation:
     return d.given.cluster
 
 
-def keep(d: Draft, split: routing.Split, standing: Iterable[fleets.Wanted], *, rolling_back: bool = False) -> Progress:
-    """Keep the fleets and write the routes of a split. Tells whether the routes are in force."""
+def keep(
+    d: Draft,
+    split: routing.Split,
+    standing: Iterable[fleets.Wanted],
+    *,
+    rolling_back: bool = False,
+    require_ready: bool = True,
+) -> Progress:
+    """Keep the fleets and write the routes of a split. Tells whether the routes are in force; `require_ready`: with
+    ready hosts wherever weight rises (never in a rollback)."""
     router(d)
     sides = {split.serving.fleet_hash: split.serving}
     if split.deployed is not None:
@@ -31,7 +39,7 @@ def keep(d: Draft, split: routing.Split, standing: Iterable[fleets.Wanted], *, r
     for fleet in standing:
         made(d, fleet, sides)
     record(d)
-    return route(d, split, rolling_back=rolling_back)
+    return route(d, split, rolling_back=rolling_back, require_ready=require_ready)
 
 
 def router(d: Draft) -> None:
@@ -62,7 +70,7 @@ def record(d: Draft) -> None:
             d.act(RecordFleet(fleet.name, fleet.candidate))
 
 
-def route(d: Draft, split: routing.Split, *, rolling_back: bool = False) -> Progress:
+def route(d: Draft, split: routing.Split, *, rolling_back: bool = False, require_ready: bool = True) -> Progress:
     """Write the routes where they are not as the split says; else tell whether they are in force."""
     found = seen(d).route
     wanted = routing.compile_route(
@@ -72,16 +80,16 @@ def route(d: Draft, split: routing.Split, *, rolling_back: bool = False) -> Prog
         d.act(WriteRoute(wanted, found.resource_version if found is not None else None))
         d.again(1.0)
         return Progress(False, "the routes to be written")
-    return confirm(d, rolling_back=rolling_back)
+    return confirm(d, rolling_back=rolling_back, require_ready=require_ready)
 
 
-def confirm(d: Draft, *, rolling_back: bool = False) -> Progress:
+def confirm(d: Draft, *, rolling_back: bool, require_ready: bool) -> Progress:
     """Whether the routes as they stand are in force; a router that holds it up is evicted."""
     found = seen(d).route
     if found is None:
         return Progress(False, "the routes to be written")
     note_route(d)
-    progress = routers.advance(seen(d), require_ready=not rolling_back)
+    progress = routers.advance(seen(d), require_ready=require_ready and not rolling_back)
     if not progress.done:
         d.again(WAIT_SECONDS)
         evict(d, rolling_back=rolling_back)

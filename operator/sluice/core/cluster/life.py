@@ -268,16 +268,17 @@ def serve(d: Draft, serving: Side) -> bool:
     note_live(d)
     serving = sides.serving(d) or serving  # with the weights just noted
     wanted = fleets.wanted(_name(d), serving, sides.counts(d.status.production_variants))
-    progress = keeping.keep(d, Split(serving, excluded=fleets.strangers(keeping.seen(d))), wanted)
+    edited = d.status.intent is not None
+    split = Split(serving, excluded=fleets.strangers(keeping.seen(d)))
+    progress = keeping.keep(d, split, wanted, require_ready=edited)
     gone = keeping.clean_up(d, frozenset(fleet.name for fleet in wanted))
     scaled = _scale(d, wanted)
     d.again(STEADY_SECONDS)
     _word(d, wanted, progress, scaled=scaled)
     if not progress.done:
         text = progress.rejected or f"waiting for {progress.waiting_for}"
-        first = d.status.intent is not None
         reason = Reason.ROUTER_NOT_CONVERGED if progress.rejected else Reason.WAITING_FOR_ROUTERS
-        d.reconciling(reason, text, keep_ready=not first and not progress.rejected)
+        d.reconciling(reason, text, keep_ready=not edited and not progress.rejected)
         return False
     d.set(
         production_variants=tuple(

@@ -1,0 +1,392 @@
+"""A stage for decisions about Endpoints in the cluster: the fleets, the routes and the routers are values that follow
+the decision's actions, a second at a time. What must never happen is checked at every pass."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.core.stage import EPOCH, _object, model
+
+from sluice.api import names
+from sluice.api.routes import EndpointRouteSpec, FleetReport, RouteReport, RouterReportSpec
+from sluice.api.status import EndpointStatus
+from sluice.core.actions import Action, DropRevision, MarkRevision, PatchEndpoint, StoreRevision
+from sluice.core.cluster.actions import (
+    DeleteFleet,
+    DeleteRoute,
+    EnsureFleet,
+    EnsureRouter,
+    EvictRouter,
+    RecordFleet,
+    RemoveRouter,
+    ScaleFleet,
+    WriteRoute,
+)
+from sluice.core.cluster.observation import (
+    ClusterObservation,
+    FleetRecord,
+    FleetSeen,
+    ImageSeen,
+    PodTrouble,
+    RouterDeployment,
+    RouterSeen,
+    RouteSeen,
+)
+from sluice.core.cluster.routing import fleets_of
+from sluice.core.decision import Decision
+from sluice.core.endpoint.decide import decide
+from sluice.core.endpoint.draft import DecideSettings, Pass
+from sluice.core.observation import Observation, Presence
+from sluice.core.resolve import Resolution, ResolveSettings, resolve
+from sluice.core.revision import StoredRevision, controller_revision, stored_revision
+
+
+def variants(*made: dict[str, Any]) -> dict[str, Any]:
+    """An EndpointConfig with these variants."""
+    defaults = {"modelName": "churn", "instanceType": "ml.m5.large", "initialInstanceCount": 2}
+    return _object("EndpointConfig", "churn", {"productionVariants": [{**defaults, **one} for one in made]})
+
+
+def blue_green(type_: str = "ALL_AT_ONCE", *, wait: int = 60, final: int = 60, **size: Any) -> dict[str, Any]:
+    """A DeploymentConfig."""
+    routing: dict[str, Any] = {"type": type_, "waitIntervalInSeconds": wait}
+    if type_ == "CANARY":
+        routing["canarySize"] = {"type": "CAPACITY_PERCENT", "value": 25, **size}
+    if type_ == "LINEAR":
+        routing["linearStepSize"] = {"type": "CAPACITY_PERCENT", "value": 25, **size}
+    return {"blueGreenUpdatePolicy": {"trafficRoutingConfiguration": routing, "terminationWaitInSeconds": final}}
+
+
+@dataclass
+class Fleet:
+    name: str
+    variant: str
+    fleet_hash: str
+    replicas: int
+    born: datetime
+    image: str
+    uid: str
+    ready: int = 0
+    record: FleetRecord | None = None
+    strangers: tuple[str, ...] = ()
+    gone_at: datetime | None = None
+
+
+@dataclass
+class Router:
+    pod: str
+    uid: str
+    born: datetime
+    ready: bool = True
+    terminating: bool = False
+    frozen: bool = False
+    slow: bool = False
+    applied: tuple[str, int, EndpointRouteSpec] | None = None
+    busy: frozenset[str] = frozenset()
+
+
+@dataclass
+class Cluster:
+    """What stands. `start_seconds`: from birth to ready; images that begin with `bad` never get ready."""
+
+    fleets: dict[str, Fleet] = field(default_factory=dict)
+    route: RouteSeen | None = None
+    routers: list[Router] = field(default_factory=list)
+    start_seconds: float = 10.0
+    troubles: dict[str, PodTrouble] = field(default_factory=dict)
+    """Image -> what its pods suffer from."""
+    neighbours: int = 0
+    router_exists: bool = False
+    version: int = 0
+
+
+class ClusterStage:
+    """One Endpoint in the cluster, its referents, and the pass."""
+
+    def __init__(self, *made: dict[str, Any], model_spec: dict[str, Any] | None = None, **spec: Any) -> None:
+        self.now = EPOCH
+        self.objects = {
+            ("Model", "churn"): model(**(model_spec or {})),
+            ("EndpointConfig", "churn"): variants(*(made or ({"variantName": "a"},))),
+        }
+        self.endpoint = _object("Endpoint", "churn", {"backend": "Cluster", "endpointConfigName": "churn", **spec})
+        self.endpoint["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+        self.status = EndpointStatus()
+        self.revisions: dict[str, dict[str, Any]] = {}
+        self.cluster = Cluster()
+        self.actions: list[Action] = []
+        self.decision: Decision | None = None
+        self.settings = DecideSettings()
+        self.gone = False
+        self.namespace_terminating = False
+        self.seen_percents: list[float] = []
+        self.stages: list[str] = []
+
+    # The world -------------------------------------------------------------------------------------------------
+
+    def edit(self, kind: str, **spec: Any) -> None:
+        target = self.endpoint if kind == "Endpoint" else self.objects[kind, "churn"]
+        target["spec"].update(spec)
+        target["metadata"]["generation"] += 1
+
+    def edit_variant(self, name: str, **changes: Any) -> None:
+        config = self.objects["EndpointConfig", "churn"]
+        for variant in config["spec"]["productionVariants"]:
+            if variant["variantName"] == name:
+                variant.update(changes)
+        config["metadata"]["generation"] += 1
+
+    def image(self, image: str) -> None:
+        self.edit("Model", primaryContainer={"image": image})
+
+    def annotate(self, **annotations: str) -> None:
+        held = self.endpoint["metadata"].setdefault("annotations", {})
+        held.update({f"{names.GROUP}/{key.replace('_', '-')}": value for key, value in annotations.items()})
+
+    def delete(self) -> None:
+        self.endpoint["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z"
+
+    def resolution(self) -> Resolution:
+        return resolve(self.endpoint, lambda kind, name: self.objects.get((kind, name)), ResolveSettings("test", None))
+
+    def stored(self) -> tuple[StoredRevision, ...]:
+        return tuple(stored_revision(revision) for revision in self.revisions.values())
+
+    def tick(self, seconds: float) -> None:
+        """Time passes: pods start, stopped fleets go, routers apply the routes."""
+        self.now += timedelta(seconds=seconds)
+        for name, fleet in list(self.cluster.fleets.items()):
+            if fleet.gone_at is not None:
+                if self.now >= fleet.gone_at:
+                    del self.cluster.fleets[name]
+                continue
+            broken = fleet.image.startswith("bad") or fleet.image in self.cluster.troubles
+            if not broken and self.now >= fleet.born + timedelta(seconds=self.cluster.start_seconds):
+                fleet.ready = fleet.replicas
+            elif broken:
+                fleet.ready = 0
+            fleet.ready = min(fleet.ready, fleet.replicas)
+        self.cluster.routers = [r for r in self.cluster.routers if not (r.terminating and not r.frozen)]
+        for router in self.cluster.routers:
+            if not router.frozen and not router.slow and self.cluster.route is not None:
+                route = self.cluster.route
+                router.applied = (route.uid, route.generation, route.spec)
+        while self.cluster.router_exists and len([r for r in self.cluster.routers if not r.terminating]) < 2:
+            self.cluster.version += 1
+            self.cluster.routers.append(Router(f"router-{self.cluster.version}", f"u{self.cluster.version}", self.now))
+
+    def observe(self) -> ClusterObservation:
+        at = self.now
+        return ClusterObservation(
+            fleets=tuple(
+                FleetSeen(
+                    name=f.name,
+                    variant=f.variant,
+                    fleet_hash=f.fleet_hash,
+                    uid=f.uid,
+                    replicas=f.replicas,
+                    ready=f.ready,
+                    existing=f.replicas,
+                    deleting=f.gone_at is not None,
+                    created=f.born,
+                    record=f.record,
+                    candidate=FleetRecord((ImageSeen(f.image, f"{f.image}@sha256:1"),), {}, at) if f.ready else None,
+                    strangers=f.strangers,
+                    troubles=self._troubles(f),
+                )
+                for f in self.cluster.fleets.values()
+            ),
+            route=self.cluster.route,
+            routers=tuple(
+                RouterSeen(r.pod, r.uid, r.ready and not r.frozen, r.terminating, r.born, self._report(r))
+                for r in self.cluster.routers
+            ),
+            router=RouterDeployment(self.cluster.router_exists, self.cluster.router_exists, True, 2, 2),
+            neighbours=self.cluster.neighbours,
+            namespace_terminating=self.namespace_terminating,
+        )
+
+    def _troubles(self, fleet: Fleet) -> tuple[PodTrouble, ...]:
+        if fleet.image in self.cluster.troubles:
+            return (self.cluster.troubles[fleet.image],)
+        if fleet.ready < fleet.replicas:
+            return (PodTrouble("Starting", "starting", fleet.replicas - fleet.ready),)
+        return ()
+
+    def _report(self, router: Router) -> RouterReportSpec | None:
+        if router.applied is None:
+            return RouterReportSpec(pod_uid=router.uid)
+        uid, generation, spec = router.applied
+        ready = {name: fleet.ready for name, fleet in self.cluster.fleets.items()}
+        known = fleets_of(spec)
+        return RouterReportSpec(
+            pod_uid=router.uid,
+            routes=(
+                RouteReport(
+                    name="churn",
+                    uid=uid,
+                    generation=generation,
+                    fleets=tuple(FleetReport(name=n, hosts=ready.get(n, 0), healthy=ready.get(n, 0)) for n in known),
+                    draining=tuple(sorted(router.busy - known)),
+                ),
+            ),
+        )
+
+    # The pass --------------------------------------------------------------------------------------------------
+
+    def step(self, seconds: float = 1.0, *, rivals: tuple[dict[str, Any], ...] = ()) -> Decision:
+        """Time passes, then one pass: decide, keep the status, carry out the actions."""
+        self.tick(seconds)
+        decision = decide(
+            Pass(
+                endpoint=self.endpoint,
+                status=self.status,
+                resolution=self.resolution(),
+                observation=Observation(presence=Presence.UNKNOWN, at=self.now),
+                now=self.now,
+                stored=self.stored(),
+                rivals=rivals,
+                settings=self.settings,
+                cluster=self.observe(),
+            )
+        )
+        self.status = EndpointStatus.model_validate(decision.status.model_dump(mode="json", by_alias=True))
+        assert self.status == decision.status
+        self.actions, self.decision = list(decision.actions), decision
+        self._note()
+        for action in self.actions:
+            self._do(action)
+        return decision
+
+    def run(self, seconds: int) -> None:
+        """Passes, a second apart."""
+        for _ in range(seconds):
+            if not self.gone:
+                self.step()
+
+    def until(self, reason: str, *, type_: str = "Ready", most: int = 2000) -> None:
+        """Passes until a condition has this reason."""
+        for _ in range(most):
+            self.step()
+            if self.condition(type_)[1] == reason:
+                return
+        raise AssertionError(f"{type_} is {self.condition(type_)}, never {reason}: {self.message()}")
+
+    def in_service(self) -> None:
+        self.until("InService")
+
+    def condition(self, type_: str) -> tuple[str, str]:
+        found = next((c for c in self.status.conditions if c.type == type_), None)
+        return (found.status, found.reason) if found else ("", "")
+
+    def message(self, type_: str = "Ready") -> str:
+        return next((c.message for c in self.status.conditions if c.type == type_), "")
+
+    def percent_new(self) -> float:
+        """Percent of the requests that go to fleets of the revision asked for, by the routes as they stand."""
+        desired = self.resolution().revision
+        assert desired is not None
+        if self.cluster.route is None:
+            return 0.0
+        mine = {f.name for f in self.cluster.fleets.values() if f.fleet_hash == desired.fleet_hash}
+        return sum(f.weight for f in self.cluster.route.spec.fleets if f.name in mine) / 10_000
+
+    def _note(self) -> None:
+        stage = self.status.deployment.stage if self.status.deployment else ""
+        if stage and (not self.stages or self.stages[-1] != stage):
+            self.stages.append(stage)
+
+    def _do(self, action: Action) -> None:
+        cluster = self.cluster
+        match action:
+            case EnsureFleet():
+                if action.name not in cluster.fleets:
+                    variant = next(v for v in action.endpoint_config["productionVariants"] + list(
+                        action.endpoint_config.get("shadowProductionVariants") or ()
+                    ) if v["variantName"] == action.variant)  # fmt: skip
+                    image = action.models[variant["modelName"]]["primaryContainer"]["image"]
+                    cluster.version += 1
+                    cluster.fleets[action.name] = Fleet(
+                        action.name, action.variant, action.fleet_hash, action.replicas, self.now, image,
+                        f"uid-{cluster.version}",
+                    )  # fmt: skip
+            case ScaleFleet():
+                if action.name in cluster.fleets:
+                    self._must_not_serve_less(action)
+                    cluster.fleets[action.name].replicas = action.replicas
+            case RecordFleet():
+                cluster.fleets[action.name].record = cluster.fleets[action.name].record or action.record
+            case DeleteFleet():
+                self._must_be_let_go(action.name)
+                if action.name in cluster.fleets:
+                    cluster.fleets[action.name].gone_at = self.now + timedelta(seconds=3)
+            case WriteRoute():
+                self._must_stand(action.spec)
+                version = cluster.route.resource_version if cluster.route else None
+                assert action.resource_version == version, "a route is written over the one that was seen"
+                cluster.version += 1
+                generation = cluster.route.generation + 1 if cluster.route else 1
+                uid = cluster.route.uid if cluster.route else f"route-{cluster.version}"
+                cluster.route = RouteSeen(uid, generation, str(cluster.version), action.spec)
+                self.seen_percents.append(self.percent_new())
+            case DeleteRoute():
+                assert cluster.route is None or not cluster.route.spec.fleets or not cluster.fleets
+                cluster.route = None
+            case EnsureRouter():
+                cluster.router_exists = True
+            case RemoveRouter():
+                assert cluster.neighbours == 0
+                cluster.router_exists, cluster.routers = False, []
+            case EvictRouter():
+                self._must_not_be_the_last(action)
+                cluster.routers = [r for r in cluster.routers if r.uid != action.uid]
+            case PatchEndpoint():
+                if action.add_finalizer:
+                    self.endpoint["metadata"]["finalizers"] = [names.FINALIZER]
+                if action.remove_finalizer:
+                    self.gone = True
+            case StoreRevision():
+                made = controller_revision(self.endpoint, action.name, action.data, action.number)
+                self.revisions.setdefault(action.name, made)
+            case MarkRevision():
+                meta = self.revisions[action.name]["metadata"].setdefault("annotations", {})
+                meta |= {"sluice.dev/outcome": action.outcome, "sluice.dev/outcome-message": action.message}
+            case DropRevision():
+                self.revisions.pop(action.name, None)
+            case _:
+                raise AssertionError(f"no AWS call belongs here: {action}")
+
+    # What must never happen ------------------------------------------------------------------------------------
+
+    def _must_be_let_go(self, fleet: str) -> None:
+        if self.namespace_terminating:
+            return
+        for router in self.cluster.routers:
+            if router.applied is not None:
+                assert fleet not in fleets_of(router.applied[2]), f"{router.pod} still sends to {fleet}"
+            assert fleet not in router.busy, f"{router.pod} has requests of {fleet} running"
+        if self.cluster.route is not None:
+            assert fleet not in fleets_of(self.cluster.route.spec), f"the routes name {fleet}"
+
+    def _must_stand(self, spec: EndpointRouteSpec) -> None:
+        """Weight is moved only to a fleet that has ready pods, or that has all of it anyway."""
+        before = {f.name: f.weight for f in self.cluster.route.spec.fleets} if self.cluster.route else None
+        for fleet in spec.fleets:
+            if before is not None and fleet.weight > before.get(fleet.name, 0) and self.status.revision is not None:
+                here = self.cluster.fleets.get(fleet.name)
+                rolling_back = self.status.deployment is not None and self.status.deployment.stage == "RollingBack"
+                assert rolling_back or (here is not None and here.ready), f"{fleet.name} gets weight without pods"
+        if spec.fleets:
+            assert sum(f.weight for f in spec.fleets) == 1_000_000
+
+    def _must_not_be_the_last(self, action: EvictRouter) -> None:
+        others = [r for r in self.cluster.routers if r.uid != action.uid and r.ready and not r.frozen]
+        assert others, "the last router is never evicted"
+
+    def _must_not_serve_less(self, action: ScaleFleet) -> None:
+        fleet = self.cluster.fleets[action.name]
+        deployment = self.status.deployment
+        assert deployment is None or action.replicas >= fleet.replicas, "nothing scales in during a deployment"
+
+
+__all__ = ["ClusterStage", "Router", "blue_green", "replace", "variants"]
