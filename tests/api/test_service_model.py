@@ -55,7 +55,7 @@ ADAPTED: Mapping[tuple[str, str], Any] = {
     ("MetricsEndpointPath", "pattern"): r"^/(\.|\.?[a-zA-Z0-9/_\-]+(\.[a-zA-Z0-9/_\-]+)*\.?)$",
     ("AlarmName", "pattern"): r"^.*\S.*$",
     # In the cluster model data may also stand in a PersistentVolumeClaim.
-    ("Url", "pattern"): r"^((https|s3)://([^/]+)/?(.*)|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/.][^/]*)*/?)$",
+    ("Url", "pattern"): r"^((https|s3)://([^/]+)/?(.*)|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/.?#][^/?#]*)*/?)$",
     # What SageMaker has no word for stands under kubernetes, here too.
     ("ProductionVariant", "members"): True,
     # The documentation lists the values, the service model does not.

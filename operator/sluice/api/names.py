@@ -34,6 +34,10 @@ IGNORE_FIRING: Final = f"{GROUP}/ignore-firing"
 RECONCILE: Final = f"{GROUP}/reconcile"
 RECONCILE_DISABLED: Final = "disabled"
 
+# On a Namespace: its pods may call the routers of other namespaces.
+INVOKE: Final = f"{GROUP}/invoke"
+INVOKE_ALLOWED: Final = "allowed"
+
 # The tag that says which installation, namespace and Endpoint an AWS object belongs to; one of SageMaker's 50.
 OWNER_TAG: Final = f"{GROUP}/owner"
 RESERVED_TAG_PREFIXES: Final = (f"{GROUP}/", "aws:")

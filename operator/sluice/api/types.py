@@ -27,7 +27,7 @@ ModelDataUrl = Annotated[
     str,
     Field(
         max_length=1024,
-        pattern=r"^((https|s3)://([^/]+)/?(.*)|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/.][^/]*)*/?)$",
+        pattern=r"^((https|s3)://([^/]+)/?(.*)|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/.?#][^/?#]*)*/?)$",
     ),
 ]
 """SageMaker's Url, or a place in a PersistentVolumeClaim; there no part of the path begins with a dot."""

@@ -1,0 +1,300 @@
+"""A namespace's router as Kubernetes objects: an Envoy Deployment with the agent beside it, and what belongs to it.
+Pure builders. It is made with the first Cluster Endpoint of the namespace and goes with the last.
+
+None of the objects has an ownerReference: whatever is deleted in the foreground, traffic flows until it is drained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sluice.api.names import INVOKE, INVOKE_ALLOWED
+from sluice.core.cluster.names import (
+    ANNOTATION_OWNER,
+    ANNOTATION_TEMPLATE,
+    LABEL_ROUTER,
+    ROUTER,
+    ROUTER_HEALTH_PORT,
+    ROUTER_METRICS_PORT,
+    ROUTER_PORT,
+)
+from sluice.core.hashing import digest
+from sluice.core.revision import LABEL_MANAGED_BY, MANAGED_BY
+
+Object = dict[str, Any]
+
+BOOTSTRAP: Final = "/etc/envoy/bootstrap.json"
+RUN_DIRECTORY: Final = "/var/run/sluice/envoy"
+"""Envoy's configuration as files, and its admin socket: only the containers of the pod reach it."""
+_TOKEN_DIRECTORY: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - where every client looks
+_TOKEN_SECONDS: Final = 3607
+_DRAIN: Final = ["python", "-m", "sluice.router", "drain"]
+_LABELS: Final = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_ROUTER: ROUTER}
+_SELECTOR: Final = {"matchLabels": {LABEL_ROUTER: ROUTER}}
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """What the installation says about routers."""
+
+    image: str
+    """Holds Envoy and the agent."""
+    cluster_role: str = ROUTER
+    """The ClusterRole of the chart that the agents are bound to."""
+    replicas: int = 2
+    image_pull_policy: str | None = None
+    image_pull_secrets: tuple[str, ...] = ()
+    priority_class_name: str | None = None
+    longest_invocation_seconds: int = 60
+    """The longest invocationTimeoutSeconds of the namespace's Endpoints: a router that is to go lets them end."""
+    drain_seconds: int = 30
+    """Beside that, for what else a router does before it ends."""
+    envoy_threads: int = 2
+    envoy_resources: Mapping[str, Mapping[str, str]] = field(
+        default_factory=lambda: {"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+    )
+    agent_resources: Mapping[str, Mapping[str, str]] = field(
+        default_factory=lambda: {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+    )
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """More for the agent and for the bootstrap."""
+    scrape_from_anywhere: bool = True
+    """Whether pods of every namespace (Prometheus) reach the metrics."""
+    user: int = 65532
+
+
+def objects(installation_id: str, namespace: str, settings: RouterSettings) -> tuple[Object, ...]:
+    """Everything of a namespace's router, in the order of creation."""
+    made = (
+        _object("v1", "ServiceAccount", {"automountServiceAccountToken": False}),
+        role_binding(namespace, settings),
+        network_policy(settings),
+        _object("policy/v1", "PodDisruptionBudget", {"spec": {"maxUnavailable": 1, "selector": _SELECTOR}}),
+        service(),
+        deployment(settings),
+    )
+    for item in made:
+        item["metadata"]["namespace"] = namespace
+        # Two parts: it belongs to an installation and a namespace, and to no Endpoint.
+        item["metadata"]["annotations"][ANNOTATION_OWNER] = f"{installation_id}/{namespace}"
+    return made
+
+
+def template_digest(settings: RouterSettings) -> str:
+    """Tells whether a router's pods are what this operator renders (ANNOTATION_TEMPLATE of the Deployment)."""
+    return digest(pod_template(settings))
+
+
+def role_binding(namespace: str, settings: RouterSettings) -> Object:
+    """Gives the agents of the namespace what the chart's ClusterRole has, in this namespace only."""
+    return _object(
+        "rbac.authorization.k8s.io/v1",
+        "RoleBinding",
+        {
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": settings.cluster_role},
+            "subjects": [{"kind": "ServiceAccount", "name": ROUTER, "namespace": namespace}],
+        },
+    )
+
+
+def service() -> Object:
+    """The address that clients call: http://sluice-router.<namespace>:8080."""
+    ports = [{"name": "http", "port": ROUTER_PORT, "targetPort": ROUTER_PORT, "protocol": "TCP", "appProtocol": "http"}]
+    spec = {"type": "ClusterIP", "selector": dict(_SELECTOR["matchLabels"]), "ports": ports}
+    return _object("v1", "Service", {"spec": spec})
+
+
+def network_policy(settings: RouterSettings) -> Object:
+    """The namespace's own pods may call, and those of namespaces that an administrator has labelled."""
+    callers = [{"podSelector": {}}, {"namespaceSelector": {"matchLabels": {INVOKE: INVOKE_ALLOWED}}}]
+    ingress: list[Object] = [{"from": callers, "ports": [{"protocol": "TCP", "port": ROUTER_PORT}]}]
+    if settings.scrape_from_anywhere:
+        scrapers: list[Object] = [{"namespaceSelector": {}}]
+        ingress.append({"from": scrapers, "ports": [{"protocol": "TCP", "port": ROUTER_METRICS_PORT}]})
+    spec = {"podSelector": _SELECTOR, "policyTypes": ["Ingress"], "ingress": ingress}
+    return _object("networking.k8s.io/v1", "NetworkPolicy", {"spec": spec})
+
+
+def deployment(settings: RouterSettings) -> Object:
+    """The router's Deployment. A new pod is ready before an old one goes."""
+    template = pod_template(settings)
+    made = _object(
+        "apps/v1",
+        "Deployment",
+        {
+            "spec": {
+                "replicas": settings.replicas,
+                "selector": _SELECTOR,
+                "revisionHistoryLimit": 1,
+                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+                "template": template,
+            }
+        },
+    )
+    made["metadata"]["annotations"][ANNOTATION_TEMPLATE] = digest(template)
+    return made
+
+
+def pod_template(settings: RouterSettings) -> Object:
+    """The template of a router's pods."""
+    spec: Object = {
+        "serviceAccountName": ROUTER,
+        # Only the agent gets the token, as a volume of its own.
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": settings.longest_invocation_seconds + settings.drain_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": settings.user,
+            "runAsGroup": settings.user,
+            "fsGroup": settings.user,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "initContainers": [_bootstrap(settings)],
+        "containers": [_envoy(settings), _agent(settings)],
+        "volumes": [
+            {"name": "bootstrap", "emptyDir": {}},
+            {"name": "run", "emptyDir": {}},
+            {"name": "scratch", "emptyDir": {}},
+            {"name": "api", "projected": {"sources": _api_sources()}},
+        ],
+        "topologySpreadConstraints": [
+            {
+                "topologyKey": "topology.kubernetes.io/zone",
+                "maxSkew": 1,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": _SELECTOR,
+            }
+        ],
+        "affinity": {
+            "podAntiAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {
+                        "weight": 100,
+                        "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": _SELECTOR},
+                    }
+                ]
+            }
+        },
+    }
+    if settings.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    if settings.priority_class_name:
+        spec["priorityClassName"] = settings.priority_class_name
+    annotations = {
+        "kubectl.kubernetes.io/default-container": "envoy",
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(ROUTER_METRICS_PORT),
+        "prometheus.io/path": "/stats/prometheus",
+    }
+    return {"metadata": {"labels": dict(_LABELS), "annotations": annotations}, "spec": spec}
+
+
+def _bootstrap(settings: RouterSettings) -> Object:
+    return _container(
+        settings,
+        "bootstrap",
+        settings.agent_resources,
+        command=["python", "-m", "sluice.router", "bootstrap", "--out", BOOTSTRAP],
+        env=_environment(settings),
+        volumeMounts=[_mount("bootstrap", "/etc/envoy"), _mount("run", RUN_DIRECTORY), _mount("scratch", "/tmp")],  # noqa: S108
+    )
+
+
+def _envoy(settings: RouterSettings) -> Object:
+    """Envoy serves on without the agent; it is restarted only when it answers nothing for a minute."""
+    return _container(
+        settings,
+        "envoy",
+        settings.envoy_resources,
+        command=["envoy", "-c", BOOTSTRAP, "--concurrency", str(settings.envoy_threads), "--log-level", "warn"],
+        env=[_pod_field("POD_NAME", "metadata.name"), _pod_field("POD_NAMESPACE", "metadata.namespace")],
+        ports=[
+            {"name": "http", "containerPort": ROUTER_PORT},
+            {"name": "metrics", "containerPort": ROUTER_METRICS_PORT},
+        ],
+        livenessProbe={
+            "httpGet": {"path": "/ready", "port": ROUTER_METRICS_PORT},
+            "initialDelaySeconds": 15,
+            "timeoutSeconds": 5,
+            "periodSeconds": 10,
+            "failureThreshold": 6,
+        },
+        # Either container's hook drains; Envoy gets SIGTERM only when its own has ended.
+        lifecycle={"preStop": {"exec": {"command": _DRAIN}}},
+        volumeMounts=[{**_mount("bootstrap", "/etc/envoy"), "readOnly": True}, _mount("run", RUN_DIRECTORY)],
+    )
+
+
+def _agent(settings: RouterSettings) -> Object:
+    """Ready when Envoy has applied a snapshot of all routes."""
+    return _container(
+        settings,
+        "agent",
+        settings.agent_resources,
+        command=["python", "-m", "sluice.router", "agent"],
+        env=_environment(settings),
+        ports=[{"name": "health", "containerPort": ROUTER_HEALTH_PORT}],
+        readinessProbe={
+            "httpGet": {"path": "/ready", "port": ROUTER_HEALTH_PORT},
+            "timeoutSeconds": 2,
+            "periodSeconds": 2,
+            "failureThreshold": 3,
+        },
+        # It goes on reporting while the router drains: the operator counts on every router that exists.
+        lifecycle={"preStop": {"exec": {"command": _DRAIN}}},
+        volumeMounts=[
+            {**_mount("bootstrap", "/etc/envoy"), "readOnly": True},
+            _mount("run", RUN_DIRECTORY),
+            _mount("scratch", "/tmp"),  # noqa: S108 - a volume of the container
+            {**_mount("api", _TOKEN_DIRECTORY), "readOnly": True},
+        ],
+    )
+
+
+def _environment(settings: RouterSettings) -> list[Object]:
+    pod = [
+        _pod_field("POD_NAME", "metadata.name"),
+        _pod_field("POD_NAMESPACE", "metadata.namespace"),
+        _pod_field("POD_UID", "metadata.uid"),
+    ]
+    return [*pod, *({"name": name, "value": value} for name, value in sorted(settings.environment.items()))]
+
+
+def _container(settings: RouterSettings, name: str, resources: Mapping[str, Mapping[str, str]], **rest: Any) -> Object:
+    made: Object = {
+        "name": name,
+        "image": settings.image,
+        **rest,
+        "resources": {kind: dict(amounts) for kind, amounts in resources.items()},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    if settings.image_pull_policy:
+        made["imagePullPolicy"] = settings.image_pull_policy
+    return made
+
+
+def _api_sources() -> list[Object]:
+    """What kubelet would mount by itself, in every container."""
+    return [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": _TOKEN_SECONDS}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]
+
+
+def _pod_field(name: str, path: str) -> Object:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+
+def _mount(name: str, path: str) -> Object:
+    return {"name": name, "mountPath": path}
+
+
+def _object(api_version: str, kind: str, rest: Object) -> Object:
+    metadata: Object = {"name": ROUTER, "labels": dict(_LABELS), "annotations": {}}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **rest}
