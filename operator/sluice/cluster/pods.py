@@ -227,7 +227,8 @@ def _asks_for(pod: Object) -> str:
 
 def _pool(pod: Object) -> str:
     selector = pod["spec"].get("nodeSelector") or {}
-    return "nodes with " + ", ".join(f"{key}={value}" for key, value in sorted(selector.items())) if selector else "any"
+    wanted = ", ".join(f"{key}={value}" for key, value in sorted(selector.items()))
+    return f"nodes with {wanted}" if wanted else "any node"
 
 
 def _image_or_config(pod: Object, status: Object) -> PodTrouble | None:

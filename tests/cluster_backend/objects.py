@@ -1,0 +1,95 @@
+"""Pods and what belongs to them, as kubelet and the controllers would write them."""
+
+from typing import Any
+
+from sluice.core.revision import LABEL_MANAGED_BY, MANAGED_BY
+from sluice.kube.client import KubeClient
+from sluice.ports.kube import Object
+
+OURS = {LABEL_MANAGED_BY: MANAGED_BY}
+
+
+def pod_manifest(name: str, namespace: str, labels: dict[str, str], owner: Object | None = None) -> Object:
+    metadata: Object = {"name": name, "namespace": namespace, "labels": {**OURS, **labels}}
+    if owner is not None:
+        metadata["ownerReferences"] = [owner_reference(owner)]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {
+            "containers": [{"name": "model", "image": "registry.example/churn:1"}],
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 0,
+        },
+    }
+
+
+def owner_reference(owner: Object) -> Object:
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+    }
+
+
+def deployment_manifest(name: str, namespace: str, labels: dict[str, str], **annotations: str) -> Object:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {**OURS, **labels},
+            "annotations": annotations,
+        },
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "model", "image": "registry.example/churn:1"}]},
+            },
+        },
+    }
+
+
+def replica_set_manifest(name: str, namespace: str, labels: dict[str, str], owner: Object) -> Object:
+    deployment = deployment_manifest(name, namespace, labels)
+    return {
+        **deployment,
+        "kind": "ReplicaSet",
+        "metadata": {**deployment["metadata"], "ownerReferences": [owner_reference(owner)]},
+    }
+
+
+async def create(kube: KubeClient, *manifests: Object) -> list[Object]:
+    return [await kube.create(item["kind"], item["metadata"]["namespace"], item) for item in manifests]
+
+
+async def make_ready(kube: KubeClient, pod: Object, **status: Any) -> Object:
+    """What kubelet writes once the pod answers."""
+    return await kube.replace_status(
+        "Pod",
+        pod["metadata"]["namespace"],
+        {
+            **pod,
+            "status": {
+                "phase": "Running",
+                "conditions": [
+                    {"type": "PodScheduled", "status": "True"},
+                    {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:01:00Z"},
+                ],
+                "containerStatuses": [
+                    {
+                        "name": "model", "image": "registry.example/churn:1", "ready": True, "started": True,
+                        "restartCount": 0, "imageID": "registry.example/churn@sha256:" + "a" * 64,
+                        "state": {"running": {"startedAt": "2026-01-01T00:00:30Z"}},
+                    }
+                ],
+                **status,
+            },
+        },
+    )  # fmt: skip
