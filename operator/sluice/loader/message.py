@@ -1,0 +1,56 @@
+"""The termination message: how the loader tells the operator what it took or why it failed."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+from sluice.loader.failure import LoadFailed
+from sluice.loader.load import Loaded
+from sluice.loader.version import ALL_SOURCES, version_of_all
+
+MAX_BYTES: Final = 4096
+"""What the kubelet reads of one container's message."""
+MAX_ERROR_CHARACTERS: Final = 1024
+
+logger = logging.getLogger("sluice.loader")
+
+
+def success(loaded: Loaded) -> str:
+    """{"versions": {name: version}, "bytes": n, "seconds": s}. Where many versions do not fit, first lastModified goes,
+    then one digest stands for all of them, under "*"."""
+    versions: dict[str, dict[str, Any]] = {name: version.as_json() for name, version in loaded.versions.items()}
+    shorter = {
+        name: {key: value for key, value in version.items() if key != "lastModified" or "eTag" not in version}
+        for name, version in versions.items()
+    }
+    one = {ALL_SOURCES: version_of_all(loaded.versions).as_json()}
+    for form in (versions, shorter):
+        text = _json({"versions": form, "bytes": loaded.placed_bytes, "seconds": round(loaded.seconds, 1)})
+        if len(text.encode()) <= MAX_BYTES:
+            return text
+    return _json({"versions": one, "bytes": loaded.placed_bytes, "seconds": round(loaded.seconds, 1)})
+
+
+def failure(failed: LoadFailed) -> str:
+    """{"reason": ..., "error": ...}."""
+    error = str(failed)
+    if len(error) > MAX_ERROR_CHARACTERS:
+        error = f"{error[: MAX_ERROR_CHARACTERS - 3]}..."
+    text = _json({"reason": failed.reason, "error": error})
+    if len(text.encode()) > MAX_BYTES:
+        # Every character may take six bytes, as \\uXXXX.
+        text = _json({"reason": failed.reason, "error": f"{error[: MAX_BYTES // 8]}..."})
+    return text
+
+
+def write(path: str, text: str) -> None:
+    """Leave the message. That it cannot be left does not change how the load ended."""
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        logger.error("the termination message cannot be written: %s; it is %s", error, text)
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, separators=(",", ":"))
