@@ -56,8 +56,8 @@ local function escape(text)
 end
 
 function model_error(handle, status)
-  local headers = handle:headers()
   local body = handle:body(true)
+  local headers = handle:headers() -- objects from before the wait are void
   local size = body:length()
   local original
   local encoding = headers:get('content-encoding')

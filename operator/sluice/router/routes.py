@@ -52,7 +52,7 @@ def compile_scope(spec: EndpointRouteSpec, version: str) -> Json:
                 }
             ],
             "request_headers_to_remove": _ENVOYS_OWN,
-            "response_headers_to_add": [_set(headers.REQUEST_ID, "%STREAM_ID%")],
+            "response_headers_to_add": [_set(headers.REQUEST_ID, "%UNIQUE_ID%")],
         },
     }
 
@@ -189,6 +189,7 @@ _ENVOYS_OWN: Final = [
     "x-forwarded-for",
     "x-request-id",
     "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-external-address",
     "x-envoy-internal",
     "x-envoy-attempt-count",
 ]

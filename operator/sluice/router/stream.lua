@@ -8,8 +8,10 @@ local band, bxor, rshift = bit.band, bit.bxor, bit.rshift
 
 local MAX_PAYLOAD = 65536
 
--- CRC-32 (IEEE), eight bytes at a time.
-local TABLES = ffi.new('uint32_t[8][256]')
+-- CRC-32 (IEEE), eight bytes at a time. Each table is an object of its own: a part of a larger one would not keep the
+-- whole alive.
+local TABLES = {}
+for k = 0, 7 do TABLES[k] = ffi.new('int32_t[256]') end
 for n = 0, 255 do
   local c = n
   for _ = 1, 8 do
@@ -24,8 +26,8 @@ for n = 0, 255 do
     TABLES[k][n] = c
   end
 end
-
-local T0, T1, T2, T3, T4, T5, T6, T7 = TABLES[0], TABLES[1], TABLES[2], TABLES[3], TABLES[4], TABLES[5], TABLES[6], TABLES[7]
+local T0, T1, T2, T3, T4, T5, T6, T7 = TABLES[0], TABLES[1], TABLES[2], TABLES[3], TABLES[4], TABLES[5], TABLES[6],
+  TABLES[7]
 
 local function crc_add(crc, text)
   local bytes = ffi.cast('const uint8_t*', text)
