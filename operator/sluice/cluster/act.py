@@ -12,7 +12,7 @@ from sluice.cluster import records
 from sluice.cluster.labels import ROUTERS, endpoint_labels
 from sluice.cluster.observe import RETAINED
 from sluice.cluster.problems import FAILURES, problem
-from sluice.cluster.rendering import Rendering
+from sluice.cluster.rendering import Rendering, UnknownInstanceType
 from sluice.core.cluster.actions import (
     ClusterAction,
     DeleteFleet,
@@ -81,13 +81,16 @@ class Actor:
     async def _ensure_fleet(self, owner: Owner, action: EnsureFleet) -> None:
         try:
             manifests = self._rendering.fleet(owner, action)
-        except KeyError as unknown:
+        except UnknownInstanceType as unknown:
             raise ActFailed(
                 CallProblem(
-                    "EnsureFleet", Reason.UNKNOWN_INSTANCE_TYPE, str(unknown.args[0]), transient=False,
+                    "EnsureFleet",
+                    Reason.UNKNOWN_INSTANCE_TYPE,
+                    str(unknown),
+                    transient=False,
                     retry_after_seconds=30.0,
                 )
-            ) from unknown  # fmt: skip
+            ) from unknown
         for manifest in manifests:
             await self._create(manifest)
 
