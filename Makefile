@@ -35,7 +35,7 @@ soak: ## Measure under the long settings: 10 minutes of throttling, 30 minutes o
 tools: ## Build the cluster's programs into the cache
 	@$(LOCALCLUSTER) tools
 
-images: ## Build the operator's and the simulator's images
+images: ## Build the product's images (those of the examples are built when needed)
 	@$(LOCALCLUSTER) images
 
 crds: ## Generate crds/ and the reference from the models

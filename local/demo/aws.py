@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -57,6 +59,34 @@ class Alarms:
             self._client.set_alarm_state(AlarmName=name, StateValue=state, StateReason=reason)
         except (ClientError, BotoCoreError) as error:
             raise DemoError(f"CloudWatch (moto): SetAlarmState {name} {state}: {error}") from error
+
+
+class Objects:
+    """Objects in S3, put there as a training job would."""
+
+    def __init__(self, url: str, region: str) -> None:
+        session = boto3.Session(
+            aws_access_key_id="demo",
+            aws_secret_access_key="demo",  # noqa: S106 - the stand-in for AWS takes any
+            region_name=region,
+        )
+        config = Config(
+            connect_timeout=3, read_timeout=30, proxies={}, retries={"total_max_attempts": 3},
+            s3={"addressing_style": "path"},
+        )  # fmt: skip
+        self._client = session.client("s3", endpoint_url=url, config=config)
+        self._region = region
+
+    def put(self, uri: str, content: bytes) -> None:
+        """CreateBucket, unless it is there, and PutObject at s3://bucket/key. Raises DemoError."""
+        bucket, key = urlsplit(uri).netloc, urlsplit(uri).path.lstrip("/")
+        where = {"LocationConstraint": self._region}
+        try:
+            with suppress(self._client.exceptions.BucketAlreadyOwnedByYou):
+                self._client.create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
+            self._client.put_object(Bucket=bucket, Key=key, Body=content)
+        except (ClientError, BotoCoreError) as error:
+            raise DemoError(f"S3 (moto): {uri}: {error}") from error
 
 
 class SimulatedTime:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from demo.aws import Alarms, SimulatedTime
+from demo.aws import Alarms, Objects, SimulatedTime
 from demo.forwarding import forwarded
 from demo.surroundings import CHECKOUT, Surroundings
 from sagemaker_simulator.testing import Control
@@ -32,6 +32,7 @@ class SimulatedAws:
     simulator: Control
     alarms: Alarms
     time: SimulatedTime
+    objects: Objects
 
 
 def install(surroundings: Surroundings, tell: Tell) -> None:
@@ -94,7 +95,7 @@ def simulated_aws(surroundings: Surroundings) -> Iterator[SimulatedAws]:
         forwarded(surroundings, AWS_NAMESPACE, f"svc/{MOTO}", 5000) as moto_url,
     ):
         control = Control(simulator_url)
-        yield SimulatedAws(control, Alarms(moto_url, REGION), SimulatedTime(control))
+        yield SimulatedAws(control, Alarms(moto_url, REGION), SimulatedTime(control), Objects(moto_url, REGION))
 
 
 def _helm(surroundings: Surroundings, chart: str, namespace: str, values: Mapping[str, Any]) -> None:

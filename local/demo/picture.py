@@ -33,6 +33,15 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """A production variant in service."""
+
+    name: str
+    weight: float | None
+    instances: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """An Endpoint as its object says it is."""
 
@@ -48,6 +57,9 @@ class Picture:
     desired_revision: str = ""
     images: tuple[str, ...] = ()
     """The images that serve, as specified, without their registry."""
+    variants: tuple[Variant, ...] = ()
+    address: str = ""
+    """Where to invoke it (backend Cluster)."""
     deployment: Deployment | None = None
     outcome: str = ""
     cause: str = ""
@@ -69,6 +81,8 @@ class Picture:
         said = [self.endpoint_status or "-", f"Ready={self.ready.status} {self.ready.reason}".strip()]
         if self.revision:
             said.append(f"serves {self.revision} ({', '.join(self.images) or 'image unknown'})")
+        if len(self.variants) > 1:
+            said.append(", ".join(f"{one.name} {one.weight:g}" for one in self.variants if one.weight is not None))
         if (going := self.deployment) is not None:
             said.append(
                 f"{going.policy} to {going.revision}: {going.stage} {going.step}, {going.traffic_percent:g} % new"
@@ -101,6 +115,11 @@ def picture(endpoint: Mapping[str, Any] | None) -> Picture:
         revision=(status.get("revision") or {}).get("name", ""),
         desired_revision=(status.get("desiredRevision") or {}).get("name", ""),
         images=_images(status.get("productionVariants") or ()),
+        variants=tuple(
+            Variant(one["variantName"], one.get("currentWeight"), one.get("currentInstanceCount"))
+            for one in status.get("productionVariants") or ()
+        ),
+        address=status.get("address", ""),
         deployment=_deployment(status.get("deployment")),
         outcome=last.get("outcome", ""),
         cause=last.get("cause", ""),

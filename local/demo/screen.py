@@ -16,12 +16,15 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from demo.caller import Tally
 from demo.picture import STAGES, Picture
 from demo.watcher import Event
 
 WIDTH = 100
 BAR = 40
 SHOWN_EVENTS = 6
+VARIANTS = ("blue", "yellow", "magenta", "cyan")
+FILLS = ("█", "▒", "▓", "░")
 COLOURS = {
     "InService": "green",
     "Failed": "red",
@@ -50,6 +53,8 @@ class Show:
     look: Callable[[], Picture]
     look_at_events: Callable[[], Iterable[Event]]
     seconds_until: Callable[[datetime], float]
+    tally: Callable[[], Tally] | None = None
+    """Who answers, where somebody asks."""
     command: str = ""
     began: float = field(default_factory=time.monotonic)
     longest_bake: dict[datetime, float] = field(default_factory=dict)
@@ -84,6 +89,9 @@ class Show:
         rows.add_row("stage", self._stage(seen))
         rows.add_row("traffic", self._traffic(seen))
         rows.add_row("bake", self._bake(seen))
+        if self.tally is not None:
+            rows.add_row("weights", _weights(seen))
+            rows.add_row("answers", _answers(self.tally()))
         alarms = Text("  ").join(Text.assemble(name, " ", _coloured(state)) for name, state in seen.alarms)
         rows.add_row("alarms", alarms if seen.alarms else Text("-"))
         message = seen.ready.message or seen.reconciling.message or seen.stalled.message
@@ -243,6 +251,31 @@ class Lines:
     def _stamped(self, text: str) -> str:
         passed = time.monotonic() - self._show.began
         return f"{int(passed) // 60:02d}:{passed % 60:04.1f}  {text}"
+
+
+def _weights(seen: Picture) -> Text:
+    """Each variant's weight as its object says, in the colour of its answers."""
+    words = [
+        Text(f"{one.name} {one.weight:g} on {one.instances}", VARIANTS[place % len(VARIANTS)])
+        for place, one in enumerate(seen.variants)
+        if one.weight is not None
+    ]
+    return Text("   ").join(words) if words else Text("-")
+
+
+def _answers(tally: Tally) -> Text:
+    """The answers' bar by variant, as counted, and how many there were."""
+    if not tally.total:
+        return Text("-")
+    bar, words, drawn = Text(), Text(), 0
+    for place, name in enumerate(tally.expected):
+        colour = VARIANTS[place % len(VARIANTS)]
+        last = place == len(tally.expected) - 1
+        cells = BAR - drawn if last else round(BAR * tally.share(name))
+        drawn += cells
+        bar.append(FILLS[place % len(FILLS)] * cells, colour)
+        words.append(f"  {name} {tally.share(name):.1%}", colour)
+    return Text.assemble(bar, words, (f"  of {tally.total}, {tally.failures} lost", "bright_black"))
 
 
 def _coloured(state: str) -> Text:

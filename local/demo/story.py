@@ -1,36 +1,40 @@
-"""Tells the whole story: five chapters, on a live screen or as lines, with a transcript if one is wanted."""
+"""Tells the whole story in two halves, on a live screen or as lines, with a transcript if one is wanted."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from rich.console import Console
 
-from demo import install, steps
+from demo import cluster_story, install, steps
 from demo.example import Example, read_example
 from demo.screen import WIDTH, Chapter, Lines, LiveScreen, Show
 from demo.surroundings import Surroundings
 from demo.transcript import Transcript
 
 TITLE = f"Sluice: a simulated SageMaker, {install.SPEED} times as fast as its clock says"
+CLUSTER_TITLE = "Sluice: the same kinds on the cluster's own nodes, with real models and real predictions"
 READING_SECONDS = 1.5
 """How long a command stands on the live screen before it is run: for the eyes alone, nothing waits for it."""
 
+S = TypeVar("S")
+
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Part(Generic[S]):
     """One chapter: what it shows and what it does."""
 
     title: str
-    run: Callable[[steps.Stage], object]
+    run: Callable[[S], object]
 
 
-def parts(example: Example) -> list[Part]:
-    """The chapters after the installation."""
+def parts(example: Example) -> list[Part[steps.Stage]]:
+    """The chapters of the first half, after the installation."""
     second, broken, mended = (example.next_image(tag) for tag in ("2", "3", "4"))
     return [
         Part("Nothing is left of an earlier run", steps.clear),
@@ -41,60 +45,109 @@ def parts(example: Example) -> list[Part]:
     ]
 
 
+CLUSTER_PARTS: list[Part[cluster_story.ClusterStage]] = [
+    Part("Nothing is left of an earlier run on the nodes", cluster_story.clear),
+    Part("Two models, trained by scikit-learn, go to S3", cluster_story.upload),
+    Part("kubectl apply with backend: Cluster: two variants in service", cluster_story.create),
+    Part("boto3 asks: 2/3 of the answers and 1/3", cluster_story.predict),
+    Part("kubectl patch: 1/6 and 5/6 under load, nothing lost", cluster_story.reweigh),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How the story is told: to a terminal or in lines, since when, and the record of it."""
+
+    console: Console
+    plain: bool
+    began: float
+    kept: Transcript
+
+    def half(
+        self,
+        show: Show,
+        chapters: Iterable[Part[S]],
+        stage_of: Callable[[Callable[[str], None], Callable[[str], None]], S],
+    ) -> None:
+        """Tell one half. `stage_of` makes its stage from what tells a command and what says a line.
+
+        Raises DemoError at the first thing that does not happen.
+        """
+        with ExitStack() as stack:
+            lines = stack.enter_context(Lines(show, self._write, lambda seen: self.kept.look(show, seen)))
+            if not self.plain:
+                stack.enter_context(LiveScreen(self.console, show))
+
+            def tell(command: str) -> None:
+                show.command = command
+                lines.say(f"$ {command}")
+                if not self.plain:
+                    time.sleep(READING_SECONDS)
+
+            stage = stage_of(tell, lines.say)
+            for chapter, part in zip(show.chapters, chapters, strict=True):
+                lines.say(f"== {chapter.title}")
+                chapter.began = time.monotonic()
+                try:
+                    part.run(stage)
+                except BaseException:
+                    chapter.failed = True
+                    raise
+                if show.tally is not None and show.tally().total:
+                    self.kept.keep(show, "the answers")
+                chapter.took = time.monotonic() - chapter.began
+                lines.say(f"== done in {chapter.took:.1f} s")
+            show.command = ""
+
+    def _write(self, line: str) -> None:
+        self.kept.line(line)
+        if self.plain:
+            print(line, flush=True)
+
+
 def tell(surroundings: Surroundings, *, plain: bool, transcript: Path | None) -> None:
     """Tell it. Raises DemoError at the first thing that does not happen."""
     example = read_example()
     console = Console(width=None if plain else min(WIDTH, Console().width))
-    began = time.monotonic()
+    telling = Telling(console, plain, time.monotonic(), Transcript())
+    models = cluster_story.bring_models()
     install.install(surroundings, lambda said: console.print(f"{said} ...", style="bright_black", highlight=False))
-    with ExitStack() as stack:
-        aws = stack.enter_context(install.simulated_aws(surroundings))
-        watcher = stack.enter_context(steps.watcher(surroundings, example))
-        chapters = parts(example)
+    with install.simulated_aws(surroundings) as aws:
+        _sagemaker_half(telling, surroundings, aws, example)
+        _cluster_half(telling, surroundings, aws, models)
+    if transcript is not None:
+        transcript.write_text(telling.kept.document(farewell(example)))
+    print(farewell(example), flush=True)
+
+
+def _sagemaker_half(telling: Telling, surroundings: Surroundings, aws: install.SimulatedAws, example: Example) -> None:
+    chapters = parts(example)
+    with steps.watcher(surroundings, example) as watcher:
         show = Show(
             title=TITLE,
             chapters=[Chapter(part.title) for part in chapters],
             look=lambda: watcher.now,
             look_at_events=lambda: watcher.events,
             seconds_until=aws.time.seconds_until,
-            began=began,
+            began=telling.began,
         )
-        kept = Transcript(show)
-
-        def write(line: str) -> None:
-            kept.line(line)
-            if plain:
-                print(line, flush=True)
-
-        lines = stack.enter_context(Lines(show, write, kept.look))
-        if not plain:
-            stack.enter_context(LiveScreen(console, show))
-
-        def say(command: str) -> None:
-            show.command = command
-            lines.say(f"$ {command}")
-            if not plain:
-                time.sleep(READING_SECONDS)
-
-        stage = steps.Stage(surroundings, aws, example, watcher, say)
-        for chapter, part in zip(show.chapters, chapters, strict=True):
-            _run(chapter, part, stage, lines.say)
-        show.command = ""
-    if transcript is not None:
-        transcript.write_text(kept.document(farewell(example)))
-    print(farewell(example), flush=True)
+        telling.half(show, chapters, lambda tell, say: steps.Stage(surroundings, aws, example, watcher, tell))
 
 
-def _run(chapter: Chapter, part: Part, stage: steps.Stage, say: Callable[[str], None]) -> None:
-    say(f"== {chapter.title}")
-    chapter.began = time.monotonic()
-    try:
-        part.run(stage)
-    except BaseException:
-        chapter.failed = True
-        raise
-    chapter.took = time.monotonic() - chapter.began
-    say(f"== done in {chapter.took:.1f} s")
+def _cluster_half(
+    telling: Telling, surroundings: Surroundings, aws: install.SimulatedAws, models: cluster_story.Models
+) -> None:
+    with cluster_story.open_stage(surroundings, aws, models) as stage:
+        show = Show(
+            title=CLUSTER_TITLE,
+            chapters=[Chapter(part.title) for part in CLUSTER_PARTS],
+            look=lambda: stage.watcher.now,
+            look_at_events=lambda: stage.watcher.events,
+            seconds_until=aws.time.seconds_until,
+            tally=lambda: stage.tally,
+            began=telling.began,
+        )
+        telling.half(show, CLUSTER_PARTS, stage.told_by)
 
 
 def farewell(example: Example) -> str:
@@ -105,6 +158,7 @@ def farewell(example: Example) -> str:
             "Everything is left running. `make shell` opens a shell with kubectl in the cluster's network; go on with:",
             "  kubectl get sluice -A",
             f"  kubectl -n {steps.NAMESPACE} describe sep {example.endpoint}",
+            f"  kubectl -n {steps.NAMESPACE} get pods",
             "  make down",
         ]
     )

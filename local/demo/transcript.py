@@ -20,7 +20,6 @@ changes in place, in colour), then every line that the same run writes where the
 class Transcript:
     """Takes a picture of the screen whenever the story reaches something it has not shown yet."""
 
-    show: Show
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     frames: list[tuple[str, str]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
@@ -30,14 +29,18 @@ class Transcript:
         """Keep a line."""
         self.lines.append(text)
 
-    def look(self, seen: Picture) -> None:
+    def look(self, show: Show, seen: Picture) -> None:
         """Keep the screen if it shows another moment of the story."""
-        chapter = next((one.title for one in reversed(self.show.chapters) if one.began is not None), "")
-        clearing = self.show.chapters[0].took is None
-        moment = "" if clearing else _moment(seen)
-        if moment and (chapter, moment) not in self._shown:
+        clearing = show.chapters[0].took is None
+        if not clearing and (moment := _moment(seen)):
+            self.keep(show, moment)
+
+    def keep(self, show: Show, moment: str) -> None:
+        """Keep the screen, once for each moment of a chapter."""
+        chapter = next((one.title for one in reversed(show.chapters) if one.began is not None), "")
+        if (chapter, moment) not in self._shown:
             self._shown.add((chapter, moment))
-            self.frames.append((f"{chapter} ({moment})", self.show.frame()))
+            self.frames.append((f"{chapter} ({moment})", show.frame()))
 
     def document(self, farewell: str) -> str:
         """The whole record as Markdown."""

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,50 @@ import pytest
 from demo import install, steps
 from demo.example import read_example
 from demo.surroundings import CHECKOUT, Surroundings
+from localcluster import Cluster
+from localcluster.images import examples
+from localcluster.images.dockerfile import Target
 
 DEMO_SECONDS = 600
+BUILD_SECONDS = 900
+"""What a test gets more that may be the first to need an image which takes minutes to build."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fixtures count towards a test's time, and whichever comes first builds images and sits through the demo."""
+    for item in items:
+        needed = set(getattr(item, "fixturenames", ()))
+        seconds = DEMO_SECONDS * ("told" in needed) + BUILD_SECONDS * bool(needed & {"mlflow", "mms"})
+        if seconds:
+            item.add_marker(pytest.mark.timeout(300 + seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelServer:
+    """A model server's image on the nodes, and the model archives for it by their names."""
+
+    image: str
+    archives: Mapping[str, Path]
+
+
+def model_server(request: pytest.FixtureRequest, cluster: Cluster, target: Target) -> ModelServer:
+    """Make image and archives, with the progress shown: it may take minutes."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    assert capture is not None
+    with capture.global_and_fixture_disabled():
+        return ModelServer(examples.image(cluster, target), examples.archives(target))
+
+
+@pytest.fixture(scope="session")
+def mlflow(request: pytest.FixtureRequest, cluster: Cluster) -> ModelServer:
+    """MLflow's scoring server: models tree, logistic, broken (answers 500), incomplete (does not start)."""
+    return model_server(request, cluster, examples.MLFLOW)
+
+
+@pytest.fixture(scope="session")
+def mms(request: pytest.FixtureRequest, cluster: Cluster) -> ModelServer:
+    """Amazon's toolkit, which needs root: models nearest, incomplete (/ping says Healthy, every answer is a 500)."""
+    return model_server(request, cluster, examples.MMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +75,7 @@ def surroundings() -> Surroundings:
 
 
 @pytest.fixture(scope="session")
-def told(surroundings: Surroundings, tmp_path_factory: pytest.TempPathFactory) -> Told:
+def told(surroundings: Surroundings, mlflow: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Told:
     """The demo, run as a person without a terminal would."""
     transcript = tmp_path_factory.mktemp("demo") / "transcript.md"
     path = os.pathsep.join(str(CHECKOUT / place) for place in ("local", "simulator", "operator"))

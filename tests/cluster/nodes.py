@@ -4,6 +4,7 @@ A fake node is an object that this module keeps Ready, as a kubelet would. Pods 
 scheduler; with `run_pods` they are said to run and be ready too (nothing answers at their address).
 """
 
+import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -188,25 +189,32 @@ def _lease(node: FakeNode) -> dict[str, Any]:
 
 
 def _running(pod: Mapping[str, Any], address: str) -> dict[str, Any]:
-    containers = [
-        {
-            "name": container["name"],
-            "image": container["image"],
-            "imageID": container["image"],
-            "ready": True,
-            "started": True,
-            "restartCount": 0,
-            "state": {"running": {"startedAt": _now()}},
-        }
-        for container in pod["spec"]["containers"]
-    ]
+    spec = pod["spec"]
+    ended = {"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": _now(), "finishedAt": _now()}}
+    going = {"running": {"startedAt": _now()}}
     return {
         "phase": "Running",
         "podIP": address,
         "podIPs": [{"ip": address}],
         "startTime": _now(),
-        "containerStatuses": containers,
+        "initContainerStatuses": [_container(one, ended) for one in spec.get("initContainers", ())],
+        "containerStatuses": [{**_container(one, going), "started": True} for one in spec["containers"]],
         "conditions": [_condition(kind) for kind in ("Initialized", "ContainersReady", "Ready")],
+    }
+
+
+def _container(container: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+    image = container["image"]
+    # The digest that a registry would have said: the same for the same image.
+    digest = hashlib.sha256(image.encode()).hexdigest()
+    resolved = f"{image.partition('@')[0]}@sha256:{digest}"
+    return {
+        "name": container["name"],
+        "image": image,
+        "imageID": resolved,
+        "ready": True,
+        "restartCount": 0,
+        "state": state,
     }
 
 

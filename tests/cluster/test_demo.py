@@ -24,6 +24,19 @@ STORY = (
     r"InService \| Ready=False RolledBack \| serves churn-\S+ \(churn:2\) \| Stalled RolledBack",
     r"== The fix",
     r"InService \| Ready=True InService \| serves churn-\S+ \(churn:4\)",
+    r"\$ aws s3 cp tree.tar.gz s3://iris-models/tree/model.tar.gz",
+    r"\$ aws s3 cp logistic.tar.gz s3://iris-models/logistic/model.tar.gz",
+    r"== kubectl apply with backend: Cluster",
+    r"\$ kubectl apply -n sluice-demo -f .*examples/cluster/iris.yaml",
+    r"Creating \| Ready=False",
+    r"InService \| Ready=True InService \| serves iris-\S+ \(sluice-example-mlflow:1\) \| tree 2, logistic 1",
+    r"== boto3 asks",
+    r"\$ boto3: sagemaker-runtime at http://sluice-router.sluice-demo.svc:8080: InvokeEndpoint iris",
+    r"the first answer, from variant (tree|logistic): setosa by \1",
+    r"\d+ answers: tree 6\d.\d%, logistic 3\d.\d%; 0 lost",
+    r"== kubectl patch",
+    r"\| tree 1, logistic 5",
+    r"\d+ answers: tree 1\d.\d%, logistic 8\d.\d%; 0 lost",
     r"Everything is left running",
     r"kubectl get sluice -A",
     r"kubectl -n sluice-demo describe sep churn",
@@ -49,6 +62,7 @@ def test_the_transcript_shows_the_moments_that_matter(told: Told) -> None:
     for moment in ("Creating", "Baking", "FinalBaking", "Stalled, RolledBack", "InService"):
         assert re.search(rf"^### .*\({moment}\)$", text, re.MULTILINE), f"no picture of {moment} in:\n{text}"
     assert "old 75 %  new 25 %" in text
+    assert re.search(r"tree 6\d.\d%  logistic 3\d.\d%  of \d+, 0 lost", text)
 
 
 def test_it_fails_and_says_so_where_there_is_no_cluster(

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from demo.caller import Tally
+from demo.cluster_story import NEW_WEIGHTS, read_iris
 from demo.example import read_example
 from demo.install import operator_values, simulator_values
 from demo.picture import Picture, picture
@@ -21,7 +23,9 @@ def endpoint(**status: Any) -> dict[str, Any]:
         "observedGeneration": 3,
         "endpointStatus": "Updating",
         "revision": {"name": "churn-old"},
-        "productionVariants": [{"deployedImages": [{"specifiedImage": "registry.example/team/churn:1"}]}],
+        "productionVariants": [
+            {"variantName": "main", "deployedImages": [{"specifiedImage": "registry.example/team/churn:1"}]}
+        ],
         "deployment": {
             "revision": "churn-new", "policy": "CANARY", "stage": "Baking", "stepText": "1/2", "trafficPercent": 25,
             "bakeUntil": "2026-11-21T13:00:09.000Z",
@@ -40,7 +44,7 @@ def endpoint(**status: Any) -> dict[str, Any]:
     }
 
 
-def frame(seen: Picture, *events: Event) -> str:
+def frame(seen: Picture, *events: Event, tally: Tally | None = None) -> str:
     """The screen for one picture, four seconds before the bake ends."""
     show = Show(
         title="a title",
@@ -48,6 +52,7 @@ def frame(seen: Picture, *events: Event) -> str:
         look=lambda: seen,
         look_at_events=lambda: events,
         seconds_until=lambda moment: (moment - BAKE_UNTIL).total_seconds() + 4.0,
+        tally=None if tally is None else lambda: tally,
     )
     return show.frame()
 
@@ -118,3 +123,53 @@ def test_images_reach_the_charts_in_their_parts(reference: str, repository: str,
     for values in (operator_values(reference), simulator_values(reference)):
         image = values["image"]
         assert (image["repository"], image["tag"], image["digest"]) == (repository, tag, digest)
+
+
+TWO = [
+    {"variantName": "tree", "currentWeight": 2.0, "currentInstanceCount": 1},
+    {"variantName": "logistic", "currentWeight": 1.0, "currentInstanceCount": 3},
+]
+
+
+def test_two_variants_show_their_weights_and_who_answered() -> None:
+    tally = Tally({"tree": 2 / 3, "logistic": 1 / 3}, {"tree": 404, "logistic": 196}, failures=3)
+    shown = frame(picture(endpoint(productionVariants=TWO)), tally=tally)
+
+    for words in ("tree 2 on 1", "logistic 1 on 3", "tree 67.3%  logistic 32.7%", "of 600, 3 lost"):
+        assert words in shown
+    bar = next(line for line in shown.splitlines() if "of 600" in line)
+    assert (bar.count("█"), bar.count("▒")) == (27, 13)
+
+
+def test_weights_are_said_in_a_line_where_there_is_no_table() -> None:
+    assert "| tree 2, logistic 1 |" in picture(endpoint(productionVariants=TWO)).words()
+
+
+def test_the_screen_keeps_its_size_when_answers_come_in() -> None:
+    seen = picture(endpoint(productionVariants=TWO))
+    some = Tally({"tree": 0.5, "logistic": 0.5}, {"tree": 1})
+
+    assert len(frame(seen, tally=Tally()).splitlines()) == len(frame(seen, tally=some).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("answers", "wrong"),
+    [
+        ({"tree": 400, "logistic": 200}, False),
+        ({"tree": 350, "logistic": 250}, False),  # 4.3 standard deviations: not one run in a million says otherwise
+        ({"tree": 300, "logistic": 300}, True),
+        ({"tree": 600}, True),
+        ({"tree": 400, "logistic": 199, "stranger": 1}, True),
+    ],
+)
+def test_a_split_is_wrong_only_when_it_cannot_be_chance(answers: dict[str, int], wrong: bool) -> None:
+    assert bool(Tally({"tree": 2 / 3, "logistic": 1 / 3}, answers).wrong()) is wrong
+
+
+def test_the_iris_example_is_what_the_second_half_is_told_with() -> None:
+    iris = read_iris()
+
+    assert (iris.endpoint, iris.config, iris.variants) == ("iris", "iris", ("tree", "logistic"))
+    assert iris.weights == {"tree": 2.0, "logistic": 1.0}
+    assert NEW_WEIGHTS.keys() == iris.weights.keys()
+    assert "localhost/sluice-example-mlflow:1" not in str(iris.with_image("host/mine:2"))
