@@ -6,7 +6,8 @@ import pytest
 from tests.controller.clock import SteppedClock
 from tests.controller.memory_kube import MemoryKube
 
-from sluice.controller.policy import CONFIG_MAP, PolicyReader, parse
+from sluice.controller.configmap import ConfigMapReader
+from sluice.controller.policy import CONFIG_MAP, parse, read
 from sluice.core.permission import Policy
 from sluice.ports.kube import Object
 
@@ -37,32 +38,45 @@ def kube() -> MemoryKube:
 
 
 @pytest.fixture
-def reader(kube: MemoryKube, changes: list[str], clock: SteppedClock) -> PolicyReader:
-    return PolicyReader(kube, "ops", every_seconds=10, changed=lambda: changes.append("x"), sleep=clock.sleep)
+def reader(kube: MemoryKube, changes: list[str], clock: SteppedClock) -> ConfigMapReader[Policy]:
+    return ConfigMapReader(
+        kube,
+        "ops",
+        CONFIG_MAP,
+        read,
+        empty=Policy(),
+        every_seconds=10,
+        changed=lambda: changes.append("x"),
+        sleep=clock.sleep,
+    )
 
 
-async def test_a_change_is_told_once(kube: MemoryKube, reader: PolicyReader, changes: list[str]) -> None:
+async def test_a_change_is_told_once(kube: MemoryKube, reader: ConfigMapReader[Policy], changes: list[str]) -> None:
     await reader.read()
-    assert (reader.policy, changes) == (Policy(), [])
+    assert (reader.content, changes) == (Policy(), [])
     kube.put(config_map(ALLOW))
     await reader.read()
     await reader.read()
-    assert [rule.namespaces for rule in reader.policy.rules] == [("team",)]
+    assert [rule.namespaces for rule in reader.content.rules] == [("team",)]
     assert changes == ["x"]
     kube.objects.clear()
     await reader.read()
-    assert (reader.policy, len(changes)) == (Policy(), 2)
+    assert (reader.content, len(changes)) == (Policy(), 2)
 
 
-async def test_the_last_policy_stands_while_the_api_server_is_away(kube: MemoryKube, reader: PolicyReader) -> None:
+async def test_the_last_policy_stands_while_the_api_server_is_away(
+    kube: MemoryKube, reader: ConfigMapReader[Policy]
+) -> None:
     kube.put(config_map(ALLOW))
     await reader.read()
     kube.away = True
     await reader.read()
-    assert reader.policy.rules
+    assert reader.content.rules
 
 
-async def test_at_the_start_it_is_waited_for(kube: MemoryKube, reader: PolicyReader, clock: SteppedClock) -> None:
+async def test_at_the_start_it_is_waited_for(
+    kube: MemoryKube, reader: ConfigMapReader[Policy], clock: SteppedClock
+) -> None:
     kube.put(config_map(ALLOW))
     kube.away = True
     syncing = asyncio.create_task(reader.sync())
@@ -71,7 +85,7 @@ async def test_at_the_start_it_is_waited_for(kube: MemoryKube, reader: PolicyRea
     kube.away = False
     await clock.step(6)
     assert syncing.done()
-    assert reader.policy.rules
+    assert reader.content.rules
 
 
 @pytest.mark.parametrize("text", [None, "", "rules", "rules: {}", "rules: [{namespace: x}]", "a: [b", "rules: [1]"])

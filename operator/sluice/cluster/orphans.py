@@ -1,0 +1,198 @@
+"""What nobody owns any more in the cluster: fleets, routes and routers whose Endpoint is gone although its finalizer
+never ran to its end (somebody took it away), and what a pass that was killed between two deletions left behind.
+Nothing here is in a hurry. An orphan is one only after it was found again and again for minutes, the API server itself
+says that there is no such Endpoint, and this process holds the Lease. Its route is emptied first; its fleets go when
+the longest request could have ended. What deletionPolicy Retain left (annotation sluice.dev/retained on the route)
+serves on."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import ValidationError
+
+from sluice.api import names
+from sluice.api.routes import EndpointRouteSpec
+from sluice.cluster.act import FLEET_KINDS, delete_beside, delete_fleet, remove_router, write_route
+from sluice.cluster.labels import MANAGED, installation_of, owner_of
+from sluice.cluster.observe import Neighbours, is_retained
+from sluice.core.cluster.names import LABEL_FLEET, LABEL_ROUTER, ROUTER
+from sluice.core.identity import Owner
+from sluice.ports.clock import Clock
+from sluice.ports.kube import Conflict, Forbidden, Gone, Kube, KubeUnavailable, Object, Rejected
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS: Final = 120.0
+GRACE_SECONDS: Final = 600.0
+AFTER_LONGEST_REQUEST_SECONDS: Final = 60.0
+
+Place = tuple[str, str, str]
+"""(kind of orphan, namespace, name)."""
+Exists = Callable[[str, str], bool]
+"""(namespace, name) -> whether the cache has this Endpoint."""
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Remains:
+    """What is left of one Endpoint that is gone."""
+
+    fleets: list[Object] = field(default_factory=list)
+    route: Object | None = None
+
+
+class OrphanSweep:
+    """Looks every two minutes; remembers since when it has found what."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        clock: Clock,
+        *,
+        installation_id: str,
+        namespaces: tuple[str, ...],
+        exists: Exists,
+        neighbours: Neighbours,
+        held: Callable[[], bool],
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._installation_id = installation_id
+        self._namespaces: tuple[str | None, ...] = namespaces or (None,)
+        self._exists = exists
+        self._neighbours = neighbours
+        self._held = held
+        self._sleep = sleep
+        self._since: dict[Place, float] = {}
+        self._emptied: dict[Place, float] = {}
+
+    async def run(self) -> None:
+        """Sweep for ever."""
+        while True:
+            await self._sleep(EVERY_SECONDS)
+            try:
+                await self.once()
+            except (KubeUnavailable, Forbidden, Gone, Rejected, Conflict) as error:
+                logger.warning("the sweep for orphans was given up: %s", error)
+
+    async def once(self) -> None:
+        """One sweep."""
+        deployments = await self._list("Deployment", MANAGED)
+        routes = await self._list(names.ENDPOINT_ROUTE, MANAGED)
+        remains = self._remains(deployments, routes)
+        beside = await self._beside({_place(item) for item in deployments})
+        routers = self._lonely_routers(deployments, {item["metadata"]["namespace"] for item in routes})
+        found = [("Endpoint", *place) for place in remains]
+        found += [("fleet", *place) for place in beside]
+        found += [("router", namespace, ROUTER) for namespace in routers]
+        due = self._due(found)
+        for kind, namespace, name in due:
+            if not self._held():
+                return
+            if kind == "Endpoint":
+                await self._collect(namespace, name, remains[namespace, name])
+            elif kind == "fleet":
+                logger.warning("collecting what is left of fleet %s/%s", namespace, name)
+                await delete_beside(self._kube, namespace, name)
+            else:
+                logger.warning("removing the router of namespace %s: no Endpoint needs it", namespace)
+                await remove_router(self._kube, namespace)
+
+    def _due(self, found: list[Place]) -> list[Place]:
+        """Of what was found, what has been found for long enough."""
+        now = self._clock.monotonic()
+        self._since = {place: self._since.get(place, now) for place in found}
+        self._emptied = {place: when for place, when in self._emptied.items() if place in self._since}
+        return [place for place in found if now - self._since[place] >= GRACE_SECONDS]
+
+    def _remains(self, deployments: list[Object], routes: list[Object]) -> dict[tuple[str, str], _Remains]:
+        """Fleets and routes of Endpoints that the cache does not have, unless they were retained."""
+        retained = {owner_of(route) for route in routes if is_retained(route)}
+        found: dict[tuple[str, str], _Remains] = {}
+        for item in (*deployments, *routes):
+            owner = owner_of(item)
+            if owner is None or owner in retained or not self._is_ours(item) or self._exists(*owner):
+                continue
+            left = found.setdefault(owner, _Remains())
+            if item["kind"] == names.ENDPOINT_ROUTE:
+                left.route = item
+            else:
+                left.fleets.append(item)
+        return found
+
+    async def _beside(self, fleets: set[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Fleets of which only Services and the like are left."""
+        found: set[tuple[str, str]] = set()
+        for kind in (*FLEET_KINDS, "ConfigMap"):
+            for item in await self._list(kind, MANAGED):
+                name = (item["metadata"].get("labels") or {}).get(LABEL_FLEET)
+                if name and self._is_ours(item) and (item["metadata"]["namespace"], name) not in fleets:
+                    found.add((item["metadata"]["namespace"], str(name)))
+        return sorted(found)
+
+    def _lonely_routers(self, deployments: list[Object], routed: set[str]) -> list[str]:
+        """Namespaces with a router, without a Cluster Endpoint and without a route."""
+        return sorted(
+            namespace
+            for namespace, name in (_place(item) for item in deployments if _is_router(item) and self._is_ours(item))
+            if name == ROUTER and namespace not in routed and not self._neighbours(namespace, "")
+        )
+
+    async def _collect(self, namespace: str, name: str, left: _Remains) -> None:
+        """Empty the route, wait as long as a request may take, take down what stood behind it."""
+        if await self._kube.get(names.ENDPOINT, namespace, name) is not None:
+            return  # the cache is behind
+        place = ("Endpoint", namespace, name)
+        if left.route is not None and place not in self._emptied:
+            logger.warning("Endpoint %s/%s is gone: emptying the route that it left", namespace, name)
+            await self._empty(Owner(installation_of(left.route), namespace, name))
+            self._emptied[place] = self._clock.monotonic()
+            return
+        if left.route is not None and self._clock.monotonic() - self._emptied[place] < await self._patience(left.route):
+            return
+        for fleet in left.fleets:
+            logger.warning("Endpoint %s/%s is gone: deleting fleet %s", namespace, name, fleet["metadata"]["name"])
+            await delete_fleet(self._kube, namespace, fleet["metadata"]["name"], fleet["metadata"]["uid"])
+        if left.route is not None:
+            await self._kube.delete(names.ENDPOINT_ROUTE, namespace, name, uid=left.route["metadata"]["uid"])
+
+    async def _empty(self, owner: Owner) -> None:
+        live = await self._kube.get(names.ENDPOINT_ROUTE, owner.namespace, owner.name)
+        if live is None:
+            return
+        spec = _spec(live)
+        if spec.fleets or spec.shadows:
+            emptied = spec.model_copy(update={"fleets": (), "shadows": ()})
+            await write_route(self._kube, owner, emptied, live["metadata"]["resourceVersion"])
+
+    async def _patience(self, route: Object) -> float:
+        live = await self._kube.get(names.ENDPOINT_ROUTE, *_place(route))
+        return AFTER_LONGEST_REQUEST_SECONDS + (_spec(live).timeout_seconds if live is not None else 0)
+
+    def _is_ours(self, item: Object) -> bool:
+        return installation_of(item) == self._installation_id
+
+    async def _list(self, kind: str, selector: str) -> list[Object]:
+        found: list[Object] = []
+        for namespace in self._namespaces:
+            found += [item async for item in self._kube.list_metadata(kind, namespace, selector)]
+        return found
+
+
+def _place(item: Object) -> tuple[str, str]:
+    return item["metadata"]["namespace"], item["metadata"]["name"]
+
+
+def _is_router(item: Object) -> bool:
+    return (item["metadata"].get("labels") or {}).get(LABEL_ROUTER) == ROUTER
+
+
+def _spec(route: Object) -> EndpointRouteSpec:
+    try:
+        return EndpointRouteSpec.from_manifest(route["spec"])
+    except (KeyError, ValidationError):
+        return EndpointRouteSpec(endpoint_name=str(route["metadata"]["name"])[:63])
