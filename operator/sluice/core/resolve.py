@@ -12,6 +12,7 @@ from sluice.api.reasons import Reason
 from sluice.api.status import ObservedReference
 from sluice.core import guardrails
 from sluice.core.classification import ignored_fields
+from sluice.core.cluster import findings
 from sluice.core.finding import Finding
 from sluice.core.identity import Credentials, Owner, Place, Target
 from sluice.core.requests import model_names
@@ -28,6 +29,8 @@ class ResolveSettings:
 
     installation_id: str
     default_region: str | None
+    cache_directories: tuple[str, ...] = ()
+    """Directories of the nodes in which Models of backend Cluster may keep downloads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +105,15 @@ def resolve(endpoint: Object, find: Find, settings: ResolveSettings) -> Resoluti
     ignored += [f"EndpointConfig/{config_name}.spec.{path}" for path in unused]
     for name, model_spec in model_specs.items():
         ignored += [f"Model/{name}.spec.{path}" for path in ignored_fields(names.MODEL, backend, dict(model_spec))]
+    if in_cluster:
+        ignored += [f"EndpointConfig/{config_name}.spec.{path}" for path in findings.unhonoured_values(config["spec"])]
+        unsupported = findings.check(config_name, config["spec"], model_specs, settings.cache_directories)
+    else:
+        unsupported = findings.claims_on_sagemaker(model_specs)
     revision = build_revision(owner, backend, config["spec"], model_specs, redeploy)
     return _with(
         base,
-        finding=finding or guardrails.check(spec.get("deploymentConfig"), spec_counts(config["spec"])),
+        finding=finding or unsupported or guardrails.check(spec.get("deploymentConfig"), spec_counts(config["spec"])),
         revision=revision,
         ignored_fields=tuple(ignored),
         execution_roles=revision.execution_roles(),
