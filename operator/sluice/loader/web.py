@@ -126,7 +126,6 @@ class Web:
                     maxsize=self._concurrency,
                     ssl_context=self._context,
                     server_hostname=host,
-                    assert_hostname=host,
                 )
             self._pools[key] = pool
         return self._pools[key]
