@@ -127,7 +127,7 @@ async def test_what_is_no_success_ends_the_chain_as_it_is(
     start: Start, client: aiohttp.ClientSession, failing: int, status: int
 ) -> None:
     async def refuse(_request: web.Request, _body: bytes) -> web.Response:
-        return web.Response(status=status, text="no", headers={"Content-Type": "text/x-why"})
+        return web.Response(status=status, body=b"no", headers={"Content-Type": "text/x-why"})
 
     models = [Model("a"), Model("b"), Model("c")]
     models[failing].answer = refuse
@@ -229,7 +229,7 @@ def test_the_containers_are_read() -> None:
      '{"ports": [true, 2]}', '{"ports": ["1", 2]}', '{"ports": [1, 65536]}', f'{{"ports": {list(range(1, 17))}}}'],
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused(text: str | None) -> None:
-    with pytest.raises(BadRequest, match="SLUICE_PIPELINE: found .* allowed is"):
+    with pytest.raises(BadRequest, match=r"SLUICE_PIPELINE: found .* allowed is"):
         parse(text)
 
 
