@@ -1,5 +1,6 @@
 """What nobody owns any more in the cluster: fleets, routes and routers whose Endpoint is gone although its finalizer
 never ran to its end (somebody took it away), and what a pass that was killed between two deletions left behind.
+
 Nothing here is in a hurry. An orphan is one only after it was found again and again for minutes, the API server itself
 says that there is no such Endpoint, and this process holds the Lease. Its route is emptied first; its fleets go when
 the longest request could have ended. What deletionPolicy Retain left (annotation sluice.dev/retained on the route)

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from sluice.api.routes import DEFAULT_TIMEOUT_SECONDS
 from sluice.api.status import EndpointStatus
 from sluice.controller.cache import Cache
 from sluice.core.actions import Action, AwsAction
 from sluice.core.cluster.actions import ClusterAction
+from sluice.core.cluster.routing import Limits
 from sluice.core.endpoint.decide import ask
 from sluice.core.endpoint.draft import MOVING, Pass
 from sluice.core.endpoint.questions import questions
@@ -145,6 +147,14 @@ class ClusterSite:
 def neighbours(cache: Cache) -> Callable[[str, str], int]:
     """(namespace, Endpoint) -> how many other Cluster Endpoints the namespace has, those being deleted among them."""
     return lambda namespace, name: sum(other["metadata"]["name"] != name for other in cache.in_cluster(namespace))
+
+
+def longest_invocation_seconds(cache: Cache) -> Callable[[str], int]:
+    """Namespace -> the longest that an invocation of one of its Cluster Endpoints may take."""
+    return lambda namespace: max(
+        (Limits.of(endpoint["spec"]).timeout_seconds for endpoint in cache.in_cluster(namespace)),
+        default=DEFAULT_TIMEOUT_SECONDS,
+    )
 
 
 def _invoked_as(endpoint: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What kopf does here: it watches, and hands every event to the cache. Nothing else.
+"""What kopf does here: it watches, and hands every event to the cache, or to the wakes. Nothing else.
 
 kopf writes nothing on our objects: there are no change handlers, so it has no finalizer, no annotations and no state of
 its own there. Why it is used in this way only: docs/decisions.md."""
@@ -6,18 +6,22 @@ its own there. Why it is used in this way only: docs/decisions.md."""
 import itertools
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import kopf
 
 from sluice.api import names
+from sluice.cluster.labels import MANAGED
 from sluice.controller.cache import Source
 from sluice.controller.feed import Feed
 from sluice.controller.sweep import selector
 from sluice.kube.configuration import Login
 from sluice.kube.resources import RESOURCES
+from sluice.ports.kube import Object
 
 WATCHED = (names.MODEL, names.ENDPOINT_CONFIG, names.ENDPOINT, "ControllerRevision")
+WAKING = {"Deployment": MANAGED, "Pod": MANAGED, names.ENDPOINT_ROUTE: MANAGED, names.ROUTER_REPORT: ""}
+"""Kinds of the Cluster backend that are not cached, and by which labels they are watched."""
 
 
 class Backoffs:
@@ -28,13 +32,27 @@ class Backoffs:
             yield min(10.0, 1.5**attempt) * random.uniform(0.8, 1.2)  # noqa: S311 - spreads calls, hides nothing
 
 
-def registry(feed: Feed, relisted: Callable[[], None], login: Callable[[], Awaitable[Login]]) -> kopf.OperatorRegistry:
+class Moved(Protocol):
+    """Hears of an object of the Cluster backend."""
+
+    def __call__(self, item: Object, *, gone: bool) -> None:
+        """It came, changed or went."""
+        ...
+
+
+def registry(
+    feed: Feed, relisted: Callable[[], None], moved: Moved | None, login: Callable[[], Awaitable[Login]]
+) -> kopf.OperatorRegistry:
     """The handlers: one for each watched kind, and the credentials.
 
-    relisted is called when a watch was opened anew: kopf lists then, without telling what is gone."""
+    relisted is called when a watch was opened anew: kopf lists then, without telling what is gone. moved: None where
+    the Cluster backend is off."""
     handlers = kopf.OperatorRegistry()
     for kind in WATCHED:
         _watch(handlers, kind, feed, relisted)
+    if moved is not None:
+        for kind in WAKING:
+            _wake(handlers, kind, moved)
 
     @kopf.on.login(registry=handlers)
     async def credentials(**_: Any) -> kopf.ConnectionInfo:
@@ -70,6 +88,17 @@ def _watch(handlers: kopf.OperatorRegistry, kind: str, feed: Feed, relisted: Cal
             feed.seen(item, Source.WATCH)
 
 
+def _wake(handlers: kopf.OperatorRegistry, kind: str, moved: Moved) -> None:
+    resource = RESOURCES[kind]
+    group, _, version = resource.api_version.rpartition("/")
+
+    @kopf.on.event(group, version, resource.plural, registry=handlers, id=f"watch-{resource.plural}")
+    async def heard(event: kopf.RawEvent, **_: Any) -> None:
+        """On to the queue."""
+        item = {**event["object"], "kind": kind, "apiVersion": resource.api_version}
+        moved(item, gone=event["type"] == "DELETED")
+
+
 def kopf_settings() -> kopf.OperatorSettings:
     """How kopf watches."""
     settings = kopf.OperatorSettings()
@@ -89,8 +118,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 60
     settings.networking.trust_env = True
-    for kind in WATCHED:
-        labels = selector(kind)
+    for kind, labels in {**{kind: selector(kind) for kind in WATCHED}, **WAKING}.items():
         if labels:
             resource = RESOURCES[kind]
             group, _, version = resource.api_version.rpartition("/")

@@ -6,11 +6,16 @@ environment (AWS_REGION, AWS_ENDPOINT_URL_SAGEMAKER, AWS_CA_BUNDLE, HTTPS_PROXY 
 """
 
 import dataclasses
+import ipaddress
+import json
 import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from sluice import __version__
+from sluice.core import quantity
 
 PREFIX = "SLUICE_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -84,6 +89,7 @@ def _text(pattern: str, allowed: str) -> tuple[Parse, str]:
     return parse, allowed
 
 
+_DNS_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
 
@@ -95,6 +101,45 @@ def _namespaces() -> tuple[Parse, str]:
         return words
 
     return parse, "namespace names, separated by commas; empty: all namespaces"
+
+
+_IMAGE = r"[A-Za-z0-9][-A-Za-z0-9._/:@]{0,511}"
+
+
+def _names(what: str) -> tuple[Parse, str]:
+    def parse(text: str) -> tuple[str, ...]:
+        words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+        if not all(re.fullmatch(_DNS_NAME, word) for word in words):
+            raise _RefusedError
+        return words
+
+    return parse, f"names of {what}, separated by commas"
+
+
+def _networks() -> tuple[Parse, str]:
+    def parse(text: str) -> tuple[str, ...]:
+        try:
+            return tuple(str(ipaddress.ip_network(word.strip())) for word in text.split(",") if word.strip())
+        except ValueError:
+            raise _RefusedError from None
+
+    return parse, "networks (10.0.0.0/8), separated by commas"
+
+
+def _resources() -> tuple[Parse, str]:
+    def parse(text: str) -> dict[str, dict[str, str]]:
+        try:
+            found = json.loads(text)
+            made = {kind: {name: str(amount) for name, amount in found[kind].items()} for kind in found}
+            if not set(made) <= {"requests", "limits"}:
+                raise _RefusedError
+            for amount in (amount for amounts in made.values() for amount in amounts.values()):
+                quantity.parse(amount)
+        except (AttributeError, TypeError, ValueError):
+            raise _RefusedError from None
+        return made
+
+    return parse, 'JSON of a container\'s resources: {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}'
 
 
 def _setting(default: Any, how: tuple[Parse, str], *, default_text: str | None = None) -> Any:
@@ -118,7 +163,8 @@ class Settings:
     never change it afterwards."""
 
     operator_namespace: str = _setting("sluice-system", _text(_LABEL, "a namespace name"))
-    """Where the Lease and the permission policy (ConfigMap sluice-permissions) live: the operator's own namespace."""
+    """Where the Lease, the permission policy (ConfigMap sluice-permissions) and the instance types (ConfigMap
+    sluice-instance-types) live: the operator's own namespace."""
 
     watch_namespaces: tuple[str, ...] = _setting((), _namespaces(), default_text="empty: all namespaces")
     """Namespaces whose objects the operator handles."""
@@ -136,7 +182,7 @@ class Settings:
     """An endpoint that serves starts a deployment when nothing it references changed for this long."""
 
     read_only: bool = _setting(False, _boolean())
-    """Observe and write status, but make no change in AWS."""
+    """Observe and write status, but make no change in AWS or in the cluster."""
 
     lease_seconds: int = _setting(15, _integer(3, 300))
     """A pod that vanished gives the Lease up after this long; another pod does nothing before that."""
@@ -145,7 +191,7 @@ class Settings:
     """How often all objects are listed to find what a watch missed."""
 
     permissions_seconds: int = _setting(10, _integer(1, 300))
-    """How often the permission policy is read."""
+    """How often the permission policy and the instance types (ConfigMap sluice-instance-types) are read."""
 
     health_port: int = _setting(8080, _integer(0, 65535))
     """Port of /healthz, /readyz and /metrics. 0: any free port, which is logged."""
@@ -176,6 +222,51 @@ class Settings:
 
     cloudwatch_seconds: float = _setting(1.0, _number(0.1, 300))
     """Shortest time between two readings of CloudWatch alarms; many alarms lengthen it to half of what AWS allows."""
+
+    cluster_backend: bool = _setting(True, _boolean())
+    """Handle Endpoints with backend Cluster. Where the CRDs or the permissions for it are missing at the start, the
+    operator says so and goes on without it."""
+
+    image: str = _setting(
+        f"sluice/operator:{__version__}", _text(_IMAGE, "an image"), default_text="`sluice/operator:` and the version"
+    )
+    """The operator's own image. Model pods run the loader from it, and the process that calls a serial pipeline."""
+
+    router_image: str = _setting(
+        f"sluice/router:{__version__}", _text(_IMAGE, "an image"), default_text="`sluice/router:` and the version"
+    )
+    """The image of the routers: Envoy and the agent."""
+
+    image_pull_policy: str | None = _setting(
+        None, _choice("Always", "IfNotPresent", "Never"), default_text="Kubernetes' own"
+    )
+    """How kubelet pulls these two images."""
+
+    image_pull_secrets: tuple[str, ...] = _setting((), _names("Secrets"), default_text="none")
+    """Secrets in each Endpoint's namespace with which these two images are pulled."""
+
+    router_replicas: int = _setting(2, _integer(1, 50))
+    """Router pods of each namespace that has Cluster Endpoints."""
+
+    router_threads: int = _setting(2, _integer(1, 64))
+    """Worker threads of each Envoy."""
+
+    router_resources: Mapping[str, Mapping[str, str]] | None = _setting(
+        None, _resources(), default_text="requests 250m CPU and 128Mi, limit 1Gi"
+    )
+    """Resources of each Envoy."""
+
+    router_priority_class: str | None = _setting(None, _text(_DNS_NAME, "a PriorityClass"), default_text="none")
+    """PriorityClass of the router pods."""
+
+    router_cluster_role: str = _setting("sluice-router", _text(_DNS_NAME, "a ClusterRole"))
+    """The ClusterRole that the routers' agents are bound to, in their own namespace only. The chart ships it."""
+
+    pod_pre_stop_seconds: int = _setting(15, _integer(1, 300))
+    """How long a model's pod that is to go serves on before SIGTERM, so that every router has let go of it."""
+
+    isolated_egress_networks: tuple[str, ...] = _setting((), _networks(), default_text="everywhere")
+    """Where pods with enableNetworkIsolation may download their model data from."""
 
     log_format: str = _setting("json", _choice(*LOG_FORMATS))
     """Log lines as JSON objects, or as plain text."""

@@ -18,24 +18,27 @@ from prometheus_client import CollectorRegistry
 from sluice import __version__
 from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSettings
 from sluice.api import names
+from sluice.controller import policy
 from sluice.controller.cache import Cache
+from sluice.controller.configmap import ConfigMapReader
 from sluice.controller.events import EventRecorder
 from sluice.controller.feed import Feed
 from sluice.controller.health import HealthServer, LoopLag
 from sluice.controller.lease import LeaseHolder, LeaseLostError
 from sluice.controller.metrics import Metrics
-from sluice.controller.policy import PolicyReader
 from sluice.controller.queue import WorkQueue
 from sluice.controller.reconcile_declaration import DeclarationReconciler
 from sluice.controller.reconcile_endpoint import EndpointReconciler, EndpointSettings
-from sluice.controller.sites import SageMakerSite
+from sluice.controller.sites import SageMakerSite, Site
 from sluice.controller.sweep import HistoryWentBackError, Sweep
 from sluice.core.endpoint.draft import DecideSettings
 from sluice.core.identity import Key
+from sluice.core.permission import Policy
 from sluice.core.resolve import ResolveSettings
 from sluice.kube.client import KubeClient
 from sluice.kube.configuration import load_configuration
-from sluice.main import handlers
+from sluice.main import cluster, handlers
+from sluice.main.cluster import ClusterParts
 from sluice.main.settings import Settings
 from sluice.ports.clock import Clock, SystemClock
 from sluice.ports.kube import Forbidden, Kube, KubeUnavailable, Rejected
@@ -56,7 +59,9 @@ EXIT_HISTORY_WENT_BACK = 4
 class Operator:
     """One process of the operator."""
 
-    def __init__(self, settings: Settings, kube: KubeClient, metrics: Metrics, installation_id: str) -> None:
+    def __init__(
+        self, settings: Settings, kube: KubeClient, metrics: Metrics, installation_id: str, *, in_cluster: bool
+    ) -> None:
         self._settings = settings
         self._kube = kube
         self._clock = SystemClock()
@@ -77,9 +82,12 @@ class Operator:
             namespaces=settings.watch_namespaces,
             every_seconds=settings.sweep_seconds,
         )
-        self._policy = PolicyReader(
+        self._policy = ConfigMapReader(
             kube,
             settings.operator_namespace,
+            policy.CONFIG_MAP,
+            policy.read,
+            empty=Policy(),
             every_seconds=settings.permissions_seconds,
             changed=self._wake_endpoints,
         )
@@ -93,16 +101,30 @@ class Operator:
             self._clock, self._pass, self._pass_failed, urgent=lambda key: key.kind == names.ENDPOINT
         )
         self._backend.on_moved(self._queue.add)
+        self._cluster: ClusterParts | None = None
+        sites: dict[str, Site] = {names.BACKEND_SAGEMAKER: SageMakerSite(self._backend, self._cache, self._clock)}
+        if in_cluster:
+            self._cluster = ClusterParts(
+                settings,
+                kube,
+                self._clock,
+                self._cache,
+                self._queue,
+                held=self._lease.held,
+                installation_id=installation_id,
+                region=default_region(),
+            )
+            sites[names.BACKEND_CLUSTER] = self._cluster.site
         endpoints = EndpointReconciler(
             kube,
             self._cache,
             self._feed,
-            {names.BACKEND_SAGEMAKER: SageMakerSite(self._backend, self._cache, self._clock)},
+            sites,
             self._lease,
             self._clock,
             self._events,
             metrics,
-            lambda: self._policy.policy,
+            lambda: self._policy.content,
             EndpointSettings(
                 ResolveSettings(installation_id, default_region()),
                 DecideSettings(
@@ -175,13 +197,17 @@ class Operator:
 
     async def _observe(self, catch_signals: Callable[[], None]) -> None:
         """The cluster's state, for ever; also while another process holds the Lease."""
-        await asyncio.gather(self._policy.sync(), self._sweep.sync())
+        await asyncio.gather(
+            self._policy.sync(), self._sweep.sync(), *([self._cluster.sync()] if self._cluster is not None else [])
+        )
         self._synced.set()
         await self._first_round()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._policy.run())
             group.create_task(self._sweep.run())
             group.create_task(self._watch(catch_signals))
+            if self._cluster is not None:
+                group.create_task(self._cluster.run())
 
     async def _first_round(self) -> None:
         """After a restart every object needs a pass, and kopf's own first listing would compete with them. What changes
@@ -211,7 +237,12 @@ class Operator:
             else {"clusterwide": True}
         )
         tasks = await kopf.spawn_tasks(
-            registry=handlers.registry(self._feed, self._sweep.soon, self._kube.login),
+            registry=handlers.registry(
+                self._feed,
+                self._sweep.soon,
+                self._cluster.wakes.moved if self._cluster is not None else None,
+                self._kube.login,
+            ),
             settings=handlers.kopf_settings(),
             standalone=True,
             **spaces,
@@ -338,6 +369,15 @@ async def installation_id(kube: Kube, settings: Settings) -> str:
         await asyncio.sleep(1)
 
 
+async def _find_out(kube: Kube, settings: Settings) -> tuple[str, bool]:
+    """(installation id, whether the Cluster backend can work here)."""
+    found = await installation_id(kube, settings)
+    missing = await cluster.missing(kube, settings)
+    if missing is not None:
+        logger.warning("backend Cluster is off: %s", missing)
+    return found, missing is None
+
+
 async def serve(settings: Settings, stop: asyncio.Event, catch_signals: Callable[[], None]) -> int:
     """The whole life of the process. Returns its exit code."""
     metrics = Metrics(CollectorRegistry(), __version__)
@@ -357,14 +397,15 @@ async def serve(settings: Settings, stop: asyncio.Event, catch_signals: Callable
         port = await health.start(settings.health_port)
         logger.info("sluice %s: health and metrics on port %d", __version__, port)
         catch_signals()
-        finding = asyncio.create_task(installation_id(kube, settings))
+        finding = asyncio.create_task(_find_out(kube, settings))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([finding, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not finding.done():
             finding.cancel()
             return EXIT_STOPPED
-        operator = Operator(settings, kube, metrics, finding.result())
+        found, in_cluster = finding.result()
+        operator = Operator(settings, kube, metrics, found, in_cluster=in_cluster)
         return await operator.run(stop, catch_signals)
     finally:
         await health.stop()

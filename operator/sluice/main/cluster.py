@@ -1,0 +1,142 @@
+"""Builds the Cluster backend from its rooms, where the CRDs and the permissions for it are there."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from sluice.api import names
+from sluice.cluster.backend import KubernetesBackend
+from sluice.cluster.labels import MANAGED
+from sluice.cluster.orphans import OrphanSweep
+from sluice.cluster.rendering import Installation, Rendering
+from sluice.cluster.router import RouterSettings
+from sluice.cluster.template import FleetDefaults
+from sluice.controller.cache import Cache
+from sluice.controller.configmap import ConfigMapReader
+from sluice.controller.instance_types import InstanceTypesFile
+from sluice.controller.sites import ClusterSite, longest_invocation_seconds, neighbours
+from sluice.controller.wakes import Wakes
+from sluice.core.identity import Key
+from sluice.core.instance_types import CONFIG_MAP, InstanceTypes
+from sluice.main.settings import Settings
+from sluice.ports.clock import Clock
+from sluice.ports.kube import Forbidden, Gone, Kube, KubeUnavailable, Rejected
+
+logger = logging.getLogger(__name__)
+
+NEEDED = (names.ENDPOINT_ROUTE, names.ROUTER_REPORT, "Deployment", "ReplicaSet", "Pod", "Service", "ConfigMap")
+"""What must be served and readable."""
+
+
+class Queue(Protocol):
+    """Where wakes go."""
+
+    def add(self, key: Key) -> None:
+        """Now."""
+        ...
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        """In so many seconds."""
+        ...
+
+
+class ClusterParts:
+    """The backend's site for passes, its wakes, and what runs beside the passes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kube: Kube,
+        clock: Clock,
+        cache: Cache,
+        queue: Queue,
+        *,
+        held: Callable[[], bool],
+        installation_id: str,
+        region: str | None,
+    ) -> None:
+        self.wakes = Wakes(cache, queue.add, queue.add_after)
+        file = InstanceTypesFile()
+        self._types: ConfigMapReader[InstanceTypes] = ConfigMapReader(
+            kube,
+            settings.operator_namespace,
+            CONFIG_MAP,
+            file.read,
+            empty=file.last,
+            every_seconds=settings.permissions_seconds,
+            changed=self.wakes.everybody,
+        )
+        rendering = Rendering(
+            _installation(settings, installation_id, region),
+            lambda: self._types.content,
+            longest_invocation_seconds(cache),
+        )
+        self.site = ClusterSite(KubernetesBackend(kube, clock, rendering, neighbours(cache)), cache, clock)
+        self._orphans = OrphanSweep(
+            kube,
+            clock,
+            installation_id=installation_id,
+            namespaces=settings.watch_namespaces,
+            exists=lambda namespace, name: cache.get(names.ENDPOINT, namespace, name) is not None,
+            neighbours=neighbours(cache),
+            held=lambda: held() and not settings.read_only,
+        )
+
+    async def sync(self) -> None:
+        """What must be known before the first pass."""
+        await self._types.sync()
+
+    async def run(self) -> None:
+        """For ever, beside the passes."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._types.run())
+            group.create_task(self._orphans.run())
+
+
+def _installation(settings: Settings, installation_id: str, region: str | None) -> Installation:
+    routers = RouterSettings(
+        image=settings.router_image,
+        cluster_role=settings.router_cluster_role,
+        replicas=settings.router_replicas,
+        image_pull_policy=settings.image_pull_policy,
+        image_pull_secrets=settings.image_pull_secrets,
+        priority_class_name=settings.router_priority_class,
+        envoy_threads=settings.router_threads,
+    )
+    return Installation(
+        installation_id=installation_id,
+        fleets=FleetDefaults(
+            image=settings.image,
+            image_pull_policy=settings.image_pull_policy,
+            image_pull_secrets=settings.image_pull_secrets,
+            region=region,
+            pre_stop_seconds=settings.pod_pre_stop_seconds,
+            isolated_egress_cidrs=settings.isolated_egress_networks,
+        ),
+        routers=replace(routers, envoy_resources=settings.router_resources) if settings.router_resources else routers,
+    )
+
+
+async def missing(kube: Kube, settings: Settings) -> str | None:
+    """What keeps the backend from working here; None: nothing. An API server that is away is waited for."""
+    if not settings.cluster_backend:
+        return "setting SLUICE_CLUSTER_BACKEND is false"
+    told = ""
+    while True:
+        try:
+            for kind in NEEDED:
+                for namespace in settings.watch_namespaces or (None,):
+                    async for _ in kube.list_metadata(kind, namespace, MANAGED):
+                        break
+            return None
+        except Gone:
+            return f"{kind} is not served; install the CRDs (crds/) of this version"
+        except (Forbidden, Rejected) as error:
+            return str(error)
+        except KubeUnavailable as error:
+            if str(error) != told:
+                told = str(error)
+                logger.warning("waiting: %s", told)
+        await asyncio.sleep(1)
