@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -16,15 +17,27 @@ from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.rest import RESTResponse
 
 from sluice.kube.configuration import Login, login
 from sluice.kube.resources import RESOURCES, Resource
-from sluice.ports.kube import Conflict, Forbidden, Gone, HeldByBudget, KubeUnavailable, Object, Rejected
+from sluice.ports.kube import (
+    Conflict,
+    Forbidden,
+    Gone,
+    HeldByBudget,
+    KubeUnavailable,
+    Listing,
+    Object,
+    Rejected,
+    WatchEvent,
+)
 from sluice.ports.telemetry import NoTelemetry, Telemetry
 
 logger = logging.getLogger(__name__)
 
 CALL_TIMEOUT_SECONDS = 15.0
+WATCH_SECONDS = 60
 CHUNK_SIZE = 500
 EVENT_SOURCE = "sluice"
 JSON = "application/json"
@@ -89,6 +102,56 @@ class KubeClient:
         """As `list`, but only each object's metadata."""
         async for item in self._list(RESOURCES[kind], namespace, label_selector, METADATA_ONLY):
             yield item
+
+    async def list_at(self, kind: str, namespace: str | None = None, label_selector: str = "") -> Listing:
+        """A listing and where to watch on from. Raises Gone if the kind is not served."""
+        items: list[Object] = []
+        version = ""
+        async for page in self._pages(RESOURCES[kind], namespace, label_selector, JSON):
+            items += page["items"] or ()
+            version = page["metadata"]["resourceVersion"]
+        return Listing(tuple(items), version)
+
+    async def watch(
+        self, kind: str, namespace: str | None, label_selector: str, resource_version: str
+    ) -> AsyncIterator[WatchEvent]:
+        """What changes from there on, until the API server ends the watch after a minute or two. Raises Gone if that
+        is too old: list again."""
+        resource = RESOURCES[kind]
+        seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311 - spreads load, guards nothing
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(seconds),
+        }
+        if label_selector:
+            query["labelSelector"] = label_selector
+        path = resource.path(namespace)
+        # A connection that died without a word is noticed a little after the API server would have ended the watch.
+        timeout = aiohttp.ClientTimeout(
+            total=seconds + CALL_TIMEOUT_SECONDS, sock_connect=CALL_TIMEOUT_SECONDS, ceil_threshold=1
+        )
+        started, code = time.monotonic(), "error"
+        try:
+            response = await self._open("GET", path + "?" + urlencode(query), JSON, JSON, None, timeout)
+            stream: aiohttp.ClientResponse = response.response
+            try:
+                code = str(stream.status)
+                if stream.status != 200:
+                    data = await stream.read()
+                    raise _failure(stream.status, f"watch {path}: {stream.status} {_message(data)}", listing=False)
+                async for line in stream.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise _failure(int(event["object"]["code"]), f"watch {path}: {_message(line)}", listing=False)
+                    yield WatchEvent(event["type"], event["object"])
+            finally:
+                stream.close()
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise KubeUnavailable(f"watch {path}: {type(error).__name__}: {error}") from error
+        finally:
+            self._telemetry.kube_call("watch", resource.kind, code, time.monotonic() - started)
 
     async def create(self, kind: str, namespace: str, body: Object) -> Object:
         """Create. Raises Conflict if it exists."""
@@ -197,15 +260,21 @@ class KubeClient:
     async def _list(
         self, resource: Resource, namespace: str | None, label_selector: str, accept: str
     ) -> AsyncIterator[Object]:
+        async for page in self._pages(resource, namespace, label_selector, accept):
+            for item in page["items"] or ():  # null for an empty list of metadata
+                # Items of built-in kinds do not carry these two.
+                item["apiVersion"], item["kind"] = resource.api_version, resource.kind
+                yield item
+
+    async def _pages(
+        self, resource: Resource, namespace: str | None, label_selector: str, accept: str
+    ) -> AsyncIterator[Object]:
         query = {"limit": str(CHUNK_SIZE)}
         if label_selector:
             query["labelSelector"] = label_selector
         while True:
             page = await self._call("list", resource, resource.path(namespace), query=query, accept=accept)
-            for item in page["items"] or ():  # null for an empty list of metadata
-                # Items of built-in kinds do not carry these two.
-                item["apiVersion"], item["kind"] = resource.api_version, resource.kind
-                yield item
+            yield page
             token = page["metadata"].get("continue")
             if not token:
                 return
@@ -255,6 +324,19 @@ class KubeClient:
     async def _request(
         self, method: str, url: str, content_type: str, accept: str, body: Object | None
     ) -> tuple[int, bytes]:
+        response = await self._open(method, url, content_type, accept, body, self._timeout)
+        return int(response.status), await response.read()  # type: ignore[no-untyped-call] # as above
+
+    async def _open(
+        self,
+        method: str,
+        url: str,
+        content_type: str,
+        accept: str,
+        body: Object | None,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own
+    ) -> RESTResponse:
+        """The answer's head; its body is still to be read."""
         _, address, headers, _, _ = await self._api.param_serialize(
             method,
             url,
@@ -262,8 +344,7 @@ class KubeClient:
             auth_settings=["BearerToken"],
         )
         sent = json.dumps(body, ensure_ascii=False).encode() if content_type == YAML else body
-        response = await self._api.call_api(method, address, headers, sent, _request_timeout=self._timeout)
-        return int(response.status), await response.read()  # type: ignore[no-untyped-call] # as above
+        return await self._api.call_api(method, address, headers, sent, _request_timeout=timeout)
 
 
 def _failure(status: int, message: str, *, listing: bool) -> Exception:

@@ -1,7 +1,8 @@
 """Kubernetes as the operator needs it. One adapter implements this (sluice.kube)."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 Object = dict[str, Any]
 """A Kubernetes object as JSON."""
@@ -31,6 +32,27 @@ class HeldByBudget(Exception):
     """A PodDisruptionBudget does not allow this eviction now (429)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Objects at one moment."""
+
+    items: tuple[Object, ...]
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One change. A BOOKMARK's object holds nothing but the resourceVersion that was reached."""
+
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+    object: Object
+
+    @property
+    def resource_version(self) -> str:
+        """Where to watch on from."""
+        return str(self.object["metadata"]["resourceVersion"])
+
+
 class Kube(Protocol):
     """Typed nowhere outside the adapter: objects are plain JSON. `kind` is one of kube.resources.RESOURCES; objects of
     kinds that are not namespaced (Namespace, Node) have namespace "". Every method may raise KubeUnavailable,
@@ -46,6 +68,17 @@ class Kube(Protocol):
 
     def list_metadata(self, kind: str, namespace: str | None = None, label_selector: str = "") -> AsyncIterator[Object]:
         """As `list`, but only each object's metadata."""
+        ...
+
+    async def list_at(self, kind: str, namespace: str | None = None, label_selector: str = "") -> Listing:
+        """A listing and where to watch on from. Raises Gone if the kind is not served."""
+        ...
+
+    def watch(
+        self, kind: str, namespace: str | None, label_selector: str, resource_version: str
+    ) -> AsyncIterator[WatchEvent]:
+        """What changes from there on; ends now and then, to be asked again from the last resourceVersion. Raises Gone
+        if that is too old: list again."""
         ...
 
     async def create(self, kind: str, namespace: str, body: Object) -> Object:
