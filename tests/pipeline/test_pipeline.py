@@ -127,7 +127,8 @@ async def test_what_is_no_success_ends_the_chain_as_it_is(
     start: Start, client: aiohttp.ClientSession, failing: int, status: int
 ) -> None:
     async def refuse(_request: web.Request, _body: bytes) -> web.Response:
-        return web.Response(status=status, body=b"no", headers={"Content-Type": "text/x-why"})
+        headers = {"Content-Type": "text/x-why", "Location": "/ping"}
+        return web.Response(status=status, body=b"no", headers=headers)
 
     models = [Model("a"), Model("b"), Model("c")]
     models[failing].answer = refuse
