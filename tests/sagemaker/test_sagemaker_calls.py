@@ -136,6 +136,17 @@ async def test_a_storm_under_throttling_makes_a_bounded_number_of_calls(
     door.close()
 
 
+async def test_a_write_is_not_starved_by_looks_that_queue(simulator: Simulator, telemetry: CountingTelemetry) -> None:
+    door = aws(telemetry, AwsSettings(calls_per_second=4, longest_wait_for_write_seconds=0.5))
+    looks = [asyncio.create_task(door.call(OWN, "sagemaker", "ListEndpoints")) for _ in range(26)]
+    await asyncio.wait(looks, return_when=asyncio.FIRST_COMPLETED)
+    request = {"ModelName": "m", "PrimaryContainer": {"Image": "registry.example/churn:1"}}
+    assert (await door.call(OWN, "sagemaker", "CreateModel", **request))["ModelArn"]
+    assert not all(look.done() for look in looks)
+    await asyncio.gather(*looks)
+    door.close()
+
+
 async def test_a_write_goes_out_once_even_if_its_answer_is_lost(
     calls: AwsCalls, hosting: Hosting, simulator: Simulator
 ) -> None:

@@ -36,6 +36,23 @@ def test_who_would_wait_too_long_takes_no_place() -> None:
     assert limiter.free_in(0.0) == pytest.approx(1.0)
 
 
+def test_what_cannot_wait_goes_ahead_of_a_queue_and_the_queue_pays() -> None:
+    limiter = RateLimiter(highest=2, burst=1)
+    for _ in range(41):  # looks, until the next would wait for 20 s
+        assert limiter.reserve(0.0, 20.0) is not None
+    assert limiter.reserve(0.0, 3.0) is None
+    assert [limiter.reserve(0.0, 3.0, ahead=True) for _ in range(8)] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, None]
+    assert limiter.free_in(0.0) == pytest.approx((41 + 7) / 2)
+
+
+def test_what_goes_ahead_keeps_the_rate_and_heeds_throttling() -> None:
+    limiter = RateLimiter(highest=10, burst=1)
+    sent = sum(limiter.reserve(moment / 100, 0.0, ahead=True) is not None for moment in range(1000))
+    assert 90 <= sent <= 101
+    limiter.throttled(10.0)
+    assert limiter.free_in(10.0, ahead=True) > 0
+
+
 def test_throttling_halves_the_rate_once_a_second() -> None:
     limiter = RateLimiter(highest=100)
     for moment in (0.0, 0.1, 0.9):

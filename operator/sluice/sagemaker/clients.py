@@ -163,9 +163,9 @@ class AwsCalls:
         settings = self._settings
         longest = settings.longest_wait_for_read_seconds if reads else settings.longest_wait_for_write_seconds
         now = self._clock.monotonic()
-        wait = limiter.reserve(now, longest)
+        wait = limiter.reserve(now, longest, ahead=not reads)
         if wait is None:
-            raise over_own_rate(call, limiter.free_in(now), limiter.rate)
+            raise over_own_rate(call, limiter.free_in(now, ahead=not reads), limiter.rate)
         if wait > 0:
             await asyncio.sleep(wait)
 
