@@ -3,8 +3,8 @@ the service's throttling.
 
 The rate halves (at most once a second: one burst of refusals is one piece of news) and grows back.
 
-Some calls cannot wait long: a write goes out soon or not at all. They go ahead of those that can, or a queue of looks at
-what moves would starve them for as long as the rate is low. What they take, the others wait for."""
+Some calls cannot wait long: a write goes out soon or not at all. They go ahead of those that can, or a queue of looks
+at what moves would starve them for as long as the rate is low. What they take, the others wait for."""
 
 from dataclasses import dataclass, field
 
