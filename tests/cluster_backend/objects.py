@@ -93,3 +93,8 @@ async def make_ready(kube: KubeClient, pod: Object, **status: Any) -> Object:
             },
         },
     )  # fmt: skip
+
+
+async def set_status(kube: KubeClient, item: Object, status: Object) -> Object:
+    """What a controller writes."""
+    return await kube.replace_status(item["kind"], item["metadata"]["namespace"], {**item, "status": status})

@@ -1,0 +1,223 @@
+"""What is seen of an Endpoint in the cluster, from a real API server."""
+
+import pytest
+from tests.cluster_backend.objects import create, pod_manifest, set_status
+from tests.cluster_backend.world import World
+from tests.controller.memory_kube import MemoryKube
+
+from sluice.api import names
+from sluice.api.reasons import Reason
+from sluice.cluster.observe import RETAINED
+from sluice.core.cluster.actions import EnsureRouter, RecordFleet, RetainRoute, ScaleFleet, WriteRoute
+from sluice.core.cluster.names import LABEL_ROUTER, ROUTER
+from sluice.core.instance_types import parse
+from sluice.core.resolve import Resolution
+from sluice.kube.client import KubeClient
+from sluice.ports.kube import Object
+
+pytestmark = pytest.mark.apiserver
+
+
+@pytest.fixture
+def world(kube: KubeClient, namespace: str) -> World:
+    return World(kube, namespace)
+
+
+async def test_nothing_stands_yet(world: World) -> None:
+    seen = await world.look()
+    assert (seen.fleets, seen.route, seen.routers) == ((), None, ())
+    assert not seen.router.exists
+    assert not seen.namespace_terminating
+
+
+async def test_a_fleet_is_seen_with_its_pods(world: World) -> None:
+    action = world.fleet(replicas=3)
+    await world.act(action)
+    await world.fleet_pod(action.name)
+    await world.fleet_pod(action.name, ready=False)
+    await world.fleet_pod("another-fleet")
+    (fleet,) = (await world.look()).fleets
+    assert (fleet.name, fleet.variant, fleet.fleet_hash) == (action.name, "a", action.fleet_hash)
+    assert (fleet.replicas, fleet.ready, fleet.existing) == (3, 1, 2)
+    assert [one.reason for one in fleet.troubles] == ["Starting"]
+    assert fleet.candidate is not None
+    assert fleet.record is None
+    seen = await world.look()
+    assert seen.templates == {action.name: fleet.template}, "this operator would render it as it stands"
+
+
+async def test_what_the_first_pod_ran_is_required_of_the_others(world: World) -> None:
+    action = world.fleet()
+    await world.act(action)
+    await world.fleet_pod(action.name)
+    (fleet,) = (await world.look()).fleets
+    assert fleet.candidate is not None
+    await world.act(RecordFleet(action.name, fleet.candidate))
+    await world.act(RecordFleet(action.name, fleet.candidate))
+    status = {
+        "name": "model", "image": "registry.example/churn:1", "ready": True, "started": True, "restartCount": 0,
+        "imageID": "registry.example/churn@sha256:" + "b" * 64, "state": {"running": {}},
+    }  # fmt: skip
+    stranger = await world.fleet_pod(action.name, containerStatuses=[status])
+    (fleet,) = (await world.look()).fleets
+    assert fleet.record is not None
+    assert fleet.candidate is None
+    assert fleet.strangers == (stranger["metadata"]["name"],)
+    assert fleet.ready == 1
+    assert [one.reason for one in fleet.troubles] == ["ImageDrift"]
+
+
+async def test_endpoints_whose_long_names_begin_alike_are_told_apart(kube: KubeClient, namespace: str) -> None:
+    long = "a" * 63
+    one, other = World(kube, namespace, name=f"{long}-one"), World(kube, namespace, name=f"{long}-two")
+    await one.act(one.fleet())
+    await other.act(other.fleet())
+    assert [fleet.name for fleet in (await one.look()).fleets] == [one.fleet().name]
+    assert [fleet.name for fleet in (await other.look()).fleets] == [other.fleet().name]
+
+
+async def test_another_namespaces_objects_are_nobodys(world: World) -> None:
+    """Copied with its annotations: what says that it belongs elsewhere does not belong here."""
+    action = world.fleet()
+    await world.act(action)
+    copy = await world.get("Deployment", action.name)
+    await world.kube.delete("Deployment", world.namespace, action.name)
+    copy["metadata"] = {
+        **{field: copy["metadata"][field] for field in ("name", "namespace", "labels")},
+        "annotations": {**copy["metadata"]["annotations"], "sluice.dev/owner": "prod/elsewhere/churn"},
+    }
+    await create(world.kube, copy)
+    assert (await world.look()).fleets == ()
+
+
+async def test_a_routers_pod_counts_by_its_owners_and_never_by_its_label(world: World) -> None:
+    await world.act(EnsureRouter())
+    pods = await world.router_pods(2)
+    (impostor,) = await create(world.kube, pod_manifest("impostor", world.namespace, {LABEL_ROUTER: ROUTER}))
+    forged: Object = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "x", "uid": "forged"}}
+    await create(world.kube, pod_manifest("forged", world.namespace, {LABEL_ROUTER: ROUTER}, forged))
+    await world.report(impostor, {"name": "churn", "uid": "u", "generation": 99})
+    seen = await world.look()
+    assert [router.pod for router in seen.routers] == sorted(pod["metadata"]["name"] for pod in pods)
+    assert all(router.ready and not router.terminating for router in seen.routers)
+
+
+async def test_a_finished_router_holds_nothing_up(world: World) -> None:
+    await world.act(EnsureRouter())
+    running, evicted = await world.router_pods(2)
+    await set_status(world.kube, await world.get("Pod", evicted["metadata"]["name"]), {"phase": "Failed"})
+    assert [router.pod for router in (await world.look()).routers] == [running["metadata"]["name"]]
+
+
+async def test_a_report_counts_for_the_very_pod_and_is_read_for_one_endpoint(world: World) -> None:
+    await world.act(EnsureRouter())
+    mine, stale, silent = await world.router_pods(3)
+    entries = [{"name": name, "uid": "u", "generation": 7} for name in ("another", "churn")]
+    await world.report(mine, *entries)
+    await world.report(stale, *entries, pod_uid="of-the-pod-before")
+    seen = {router.pod: router for router in (await world.look()).routers}
+    report = seen[mine["metadata"]["name"]].report
+    assert report is not None
+    assert [(route.name, route.generation) for route in report.routes] == [("churn", 7)]
+    assert seen[stale["metadata"]["name"]].report is None
+    assert seen[silent["metadata"]["name"]].report is None
+
+
+async def test_the_route_is_seen_as_it_was_written(world: World) -> None:
+    spec = world.route("f")
+    await world.act(WriteRoute(spec, None))
+    route = (await world.look()).route
+    assert route is not None
+    assert (route.spec, route.generation) == (spec, 1)
+
+
+async def test_the_router_is_complete_current_and_counted(world: World) -> None:
+    await world.act(EnsureRouter())
+    observer = world.observer()
+    seen = await world.look(observer)
+    assert (seen.router.exists, seen.router.complete, seen.router.current) == (True, True, True)
+    await world.kube.delete("Service", world.namespace, ROUTER)
+    assert (await world.look(observer)).router.complete, "believed for a minute"
+    await world.clock.step(61)
+    assert not (await world.look(observer)).router.complete
+    await world.act(EnsureRouter())
+    assert (await world.look(observer)).router.complete
+    world.longest_seconds = 90
+    assert not (await world.look()).router.current, "its pods would stop too early for such an invocation"
+
+
+async def test_a_route_that_was_retained_needs_the_router(world: World, kube: KubeClient) -> None:
+    other = World(kube, world.namespace, name="other")
+    await other.act(WriteRoute(other.route("f"), None))
+    world.neighbours = 2
+    assert (await world.look(deleting=True)).neighbours == 2
+    await other.act(RetainRoute())
+    assert (await world.look(deleting=True)).neighbours == 3
+    route = await world.kube.get(names.ENDPOINT_ROUTE, world.namespace, "other")
+    assert route is not None
+    assert route["metadata"]["annotations"][RETAINED] == "true"
+    await other.act(WriteRoute(other.route("g"), route["metadata"]["resourceVersion"]))
+    assert (await world.look(deleting=True)).neighbours == 2, "its Endpoint is back"
+
+
+async def test_zones_are_those_of_the_nodes(world: World) -> None:
+    for number, zone in enumerate(("z1", "z2", "z2", "")):
+        node: Object = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": f"{world.namespace}-{number}",
+                "labels": {"topology.kubernetes.io/zone": zone} if zone else {},
+            },
+            "spec": {"unschedulable": number == 0},
+        }
+        await world.kube.create("Node", "", node)
+    try:
+        action = world.fleet()
+        await world.act(action)
+        for number in (1, 2):
+            pod = pod_manifest(f"p{number}", world.namespace, {})
+            pod["spec"]["nodeName"] = f"{world.namespace}-{number}"
+            labels = {"sluice.dev/fleet": action.name, "sluice.dev/endpoint": world.name}
+            pod["metadata"]["labels"] |= labels
+            (made,) = await create(world.kube, pod)
+            await set_status(
+                world.kube, made, {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+            )
+        seen = await world.look()
+        assert seen.zones == 1, "z1 has no node that takes pods"
+        assert seen.fleets[0].zones == 1
+    finally:
+        for number in range(4):
+            await world.kube.delete("Node", "", f"{world.namespace}-{number}")
+
+
+async def test_a_namespace_that_goes_is_seen_as_going(world: World) -> None:
+    await world.kube.delete("Namespace", "", world.namespace)
+    assert (await world.look()).namespace_terminating
+
+
+async def test_an_instance_type_that_nobody_knows_is_named(world: World) -> None:
+    world.types = parse(None)
+    assert (await world.look()).unknown_instance_types == ()
+    world.types = type(world.types)({})
+    assert (await world.look()).unknown_instance_types == ("ml.m5.large",)
+
+
+async def test_an_edited_instance_type_shows_what_is_outdated(world: World) -> None:
+    action = world.fleet()
+    await world.act(action, ScaleFleet(action.name, 1))
+    world.types = parse({"ml.m5.large": {"cpu": "1"}})
+    seen = await world.look()
+    assert seen.templates[action.name] != seen.fleets[0].template
+
+
+async def test_an_api_server_that_is_away_is_a_problem_and_no_failure() -> None:
+    memory = MemoryKube()
+    memory.away = True
+    world = World(memory, "team")  # type: ignore[arg-type] # in memory: the real one cannot be taken away
+    resolution = Resolution(owner=world.owner)
+    sight = await world.observer().observe({"metadata": {"name": "churn"}}, resolution, ())
+    assert sight.seen is None
+    assert sight.problem is not None
+    assert (sight.problem.reason, sight.problem.transient) == (Reason.UNREACHABLE, True)
