@@ -55,8 +55,8 @@ def test_a_server_without_ranges(web: WebServer, target: Path) -> None:
 
 def chunked(handler: Answering, _: Asked) -> None:
     handler.head(200, Transfer_Encoding="chunked")
-    for start in range(0, len(BODY), 100_000):
-        piece = BODY[start : start + 100_000]
+    for at in range(0, len(BODY), 100_000):
+        piece = BODY[at : at + 100_000]
         handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
     handler.wfile.write(b"0\r\n\r\n")
 

@@ -8,10 +8,6 @@ from typing import Final
 
 from sluice.loader.failure import LoadFailed, failed, shown, size_text
 
-MAX_RATIO: Final = 200
-"""Without a limit, an archive may unpack to this many times its own size; model weights seldom reach 10."""
-RATIO_FROM_BYTES: Final = 1024**3
-"""What unpacks to less is harmless whatever its ratio."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 

@@ -39,8 +39,8 @@ def failure(failed: LoadFailed) -> str:
         error = f"{error[: MAX_ERROR_CHARACTERS - 3]}..."
     text = _json({"reason": failed.reason, "error": error})
     if len(text.encode()) > MAX_BYTES:
-        # Every character may take six bytes, as \\uXXXX.
-        text = _json({"reason": failed.reason, "error": f"{error[: MAX_BYTES // 8]}..."})
+        # A character may take twelve bytes, as two times \\uXXXX.
+        text = _json({"reason": failed.reason, "error": f"{error[: MAX_BYTES // 13]}..."})
     return text
 
 

@@ -10,17 +10,17 @@ import math
 import os
 import tarfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-from sluice.loader.budget import MAX_RATIO, RATIO_FROM_BYTES, Budget, check_room, write_failed
+from sluice.loader.budget import Budget, check_room, write_failed
 from sluice.loader.deadline import Deadline
 from sluice.loader.failure import LoadFailed, failed, named, size_text
 from sluice.loader.place import DIRECTORY_MODE, FILE_MODE
 from sluice.loader.tree import BadMember, Tree
 
 CHUNK_BYTES: Final = 1024 * 1024
-MAX_MEMBERS: Final = 1_000_000
 MAX_HEADER_BYTES: Final = 32 * 1024
 """Of one extended header; real ones hold a path or two. tarfile's search in it takes time by the square of its size."""
 MAX_HEADERS_IN_A_ROW: Final = 16
@@ -30,12 +30,26 @@ _GZIP: Final = b"\x1f\x8b"
 _LATEST_TIME: Final = 2**32
 
 
-def unpack(archive: Path, into: Path, uri: str, budget: Budget, deadline: Deadline) -> None:
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What an archive may be, whatever the size limit."""
+
+    members: int = 1_000_000
+    ratio: int = 200
+    """Without a size limit it may unpack to this many times its own size; model weights seldom reach 10."""
+    ratio_from_bytes: int = 1024**3
+    """What unpacks to less is harmless whatever its ratio."""
+
+
+ORDINARY: Final = Bounds()
+
+
+def unpack(archive: Path, into: Path, uri: str, budget: Budget, deadline: Deadline, bounds: Bounds = ORDINARY) -> None:
     """Unpack into a new directory. Raises LoadFailed (BadArchive, TooLarge, TimedOut) with nothing promised about what
     is in the directory then."""
     try:
         with archive.open("rb") as file:
-            _Unpacking(file, archive.stat().st_size, into, uri, budget, deadline).run()
+            _Unpacking(file, archive.stat().st_size, into, uri, budget, deadline, bounds).run()
     except BadMember as bad:
         raise failed(uri, f"the archive is refused: {bad}", "BadArchive") from bad
     except _DAMAGED as error:
@@ -50,8 +64,11 @@ _DAMAGED: Final = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, Val
 
 
 class _Unpacking:
-    def __init__(self, file: BinaryIO, size: int, into: Path, uri: str, budget: Budget, deadline: Deadline) -> None:
-        self._stream = _Bounded(file, size, uri, budget, deadline)
+    def __init__(
+        self, file: BinaryIO, size: int, into: Path, uri: str, budget: Budget, deadline: Deadline, bounds: Bounds
+    ) -> None:
+        self._bounds = bounds
+        self._stream = _Bounded(file, size, uri, budget, deadline, bounds)
         self._into = into
         self._uri = uri
         self._budget = budget
@@ -73,8 +90,8 @@ class _Unpacking:
             count = 0
             while (member := tar.next()) is not None:
                 count += 1
-                if count > MAX_MEMBERS:
-                    raise BadMember(f"it has more than {MAX_MEMBERS} members")
+                if count > self._bounds.members:
+                    raise BadMember(f"it has more than {self._bounds.members} members")
                 self._deadline.check()
                 self._unpack(tar, member)
                 # tarfile remembers every member for those who seek; a stream has no use for it.
@@ -149,7 +166,7 @@ class _Unpacking:
 class _Bounded(io.RawIOBase):
     """The archive's content, decompressed, up to a bound: what is not there cannot fill a disk or a memory."""
 
-    def __init__(self, file: BinaryIO, size: int, uri: str, budget: Budget, deadline: Deadline) -> None:
+    def __init__(self, file: BinaryIO, size: int, uri: str, budget: Budget, deadline: Deadline, bounds: Bounds) -> None:
         super().__init__()
         start = file.read(len(_GZIP))
         file.seek(0)
@@ -157,11 +174,11 @@ class _Bounded(io.RawIOBase):
         self._uri = uri
         self._deadline = deadline
         self._count = 0
-        self._bound = max(RATIO_FROM_BYTES, size * MAX_RATIO)
-        self._why = f"it unpacks to more than {MAX_RATIO} times its size of {size_text(size)}"
+        self._bound = max(bounds.ratio_from_bytes, size * bounds.ratio)
+        self._why = f"it unpacks to more than {bounds.ratio} times its size of {size_text(size)}"
         if budget.limit_bytes is not None:
             # Headers and padding are no data: they get as much again.
-            self._bound = 2 * budget.limit_bytes + RATIO_FROM_BYTES
+            self._bound = 2 * budget.limit_bytes + bounds.ratio_from_bytes
             self._why = f"its headers and data go over the limit of {size_text(budget.limit_bytes)}"
 
     def read(self, size: int = -1) -> bytes:
