@@ -126,6 +126,16 @@ async def test_events_are_said_once_for_one_state(kube: KubeClient, namespace: s
     assert events[0]["reportingController"] == "sluice"
 
 
+@pytest.mark.parametrize("name", ["n" * 253, "n" * 229 + "-" + "n" * 20, "n" * 228 + ".-" + "n" * 20])
+async def test_an_event_of_a_very_long_name_is_recorded(kube: KubeClient, namespace: str, name: str) -> None:
+    regarding: Object = {
+        "apiVersion": "apps/v1", "kind": "ControllerRevision",
+        "metadata": {"name": name, "namespace": namespace, "uid": "1", "resourceVersion": "1"},
+    }  # fmt: skip
+    await kube.event(regarding, type_="Normal", reason="Tried", message="x")
+    assert [e["regarding"]["name"] async for e in kube.list("Event", namespace)] == [name]
+
+
 async def test_an_event_that_cannot_be_recorded_is_no_failure(kube: KubeClient, namespace: str) -> None:
     created = await kube.create("Model", namespace, fresh("m", namespace))
     await kube.event(created, type_="Strange", reason="Tried", message="x")

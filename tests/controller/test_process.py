@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from tests.controller.objects import endpoint, endpoint_config, model
-from tests.controller.process import OperatorProcess
+from tests.controller.process import ROOT, OperatorProcess
 from tests.controller.waiting import until
 
 from localcluster.controlplane import ControlPlane
@@ -51,6 +52,26 @@ async def trio(kube: KubeClient, namespace: str) -> str:
             item["metadata"].pop(field)
         await kube.create(item["kind"], namespace, item)
     return namespace
+
+
+async def test_a_user_without_a_name_is_no_obstacle(
+    start: Start, kube: KubeClient, namespace: str, tmp_path: Path
+) -> None:
+    """A pod's user is a number without an entry in /etc/passwd."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import getpass\n\ndef getuser():\n    raise OSError('no user name')\n\ngetpass.getuser = getuser\n"
+    )
+    await start("nameless", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT / 'operator'}")
+    item = model(namespace=namespace)
+    for field in ("uid", "resourceVersion", "generation"):
+        item["metadata"].pop(field)
+    await kube.create("Model", namespace, item)
+
+    async def accepted() -> bool:
+        found = await kube.get("Model", namespace, item["metadata"]["name"])
+        return bool((found or {}).get("status"))
+
+    await until(accepted, 30)
 
 
 async def permit(kube: KubeClient, namespace: str) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.core.stage import Stage, canary, config
+from tests.core.stage import Stage, canary, config, model
 
 from sluice.api.reasons import Outcome, Reason
 from sluice.api.status import EndpointStatus, VariantSummary
@@ -19,10 +19,10 @@ def test_pin_and_finalizer_come_before_the_first_aws_write() -> None:
     assert stage.called() == ["PatchEndpoint"]
     stage.step()
     assert stage.called() == ["StoreRevision", "EnsureModel", "EnsureEndpointConfig", "CreateEndpoint"]
-    model = next(a.request for a in stage.actions if isinstance(a, EnsureModel))
+    made_model = next(a.request for a in stage.actions if isinstance(a, EnsureModel))
     made = next(a.request for a in stage.actions if isinstance(a, EnsureEndpointConfig))
     create = next(a.request for a in stage.actions if isinstance(a, CreateEndpoint))
-    assert made["ProductionVariants"][0]["ModelName"] == model["ModelName"]
+    assert made["ProductionVariants"][0]["ModelName"] == made_model["ModelName"]
     assert create["EndpointConfigName"] == made["EndpointConfigName"]
     assert {"Key": "sluice.dev/owner", "Value": "test/team-a/churn"} in create["Tags"]
     assert stage.status.intent is not None
@@ -143,6 +143,39 @@ def test_adoption_of_something_else_waits_for_a_person_with_the_difference() -> 
     stage.step(seen, owner=None, content=content)
     stage.step(seen, seconds=6)
     assert "UpdateEndpoint" in stage.called()
+
+
+@pytest.mark.parametrize("image", ["repo/churn:gpu", "repo/churn:other"])
+def test_adoption_compares_the_models_of_instance_pools_too(image: str) -> None:
+    stage = Stage()
+    stage.annotate(adopt="true")
+    stage.objects["Model", "gpu"] = model("gpu", "repo/churn:gpu")
+    pools = [{"instanceType": "ml.m5.large"}, {"instanceType": "ml.g5.xlarge", "modelNameOverride": "gpu"}]
+    spec = stage.objects["EndpointConfig", "churn"]["spec"]
+    spec["productionVariants"] = [
+        {"variantName": "a", "modelName": "churn", "initialInstanceCount": 4, "instancePools": pools}
+    ]
+    variant = {
+        "VariantName": "a", "ModelName": "theirs", "InitialInstanceCount": 4, "InitialVariantWeight": 1.0,
+        "InstancePools": [
+            {"InstanceType": "ml.m5.large"}, {"InstanceType": "ml.g5.xlarge", "ModelNameOverride": "their-gpu"}
+        ],
+    }  # fmt: skip
+    models = {
+        name: {"PrimaryContainer": {"Image": found}}
+        for name, found in (("theirs", "repo/churn:1"), ("their-gpu", image))
+    }
+    content = HostingContent({"ProductionVariants": [variant]}, models)
+    seen = stage.described("InService", "their-config")
+    stage.step(seen, owner=None, content=content)
+    stage.step(seen, owner=None, content=content)
+    if image == "repo/churn:gpu":
+        assert stage.called() == ["SyncTags"]
+        return
+    message = next(c.message for c in stage.status.conditions if c.type == "Stalled")
+    assert (
+        "InstancePools[1].Model.PrimaryContainer.Image: found repo/churn:other, the spec has repo/churn:gpu" in message
+    )
 
 
 def test_lost_status_beside_a_living_endpoint_is_recovered_not_created() -> None:
@@ -279,6 +312,19 @@ def test_writes_are_off_in_read_only_mode_and_by_annotation() -> None:
         assert stage.condition("Stalled") == ("True", reason)
         message = next(c.message for c in stage.status.conditions if c.type == "Stalled")
         assert "UpdateWeightsAndCapacities" in message
+
+
+def test_what_waits_while_writes_are_off_does_not_promise_to_go_on() -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    stage.annotate(reconcile="disabled")
+    stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
+    stage.step(stage.described(moved=2))
+    assert stage.condition("Reconciling") == ("True", Reason.SETTLING)
+    message = next(c.message for c in stage.status.conditions if c.type == "Reconciling")
+    assert message.endswith("Nothing is written (annotation sluice.dev/reconcile: disabled).")
+    stage.step(stage.described(moved=2), seconds=6)
+    assert stage.condition("Stalled") == ("True", Reason.RECONCILE_DISABLED)
 
 
 def test_system_updating_leaves_ready_as_it_was() -> None:

@@ -13,6 +13,7 @@ from sluice.core.actions import CreateEndpoint, EnsureEndpointConfig, EnsureMode
 from sluice.core.identity import Credentials, Target
 from sluice.core.observation import AlarmReading, Observation, Presence, Questions
 from sluice.ports.clock import SystemClock
+from sluice.sagemaker import shapes
 from sluice.sagemaker.backend import SageMakerBackend
 from sluice.sagemaker.clients import AwsCalls
 
@@ -153,6 +154,12 @@ async def test_content_is_the_config_and_its_models_without_names_and_times(
     assert seen.content.models["m"]["PrimaryContainer"]["Image"] == "registry.example/churn:1"
     for part in (seen.content.endpoint_config, *seen.content.models.values()):
         assert not {"EndpointConfigName", "EndpointConfigArn", "ModelName", "ModelArn", "CreationTime"} & part.keys()
+
+
+def test_the_models_of_instance_pools_are_read_too() -> None:
+    pools = [{"InstanceType": "ml.m5.large"}, {"InstanceType": "ml.g5.xlarge", "ModelNameOverride": "gpu"}]
+    variants = [{"VariantName": "a", "ModelName": "m", "InstancePools": pools}, {"VariantName": "b", "ModelName": "m"}]
+    assert shapes.model_names({"ProductionVariants": variants}) == ("m", "gpu")
 
 
 async def test_variants_with_a_scalable_target(

@@ -71,7 +71,7 @@ def hosting_requests(
     requests: dict[str, Mapping[str, Any]] = {}
     config = sagemaker_words(endpoint_config)
     for variant in _variants(config):
-        for holder, member in _model_members(variant):
+        for holder, member in model_members(variant):
             name = holder[member]
             if name not in requests:
                 requests[name] = _model_request(owner, name, models[name])
@@ -108,6 +108,12 @@ def model_names(endpoint_config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def model_members(variant: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """Where a variant, in SageMaker's words, names models: (what holds the name, under which member)."""
+    found = [(variant, "ModelName")] if variant.get("ModelName") else []
+    return found + [(p, "ModelNameOverride") for p in variant.get("InstancePools", ()) if p.get("ModelNameOverride")]
+
+
 def _model_request(owner: Owner, name: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
     request: dict[str, Any] = sagemaker_words(spec)
     content = digest(canonical(request))
@@ -120,11 +126,6 @@ def _model_request(owner: Owner, name: str, spec: Mapping[str, Any]) -> Mapping[
 
 def _variants(config: dict[str, Any]) -> list[dict[str, Any]]:
     return [*config.get("ProductionVariants", ()), *config.get("ShadowProductionVariants", ())]
-
-
-def _model_members(variant: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    found = [(variant, "ModelName")] if variant.get("ModelName") else []
-    return found + [(p, "ModelNameOverride") for p in variant.get("InstancePools", ()) if p.get("ModelNameOverride")]
 
 
 def _prefix(text: str, length: int) -> str:

@@ -231,7 +231,8 @@ class KubeClient:
         body: Object = {
             "apiVersion": RESOURCES["Event"].api_version,
             "kind": "Event",
-            "metadata": {"name": f"{metadata['name'][:230]}.{digest}", "namespace": metadata["namespace"]},
+            # Cut where a name may end: what stands before a dot must be a letter or a digit.
+            "metadata": {"name": f"{metadata['name'][:230].rstrip('-.')}.{digest}", "namespace": metadata["namespace"]},
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": EVENT_SOURCE,
             "reportingInstance": self._identity[:128],

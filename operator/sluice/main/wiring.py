@@ -236,6 +236,7 @@ class Operator:
             if self._settings.watch_namespaces
             else {"clusterwide": True}
         )
+        spaces["identity"] = self._settings.identity  # else kopf asks for the user's name, which a pod's has not
         tasks = await kopf.spawn_tasks(
             registry=handlers.registry(
                 self._feed,

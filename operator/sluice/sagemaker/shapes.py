@@ -6,6 +6,7 @@ from typing import Any, Final, cast, get_args
 
 from sluice.api.status import DeployedImage, EndpointStatusWord, VariantStatus, VariantSummary
 from sluice.core.observation import Described, Listed, PendingDeployment
+from sluice.core.requests import model_members
 
 ENDPOINT_STATUSES: Final = frozenset(get_args(EndpointStatusWord))
 
@@ -66,10 +67,10 @@ def content(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_names(endpoint_config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The models that an EndpointConfig's variants name, each once, in order."""
+    """The models that an EndpointConfig's variants and their instance pools name, each once, in order."""
     groups = (endpoint_config.get("ProductionVariants"), endpoint_config.get("ShadowProductionVariants"))
-    names = (variant.get("ModelName") for group in groups for variant in group or ())
-    return tuple(dict.fromkeys(name for name in names if name))
+    variants = (variant for group in groups for variant in group or ())
+    return tuple(dict.fromkeys(holder[member] for variant in variants for holder, member in model_members(variant)))
 
 
 def _pending(summary: Mapping[str, Any]) -> PendingDeployment:

@@ -2,10 +2,16 @@
 done, and do nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.core.endpoint.draft import Draft
+
+_HOW = {
+    Reason.RECONCILE_DISABLED: "annotation sluice.dev/reconcile: disabled",
+    Reason.READ_ONLY: "read-only mode",
+}
 
 
 def frozen(d: Draft) -> Reason | None:
@@ -17,8 +23,7 @@ def frozen(d: Draft) -> Reason | None:
 
 def say(d: Draft, reason: Reason, wish: str) -> None:
     """Stalled: what would otherwise be done."""
-    how = "annotation sluice.dev/reconcile: disabled" if reason is Reason.RECONCILE_DISABLED else "read-only mode"
-    d.stalled(reason, f"Nothing is written ({how}); otherwise Sluice would: {wish}.")
+    d.stalled(reason, f"Nothing is written ({_HOW[reason]}); otherwise Sluice would: {wish}.")
 
 
 def unless_frozen(d: Draft, reason: Reason | None, step: Callable[[Draft], None]) -> None:
@@ -30,5 +35,8 @@ def unless_frozen(d: Draft, reason: Reason | None, step: Callable[[Draft], None]
     step(trial)
     if not trial.actions:
         d.take(trial)
+        if d.verdict is not None and d.verdict.kind == "reconciling":
+            # It waits for something after which it would write: the message must not promise that.
+            d.verdict = replace(d.verdict, message=f"{d.verdict.message} Nothing is written ({_HOW[reason]}).")
         return
     say(d, reason, ", ".join(dict.fromkeys(type(action).__name__ for action in trial.actions)))

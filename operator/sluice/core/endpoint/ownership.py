@@ -15,7 +15,7 @@ from sluice.core.endpoint.draft import MOVING, Draft
 from sluice.core.endpoint.history import ended
 from sluice.core.hashing import canonical
 from sluice.core.observation import Described, HostingContent
-from sluice.core.requests import runs_fleet, sagemaker_words
+from sluice.core.requests import model_members, runs_fleet, sagemaker_words
 
 ADOPTED_PREFIX = "adopted-"
 _DEFAULTS: dict[str, tuple[Any, ...]] = {
@@ -28,8 +28,8 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
 """What SageMaker shows for members nobody set."""
 _IDENTITIES = frozenset(
     {
-        "ModelName", "ModelArn", "EndpointConfigName", "EndpointConfigArn", "CreationTime", "ResponseMetadata",
-        "DeploymentRecommendation", "Tags",
+        "ModelName", "ModelNameOverride", "ModelArn", "EndpointConfigName", "EndpointConfigArn", "CreationTime",
+        "ResponseMetadata", "DeploymentRecommendation", "Tags",
     }
 )  # fmt: skip
 
@@ -226,8 +226,10 @@ def _with_models(config: dict[str, Any], models: Mapping[str, Any]) -> dict[str,
     for list_name in ("ProductionVariants", "ShadowProductionVariants"):
         variants = [dict(variant) for variant in made.get(list_name) or ()]
         for variant in variants:
-            if variant.get("ModelName"):
-                variant["Model"] = models.get(variant["ModelName"], {})
+            if variant.get("InstancePools"):
+                variant["InstancePools"] = [dict(pool) for pool in variant["InstancePools"]]
+            for holder, member in model_members(variant):
+                holder["Model"] = models.get(holder[member], {})
         if variants:
             made[list_name] = {variant["VariantName"]: variant for variant in variants}
     return made
