@@ -67,13 +67,9 @@ def bootstrap(settings: BootstrapSettings) -> Json:
 
 def _file(settings: BootstrapSettings, name: str) -> Json:
     return {
-        "path_config_source": {
-            "path": str(settings.directory / name),
-            "watched_directory": {"path": str(settings.directory)},
-        },
+        # Not with watched_directory: then each file that is renamed in it makes Envoy read this one again.
+        "path_config_source": {"path": str(settings.directory / name)},
         "resource_api_version": "V3",
-        # The files are there before Envoy starts or come when the agent is ready; until then the listener stays closed.
-        "initial_fetch_timeout": "0s",
     }
 
 
@@ -93,7 +89,7 @@ def _data_listener(settings: BootstrapSettings) -> Json:
             "scoped_rds": {"scoped_rds_config_source": _file(settings, SCOPES_FILE)},
         },
         "http_filters": _filters(settings),
-        "local_reply_config": local_replies(settings.namespace),
+        "local_reply_config": local_replies(),
         "early_header_mutation_extensions": [
             {
                 "name": "envoy.http.early_header_mutation.header_mutation",
@@ -273,8 +269,7 @@ def _overload(settings: BootstrapSettings) -> Json:
         {
             "name": "envoy.resource_monitors.global_downstream_max_connections",
             "typed_config": {
-                "@type": _TYPE
-                + "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                "@type": _TYPE + "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
                 "max_active_downstream_connections": settings.max_connections,
             },
         }

@@ -1,8 +1,8 @@
 """One fleet as an upstream cluster of Envoy. Pure.
 
-The pods stand in the cluster itself (type STATIC), not in EDS files: Envoy 1.40 opens one inotify instance per EDS file
-and aborts when the user has 128, Linux' default. A change of pods replaces the cluster; requests under way finish on the
-old one, and pods that have already passed the sample invocation are not asked again (`Host.passed`).
+The pods stand in the cluster itself (type STATIC), not in EDS files: Envoy 1.40 opens one inotify instance per EDS
+file and aborts when the user has 128, Linux' default. A change of pods replaces the cluster; requests under way finish
+on the old one, and pods that have already passed the sample invocation are not asked again (`Host.passed`).
 """
 
 import ipaddress
@@ -124,7 +124,7 @@ def _health_check(sample: RouteSample) -> Json:
     return {
         "timeout": f"{sample.timeout_seconds}s",
         "interval": period,
-        "no_traffic_interval": period,
+        "no_traffic_interval": f"{NEW_HOST_CHECK_SECONDS}s",  # counts for failing pods too, while no request has come
         "no_traffic_healthy_interval": period,
         "unhealthy_interval": f"{NEW_HOST_CHECK_SECONDS}s",
         "unhealthy_edge_interval": f"{NEW_HOST_CHECK_SECONDS}s",

@@ -11,60 +11,61 @@ Json = dict[str, Any]
 _INVOCATION: Final = r"/endpoints/[^/]+/invocations(-response-stream)?(\?.*)?"
 
 NO_ROUTE: Final = ("NR",)
-NO_CAPACITY: Final = ("UH", "UF", "UO", "NC", "OM", "DO", "LH", "FI")
-"""No healthy pod, none that could be connected to, too many requests, no cluster, overload."""
-TIMED_OUT: Final = ("UT", "SI", "DT", "UMSDR", "UPE_TIMEOUT")
+NO_CAPACITY: Final = ("UH", "UF", "UO", "NC", "OM", "DO")
+"""No healthy pod, none that could be connected to, too many requests, no cluster, overload: the request did not run."""
+TIMED_OUT: Final = ("UT", "SI", "DT", "UMSDR")
 BROKEN: Final = ("UC", "UR", "LR", "UPE", "URX")
 """The container closed the connection or broke the protocol: the request may have run."""
 
 
-def local_replies(namespace: str) -> Json:
-    """HttpConnectionManager.local_reply_config."""
-    del namespace
+def local_replies() -> Json:
+    """HttpConnectionManager.local_reply_config. The first mapper that matches wins; answers that the routes themselves
+    give (an unknown variant) are none of these."""
     return {
         "mappers": [
             _mapper(
-                _all(_flags(*NO_ROUTE), _header(":method", "POST"), _path(_INVOCATION)),
+                _all(_flags(NO_ROUTE), _header(":method", "POST"), _path(_INVOCATION)),
                 400,
                 "ValidationError",
-                {"Message": "Endpoint not found: %PATH(NQ)%"},
+                {"Message": "No endpoint of this name here: %PATH(NQ)%"},
             ),
-            _mapper(_flags(*NO_ROUTE), 404, "UnknownOperationException", {"Message": "Unknown operation"}),
+            _mapper(_flags(NO_ROUTE), 404, "UnknownOperationException", {"Message": "%REQ(:METHOD)% %PATH(NQ)%"}),
             _mapper(
-                _flags("UH", "UF", "UO", "NC", "OM", "DO"),
+                _flags(NO_CAPACITY),
                 503,
                 "ServiceUnavailable",
-                {"Message": "The endpoint has no capacity for this request now (%RESPONSE_CODE_DETAILS%); try again"},
+                {"Message": "The endpoint cannot take this request now (%RESPONSE_CODE_DETAILS%); try again"},
             ),
             _mapper(
-                _flags("UT", "SI", "DT", "UMSDR"),
+                _flags(TIMED_OUT),
                 424,
                 "ModelError",
-                {
-                    "ErrorCode": "ModelError",
-                    "Message": "Your invocation timed out while waiting for a response from the container",
-                    "OriginalStatusCode": 0,
-                    "OriginalMessage": "timed out",
-                },
+                _model_error("Your invocation timed out while waiting for a response from the container", "timed out"),
             ),
             _mapper(
-                _flags("UC", "UR", "LR", "UPE", "URX"),
+                _flags(BROKEN),
                 424,
                 "ModelError",
-                {
-                    "ErrorCode": "ModelError",
-                    "Message": "The container broke off the connection before it answered",
-                    "OriginalStatusCode": 0,
-                    "OriginalMessage": "%RESPONSE_CODE_DETAILS%",
-                },
+                _model_error("The container broke off before it answered", "%RESPONSE_CODE_DETAILS%"),
             ),
             _mapper(
-                _status(413),
-                413,
-                "ValidationError",
-                {"Message": "The request body is larger than this endpoint takes"},
+                _status(413), 413, "ValidationError", {"Message": "The request body is larger than this endpoint takes"}
+            ),
+            _mapper(_status(408), 408, "ValidationError", {"Message": "The request came too slowly"}),
+            _mapper(
+                _status(431), 431, "ValidationError", {"Message": "The request's headers are too large or too many"}
             ),
         ],
+    }
+
+
+def _model_error(message: str, original: str) -> Json:
+    return {
+        "ErrorCode": "ModelError",
+        "Message": message,
+        "OriginalStatusCode": 0,  # there was no status
+        "OriginalMessage": original,
+        "LogStreamArn": "",
     }
 
 
@@ -79,7 +80,7 @@ def _mapper(when: Json, status: int, error: str, body: Json) -> Json:
     }
 
 
-def _flags(*flags: str) -> Json:
+def _flags(flags: tuple[str, ...]) -> Json:
     return {"response_flag_filter": {"flags": [*flags]}}
 
 

@@ -22,6 +22,8 @@ STREAM_SCRIPT: Final = "stream.lua"
 
 INVOCATIONS: Final = "invocations"
 STREAM: Final = "invocations-response-stream"
+STREAM_SECONDS: Final = 480
+"""SageMaker's limit of a whole stream."""
 
 
 class RouteProblem(Exception):
@@ -29,8 +31,8 @@ class RouteProblem(Exception):
 
 
 def compile_scope(spec: EndpointRouteSpec, version: str) -> Json:
-    """The endpoint's scope; `version` (whose route, which generation) is the name of its configuration in Envoy, so that
-    the file tells what it holds. Raises RouteProblem."""
+    """The endpoint's scope; `version` (whose route, which generation) is the name of its configuration in Envoy, for
+    people who look at it. Raises RouteProblem."""
     check(spec)
     routes = [route for operation in (INVOCATIONS, STREAM) for route in _operation(spec, operation)]
     return {
@@ -72,47 +74,60 @@ def _fleets(spec: EndpointRouteSpec) -> tuple[RouteFleet, ...]:
 
 
 def _operation(spec: EndpointRouteSpec, operation: str) -> Iterable[Json]:
-    """The routes of one operation; the first that matches wins."""
+    """The routes of one operation; the first that matches wins. What names a variant or a container that there is not
+    falls through to the refusal."""
     variants: dict[str, list[RouteFleet]] = {}
     for fleet in spec.fleets:
         if fleet.target_weight:
             variants.setdefault(fleet.variant_name, []).append(fleet)
     hostnames = sorted({container.hostname for fleet in spec.fleets for container in fleet.containers})
-
-    def match(variant: str | None, container: str | None) -> Json:
-        wanted = [_equals(":method", "POST")]
-        if variant is not None:
-            wanted.append(_equals(headers.TARGET_VARIANT, variant) if variant else _given(headers.TARGET_VARIANT))
-        if container is not None:
-            wanted.append(_equals(headers.TARGET_CONTAINER, container) if container else _given(headers.TARGET_CONTAINER))
-        return {"path": f"/endpoints/{spec.endpoint_name}/{operation}", "headers": wanted}
-
-    if not hostnames:
-        yield _refusal(
-            match(None, ""),
-            f"endpoint {spec.endpoint_name} has no containers that can be named: its inference execution mode is not Direct",
-        )
-    for hostname in hostnames or [None]:
+    path = f"/endpoints/{spec.endpoint_name}/{operation}"
+    for hostname in hostnames or (None,):
         for variant, fleets in variants.items():
             having = [fleet for fleet in fleets if _has(fleet, hostname)]
             if having:
                 weights = [fleet.target_weight for fleet in having]
-                yield _forward(spec, operation, match(variant, hostname), having, weights, hostname)
+                yield _forward(spec, operation, _match(path, variant, hostname), having, weights, hostname)
+        having = [fleet for fleet in spec.fleets if fleet.weight and _has(fleet, hostname)]
+        if having:
+            weights = [fleet.weight for fleet in having]
+            yield _forward(spec, operation, _match(path, None, hostname), having, weights, hostname)
+    known = f"its production variants are {', '.join(sorted(variants))}"
     if hostnames:
-        known = ", ".join(hostnames)
-        for hostname in hostnames:
-            yield _refusal(match("", hostname), f"endpoint {spec.endpoint_name} has no such production variant")
-            having = [fleet for fleet in spec.fleets if fleet.weight and _has(fleet, hostname)]
-            if having:
-                weights = [fleet.weight for fleet in having]
-                yield _forward(spec, operation, match(None, hostname), having, weights, hostname)
-        yield _refusal(
-            match(None, None), f"endpoint {spec.endpoint_name} needs TargetContainerHostname to be one of {known}"
-        )
-        return
-    yield _refusal(match("", None), f"endpoint {spec.endpoint_name} has no such production variant")
-    having = [fleet for fleet in spec.fleets if fleet.weight]
-    yield _forward(spec, operation, match(None, None), having, [fleet.weight for fleet in having], None)
+        known += f"; TargetContainerHostname must be one of {', '.join(hostnames)}"
+    else:
+        known += "; its containers cannot be named, because its inference execution mode is not Direct"
+    yield {
+        "match": {"path": path, "headers": [_equals(":method", "POST")]},
+        "direct_response": {
+            "status": 400,
+            "body": {
+                "inline_string": json.dumps(
+                    {"Message": f"Endpoint {spec.endpoint_name} has no such variant or container: {known}"}
+                )
+            },
+        },
+        "response_headers_to_add": [
+            _set(headers.ERROR_TYPE, "ValidationError"),
+            _set("content-type", "application/json"),
+        ],
+    }
+
+
+def _match(path: str, variant: str | None, hostname: str | None) -> Json:
+    """Requests that name this variant and this container, or none where it is None."""
+    return {
+        "path": path,
+        "headers": [
+            _equals(":method", "POST"),
+            _absent(headers.TARGET_VARIANT) if variant is None else _equals(headers.TARGET_VARIANT, variant),
+            _absent(headers.TARGET_CONTAINER) if hostname is None else _equals(headers.TARGET_CONTAINER, hostname),
+        ],
+    }
+
+
+def _longest_stream(spec: EndpointRouteSpec) -> int:
+    return max(STREAM_SECONDS, spec.timeout_seconds)
 
 
 def _has(fleet: RouteFleet, hostname: str | None) -> bool:
@@ -138,7 +153,9 @@ def _forward(
     action: Json = {
         "weighted_clusters": {"clusters": clusters},
         "prefix_rewrite": "/invocations",  # on an exact path it replaces the whole path
-        "timeout": f"{spec.timeout_seconds}s",
+        # The whole answer, or of a stream the time between two chunks.
+        "timeout": f"{spec.timeout_seconds if operation == INVOCATIONS else _longest_stream(spec)}s",
+        "idle_timeout": f"{spec.timeout_seconds}s" if operation == STREAM else "0s",
     }
     mirrors = [
         {
@@ -156,28 +173,15 @@ def _forward(
         route["typed_per_filter_config"] = {LUA_FILTER: {"@type": _LUA, "name": STREAM_SCRIPT}}
         route["request_headers_to_add"] = [_set("accept", f"%REQ({headers.STREAM_ACCEPT})%")]
         route["request_headers_to_remove"] = [headers.STREAM_ACCEPT]
-        # A stream may take as long as its container takes between two chunks.
     return route
-
-
-def _refusal(match: Json, message: str) -> Json:
-    """SageMaker's ValidationError, answered by Envoy itself."""
-    return {
-        "match": match,
-        "direct_response": {"status": 400, "body": {"inline_string": json.dumps({"Message": message})}},
-        "response_headers_to_add": [
-            _set(headers.ERROR_TYPE, "ValidationError"),
-            _set("content-type", "application/json"),
-        ],
-    }
 
 
 def _equals(name: str, value: str) -> Json:
     return {"name": name, "string_match": {"exact": value}}
 
 
-def _given(name: str) -> Json:
-    return {"name": name, "present_match": True}
+def _absent(name: str) -> Json:
+    return {"name": name, "present_match": True, "invert_match": True}
 
 
 def _set(name: str, value: str) -> Json:

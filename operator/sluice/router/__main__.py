@@ -1,0 +1,116 @@
+"""`python -m sluice.router`: `bootstrap --out FILE` writes Envoy's configuration, `agent` keeps its routes up to date,
+`drain` lets the router go. Exit codes: 0 done, 1 failed, 2 wrong settings."""
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from sluice.kube.client import KubeClient
+from sluice.kube.configuration import NoKubernetesError, load_configuration
+from sluice.router.admin import Admin
+from sluice.router.agent import Agent
+from sluice.router.bootstrap import BootstrapSettings, bootstrap
+from sluice.router.draining import drain
+from sluice.router.files import Files
+from sluice.router.probes import serve
+from sluice.router.settings import Settings, WrongSettingError
+
+logger = logging.getLogger("sluice.router")
+
+BOOTSTRAP = Path("/etc/envoy/bootstrap.json")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m sluice.router", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    written = commands.add_parser("bootstrap", help="write Envoy's configuration")
+    written.add_argument("--out", type=Path, required=True)
+    agent = commands.add_parser("agent", help="keep Envoy's routes up to date")
+    agent.add_argument("--bootstrap", type=Path, default=BOOTSTRAP, help="what Envoy was started with")
+    commands.add_parser("drain", help="fail health checks and wait until no request is left")
+    chosen = parser.parse_args(arguments)
+    try:
+        settings = Settings.from_environment()
+    except WrongSettingError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - nothing is set up yet
+        return 2
+    logging.basicConfig(
+        stream=sys.stderr, level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    if chosen.command == "bootstrap":
+        write_bootstrap(settings, chosen.out)
+        return 0
+    if chosen.command == "drain":
+        return asyncio.run(_drain(settings))
+    return asyncio.run(_agent(settings, chosen.bootstrap))
+
+
+def write_bootstrap(settings: Settings, out: Path) -> None:
+    """Envoy's configuration, and the files that it reads where there are none yet."""
+    body = bootstrap(
+        BootstrapSettings(
+            directory=settings.run_directory,
+            namespace=settings.namespace,
+            address=settings.address,
+            port=settings.port,
+            metrics_port=settings.metrics_port,
+            access_log=settings.access_log,
+            max_connections=settings.max_connections,
+            heap_bytes=settings.heap_bytes or None,
+        )
+    )
+    Files(settings.run_directory).seed()
+    out.write_text(json.dumps(body, indent=1) + "\n")
+
+
+def admin_of(settings: Settings) -> Admin:
+    """This pod's Envoy."""
+    return Admin(BootstrapSettings(directory=settings.run_directory).admin)
+
+
+async def _agent(settings: Settings, bootstrap_file: Path) -> int:
+    if not settings.pod_name or not settings.pod_uid:
+        logger.critical("POD_NAME and POD_UID must be set (downward API): the report carries them")
+        return 2
+    try:
+        kube = KubeClient(await load_configuration(), identity=settings.pod_name)
+    except NoKubernetesError as error:
+        logger.critical("%s", error)
+        return 2
+    admin = admin_of(settings)
+    agent = Agent(settings, kube, admin, bootstrap_file)
+    runner = await serve(agent, settings.health_port)
+    task = asyncio.create_task(agent.run(), name="agent")
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        stopped.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)
+        await runner.cleanup()
+        await admin.close()
+        await kube.close()
+    return 0
+
+
+async def _drain(settings: Settings) -> int:
+    admin = admin_of(settings)
+    try:
+        return 0 if await drain(admin, settings.drain_seconds) else 1
+    finally:
+        await admin.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

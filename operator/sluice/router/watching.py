@@ -1,0 +1,75 @@
+"""One kind of one namespace, kept up to date: list, then watch on from there; list again where the history is lost.
+While the API server is away, what is known stays known."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from sluice.core.revision import LABEL_MANAGED_BY, MANAGED_BY
+from sluice.ports.kube import Forbidden, Gone, Kube, KubeUnavailable, Object, Rejected
+
+logger = logging.getLogger(__name__)
+
+SELECTOR: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+BACKOFF_FIRST_SECONDS: Final = 0.25
+BACKOFF_LONGEST_SECONDS: Final = 15.0
+
+
+class Watched:
+    """Calls `replace` with every listing, `put` and `drop` with every change, and `changed` after each."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        kind: str,
+        namespace: str,
+        *,
+        replace: Callable[[Iterable[Object]], None],
+        put: Callable[[Object], None],
+        drop: Callable[[Object], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._kube, self._kind, self._namespace = kube, kind, namespace
+        self._replace, self._put, self._drop, self._changed = replace, put, drop, changed
+        self._failures = 0
+        self.synced = False
+        """A listing was read since this process started."""
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        version = ""
+        while True:
+            try:
+                if not version:
+                    listing = await self._kube.list_at(self._kind, self._namespace, SELECTOR)
+                    self._replace(listing.items)
+                    version, self.synced = listing.resource_version, True
+                    self._changed()
+                self._failures = 0
+                version = await self._follow(version)
+            except Gone as gone:
+                logger.info("listing %s again: %s", self._kind, gone)
+                version = ""
+                await self._back_off()
+            except (KubeUnavailable, Forbidden, Rejected) as error:
+                logger.warning("watching %s: %s; going on with what is known", self._kind, error)
+                await self._back_off()
+
+    async def _follow(self, version: str) -> str:
+        """One watch; the version that it reached."""
+        async for event in self._kube.watch(self._kind, self._namespace, SELECTOR, version):
+            if event.type == "DELETED":
+                self._drop(event.object)
+            elif event.type != "BOOKMARK":
+                self._put(event.object)
+            version = event.resource_version
+            if event.type != "BOOKMARK":
+                self._changed()
+        return version
+
+    async def _back_off(self) -> None:
+        self._failures += 1
+        longest = min(BACKOFF_LONGEST_SECONDS, BACKOFF_FIRST_SECONDS * 2.0 ** min(self._failures, 10))
+        await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - spreads load, guards nothing
