@@ -25,6 +25,17 @@ class Clock:
         """Simulated seconds since the epoch in whole milliseconds, never going back."""
         return round(self._start + self._skipped + (time.monotonic() - self._real_start) * self.speed, 3)
 
+    def pace(self, speed: float) -> None:
+        """Goes on from now at another speed."""
+        if speed <= 0:
+            raise ValueError(f"clock speed {speed}: a running clock takes more than 0 simulated seconds per second")
+        if self.stepped:
+            raise ValueError("a stepped clock has no speed: only `advance` moves it")
+        moment = time.monotonic()
+        self._skipped += (moment - self._real_start) * self.speed
+        self._real_start = moment
+        self.speed = speed
+
     def advance(self, seconds: float) -> float:
         """Jumps ahead and returns the new now."""
         if seconds < 0:

@@ -63,12 +63,17 @@ class Control:
         self._read_alarms = read_alarms
 
     async def clock(self, request: web.Request) -> web.Response:
-        """POST {"advance": seconds}: lets simulated time pass. GET: what time it is."""
+        """POST {"advance": seconds}: lets simulated time pass; {"speed": n}: it runs at that speed from now on.
+        GET: what time it is."""
         clock = self._simulator.clock
         if request.method == "POST":
-            seconds = float((await request.json())["advance"])
-            await self._read_alarms(clock.now() + seconds)
-            clock.advance(seconds)
+            wanted = await request.json()
+            if "speed" in wanted:
+                clock.pace(float(wanted["speed"]))
+            else:
+                seconds = float(wanted["advance"])
+                await self._read_alarms(clock.now() + seconds)
+                clock.advance(seconds)
         self._simulator.catch_up()
         return web.json_response({"now": clock.now(), "speed": clock.speed})
 

@@ -52,6 +52,10 @@ class Control:
         """Lets simulated seconds pass; returns the simulated time."""
         return float(self.ask("POST", "clock", {"advance": seconds})["now"])
 
+    def pace(self, speed: float) -> None:
+        """Lets a running clock go on at so many simulated seconds per second."""
+        self.ask("POST", "clock", {"speed": speed})
+
     def now(self) -> float:
         """The simulated time, in seconds since the epoch."""
         return float(self.ask("GET", "clock")["now"])

@@ -356,6 +356,24 @@ def test_a_thousand_endpoints_and_hundreds_of_calls() -> None:
     assert time.process_time() - begun < 2010 / 500
 
 
+def test_a_running_clock_changes_its_speed_and_never_jumps() -> None:
+    with Simulator(speed=1.0) as running:
+        before = running.now()
+        running.pace(100_000.0)
+        assert running.now() - before < 600_000, "no time but what has passed counts"
+        deadline = time.monotonic() + 60
+        while running.now() < before + 1000:
+            assert time.monotonic() < deadline, "it does not run"
+        running.pace(1.0)
+        later = running.now()
+        assert later >= before + 1000
+        assert running.now() - later < 60
+        with pytest.raises(RuntimeError, match="more than 0"):
+            running.pace(0.0)
+    with Simulator() as stepped, pytest.raises(RuntimeError, match="only `advance` moves it"):
+        stepped.pace(2.0)
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
