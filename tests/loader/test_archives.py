@@ -21,6 +21,7 @@ from sluice.loader.deadline import Deadline
 from sluice.loader.failure import LoadFailed
 from sluice.loader.paths import STAGING
 from sluice.loader.place import remove
+from sluice.loader.tree import BadMember, Tree
 from sluice.loader.unpack import Bounds, unpack
 
 LONG = "n" * 255
@@ -154,6 +155,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         packed(raw(b"././@LongLink", b"L", 4400, b"/".join([LONG.encode()] * 17)[:4400].ljust(4400, b"\0")), FILE),
         "the name has",
     ),
+    "too deep": (packed(member("a/" * 256 + "f", data=b"1")), "more than 256 folders deep"),
     # Hostile headers.
     "huge pax header": (packed(raw(b"p", b"x", 2**20, b"1" * 2**20), FILE), "a header has 1.0 MiB"),
     "huge gnu name": (packed(raw(b"p", b"L", 2**30), FILE), "a header has 1.0 GiB"),
@@ -401,6 +403,15 @@ def test_too_many_members(narrow: Callable[..., None]) -> None:
     narrow(packed(*(member(f"m{number}") for number in range(100))), Bounds(members=100))
     with pytest.raises(LoadFailed, match="more than 100 members"):
         narrow(packed(*(member(f"m{number}") for number in range(101))), Bounds(members=100))
+
+
+def test_names_that_would_fill_the_memory() -> None:
+    """One short member implies hundreds of folders with long names."""
+    tree, added = Tree(0), 0
+    with pytest.raises(BadMember, match="of names"):
+        for added in range(2000):
+            tree.add(tarfile.TarInfo(f"{added:04}/" * 255 + "f"))
+    assert added < 1000
 
 
 def test_a_member_larger_than_the_disk_is_refused_before_it_is_written(load: Callable[..., Any]) -> None:

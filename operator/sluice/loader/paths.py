@@ -5,6 +5,8 @@ from typing import Final
 
 MAX_COMPONENT_BYTES: Final = 255
 MAX_PATH_BYTES: Final = 4096
+ARCHIVE: Final = "archive"
+"""What a downloaded archive is called until it is unpacked."""
 STAGING: Final = ".sluice-loader"
 """The loader's own directory in a target while it works."""
 

@@ -20,8 +20,10 @@ from botocore.credentials import (
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
+    MetadataRetrievalError,
     NoCredentialsError,
     ResponseStreamingError,
 )
@@ -34,7 +36,7 @@ from urllib3.exceptions import HTTPError
 from sluice.loader.deadline import LONGEST_SOCKET_WAIT_SECONDS
 from sluice.loader.failure import LoadFailed, Transient, failed
 from sluice.loader.item import Checks, Found, Item
-from sluice.loader.paths import BadName, check_no_clash, check_relative
+from sluice.loader.paths import ARCHIVE, BadName, check_no_clash, check_relative
 from sluice.loader.request import LoadRequest, Source
 from sluice.loader.version import Version, digest_of, moved
 
@@ -131,7 +133,7 @@ class S3:
             size=int(head["ContentLength"]),
             last_modified=modified.isoformat() if modified is not None else None,
         )
-        name = key.rpartition("/")[2]
+        name = ARCHIVE if source.unpacked else key.rpartition("/")[2]
         _check_names(source.uri, [name])
         return Found(version, (Item(name, version.size, item),))
 
@@ -258,8 +260,8 @@ def problem(uri: str, error: Exception) -> LoadFailed | Transient:
         code, status = _code(error), _status(error)
         if code in _TRANSIENT_CODES or status >= 500 or status == 429:
             return Transient(f"{code} (HTTP {status})")
-        if error.operation_name == "AssumeRole":
-            return failed(uri, f"{code} from AssumeRole: {_message(error)}")
+        if error.operation_name.startswith("AssumeRole"):
+            return failed(uri, f"{code} from {error.operation_name}: {_message(error)}")
         return failed(uri, _explained(code, _message(error)))
     if isinstance(error, NoCredentialsError):
         return failed(
@@ -267,7 +269,11 @@ def problem(uri: str, error: Exception) -> LoadFailed | Transient:
             "NoCredentials: there are no AWS credentials in this pod; give its ServiceAccount a role (IRSA or Pod "
             "Identity), or the Model a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
-    again = (HTTPClientError, BotoConnectionError, ResponseStreamingError, IncompleteReadError, HTTPError)
+    # Credentials may come from an agent on the node that is not up yet.
+    again = (
+        *(HTTPClientError, BotoConnectionError, ResponseStreamingError, IncompleteReadError, HTTPError),
+        *(CredentialRetrievalError, MetadataRetrievalError),
+    )
     if isinstance(error, again):
         return Transient(f"{type(error).__name__}: {error}")
     return failed(uri, f"{type(error).__name__}: {error}")

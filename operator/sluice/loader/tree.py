@@ -4,9 +4,14 @@ import tarfile
 from collections.abc import Iterator
 from typing import Final
 
-from sluice.loader.failure import named
+from sluice.loader.failure import named, size_text
 from sluice.loader.paths import MAX_PATH_BYTES, STAGING, BadName, check_component, encoded
 
+MAX_DEPTH: Final = 256
+"""Directories one below the other; what removes a tree goes through them by recursion."""
+MAX_ENTRIES: Final = 1_000_000
+MAX_NAMES_BYTES: Final = 128 * 1024**2
+"""Of all names together, those of directories that are only implied included: the picture is held in memory."""
 MAX_LINK_HOPS: Final = 40
 """As many as Linux follows."""
 _DIRECTORY: Final = 1
@@ -25,6 +30,7 @@ class Tree:
     def __init__(self, root_bytes: int) -> None:
         self._kinds: dict[str, int] = {}
         self._targets: dict[str, str] = {}
+        self._names_bytes = 0
         # The kernel takes 4096 bytes with the terminating zero, and the tree's own path comes before.
         self._longest = MAX_PATH_BYTES - 2 - root_bytes
 
@@ -46,7 +52,7 @@ class Tree:
             self.linked(member)
         elif kind == _LINK:
             self._targets[path] = self._target(member)
-        self._kinds[path] = kind
+        self._enter(path, kind)
         return path
 
     def linked(self, member: tarfile.TarInfo) -> str:
@@ -59,10 +65,11 @@ class Tree:
         return path
 
     def links(self) -> Iterator[tuple[str, str]]:
-        """(path, target) of the symbolic links, once all of them were seen to end in the tree. Raises BadMember."""
-        for path in self._targets:
+        """(path, target) of the symbolic links, each seen to end in the tree. For when all members are known: what comes
+        later changes where a link ends. Raises BadMember."""
+        for path, target in self._targets.items():
             self._check_inside(path)
-        yield from self._targets.items()
+            yield path, target
 
     def _kind(self, member: tarfile.TarInfo) -> int:
         if "GNU.sparse.major" in member.pax_headers or member.issparse():
@@ -92,6 +99,8 @@ class Tree:
             length = len(encoded(path))
         except BadName as bad:
             raise BadMember(f"{named(member)}: {bad}") from bad
+        if len(parts) > MAX_DEPTH:
+            raise BadMember(f"{named(member)}: lies more than {MAX_DEPTH} folders deep")
         if length > self._longest:
             raise BadMember(f"{named(member)}: the name has {length} bytes, allowed are {self._longest} in its place")
         return path
@@ -105,8 +114,17 @@ class Tree:
                 raise BadMember(f"{named(name)} lies below {named(parent)}, which is a {_WORDS[known]}")
             if known is not None:
                 return
-            self._kinds[parent] = _IMPLIED
+            self._enter(parent, _IMPLIED)
             parent = parent.rpartition("/")[0]
+
+    def _enter(self, path: str, kind: int) -> None:
+        if path not in self._kinds:
+            self._names_bytes += len(path)
+        self._kinds[path] = kind
+        if len(self._kinds) > MAX_ENTRIES or self._names_bytes > MAX_NAMES_BYTES:
+            raise BadMember(
+                f"it has more than {MAX_ENTRIES} files and folders, or {size_text(MAX_NAMES_BYTES)} of names"
+            )
 
     def _target(self, member: tarfile.TarInfo) -> str:
         target = member.linkname

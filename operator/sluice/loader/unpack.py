@@ -159,6 +159,7 @@ class _Unpacking:
     def _link(self) -> None:
         """Make the symbolic links, now that it is known where each of them ends."""
         for path, target in self._tree.links():
+            self._deadline.check()
             self._make_directory(path.rpartition("/")[0])
             (self._into / path).symlink_to(target)
 

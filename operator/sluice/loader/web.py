@@ -19,7 +19,7 @@ from urllib3.response import BaseHTTPResponse
 from sluice.loader.deadline import LONGEST_SOCKET_WAIT_SECONDS
 from sluice.loader.failure import LoadFailed, Transient, failed, named
 from sluice.loader.item import Checks, Found, Item
-from sluice.loader.paths import BadName, check_relative
+from sluice.loader.paths import ARCHIVE, BadName, check_relative
 from sluice.loader.request import Source
 from sluice.loader.version import Version, moved
 
@@ -57,14 +57,13 @@ class Web:
                 size=total,
                 last_modified=answer.headers.get("Last-Modified"),
             )
-        name = unquote(urlsplit(source.uri).path).rpartition("/")[2]
-        if not source.unpacked:
-            try:
-                check_relative(name)
-            except BadName as bad:
-                raise failed(source.uri, f"the URL's last part {named(name)} is to be the file's name: {bad}") from bad
+        name = ARCHIVE if source.unpacked else unquote(urlsplit(source.uri).path).rpartition("/")[2]
+        try:
+            check_relative(name)
+        except BadName as bad:
+            raise failed(source.uri, f"the URL's last part {named(name)} is to be the file's name: {bad}") from bad
         reader = WebFile(self, source.uri, version, strong)
-        return Found(version, (Item(name or "archive", total, reader, in_parts),))
+        return Found(version, (Item(name, total, reader, in_parts),))
 
     def get(self, uri: str, headers: dict[str, str]) -> BaseHTTPResponse:
         """The answer to a GET, redirects followed. Raises LoadFailed or Transient unless it is 200, 206, 412 or 416."""
@@ -227,6 +226,8 @@ def _refused(uri: str, answer: BaseHTTPResponse) -> LoadFailed | Transient:
         return Transient(what, float(after) if after.isdigit() else None)
     if answer.status in (401, 403):
         what += ": the URL may have expired, or needs credentials"
+        if (urlsplit(uri).hostname or "").endswith(".amazonaws.com"):
+            what += "; an object of S3 is fetched with the pod's credentials when it is written as s3://bucket/key"
     return failed(uri, what)
 
 
