@@ -13,7 +13,7 @@ from localcluster.errors import LocalClusterError
 
 # Another name gives another cluster beside the first, for two checkouts at once. It names the network namespace too.
 NAME_VARIABLE = "SLUICE_CLUSTER_NAME"
-# Set for everything that `make test`, `make demo` and `make bench` run: the cluster they brought up, as a file.
+# Set for everything that `make test` and `make demo` run: the cluster they brought up, as a file.
 CLUSTER_VARIABLE = "SLUICE_CLUSTER"
 KUBECONFIG_VARIABLE = "SLUICE_KUBECONFIG"
 
@@ -84,7 +84,7 @@ def provider_of(cluster: Cluster) -> Provider:
 def up(name: str | None = None) -> Cluster:
     """Bring up the cluster `name` (default: `default_name`), or return it if it is up already.
 
-    Inside a run of `make test`, `make demo` or `make bench` this is the cluster which that run brought up.
+    Inside a run of `make test` or `make demo` this is the cluster which that run brought up.
     """
     outer = os.environ.get(CLUSTER_VARIABLE)
     if outer and name is None:
