@@ -172,7 +172,6 @@ def _forward(
     if operation == STREAM:
         route["typed_per_filter_config"] = {LUA_FILTER: {"@type": _LUA, "name": STREAM_SCRIPT}}
         route["request_headers_to_add"] = [_set("accept", f"%REQ({headers.STREAM_ACCEPT})%")]
-        route["request_headers_to_remove"] = [headers.STREAM_ACCEPT]
     return route
 
 

@@ -1,0 +1,1 @@
+"""A real Envoy, containers and callers for the router's tests."""

@@ -1,0 +1,88 @@
+"""Drives the ledger against a real Envoy as the agent does, with routes and pods given by the test instead of an API
+server."""
+
+import time
+
+from tests.router.harness.envoy import Envoy, run
+
+from sluice.api.routes import EndpointRouteSpec, RejectedRoute, RouteReport
+from sluice.router.admin import NOTHING, UNKNOWN, EnvoyUnavailable
+from sluice.router.files import Files
+from sluice.router.ledger import Ledger
+from sluice.router.objects import Pod, Route
+from sluice.router.validation import validate
+from sluice.router.wanted import resolve
+
+
+class Drive:
+    """Set `routes` and `pods`, then `settle`."""
+
+    def __init__(self, envoy: Envoy) -> None:
+        self.envoy = envoy
+        self.routes: dict[str, Route] = {}
+        self.pods: dict[str, tuple[Pod, ...]] = {}
+        self.ledger = Ledger()
+        self.files = Files(envoy.directory)
+        self.ledger.restore(*self.files.read())
+
+    def put(self, spec: EndpointRouteSpec, *pods: tuple[str, str], name: str = "") -> Route:
+        """Add a route or its next generation; `pods` are (fleet, address)."""
+        name = name or spec.endpoint_name.lower()
+        before = self.routes.get(name)
+        generation = before.generation + 1 if before else 1
+        created = before.created if before else f"2026-01-01T00:00:{len(self.routes):02}Z"
+        self.routes[name] = Route(f"uid-{name}", name, generation, created, spec)
+        for fleet, address in pods:
+            self.add_pod(fleet, address)
+        return self.routes[name]
+
+    def add_pod(self, fleet: str, address: str) -> None:
+        """A ready pod."""
+        pod = Pod(name=f"{fleet}-{address}", address=address, ready=True, lingering=False)
+        self.pods[fleet] = (*self.pods.get(fleet, ()), pod)
+
+    def turn(self) -> bool:
+        """One turn of the loop; whether Envoy has everything in force."""
+
+        async def once() -> bool:
+            from sluice.router.admin import Admin
+
+            admin = Admin(self.envoy.directory / "admin.sock")
+            try:
+                view, activity = await admin.view(counters=True), await admin.activity()
+                if self.ledger.sampled():
+                    self.ledger.remember_passed(await admin.passed())
+            except EnvoyUnavailable:
+                view, activity = UNKNOWN, NOTHING
+            finally:
+                await admin.close()
+            wanted = resolve(self.routes.values(), self.ledger.bad)
+            step = self.ledger.step(wanted, lambda name: self.pods.get(name, ()), view, activity, time.monotonic())
+            if step.suspects:
+                verdicts = {
+                    route.key: await validate(self.envoy.settings.envoy, self.envoy.bootstrap.read_text(), route.spec)
+                    for route in step.suspects
+                    if route.spec is not None
+                }
+                self.ledger.judge(verdicts, step.suspects)
+            if step.clusters or step.scopes:
+                self.files.write_state(self.ledger.state())
+            if step.clusters:
+                self.files.write_clusters(step.clusters.text)
+            if step.scopes:
+                self.files.write_scopes(step.scopes.text)
+            if view is not UNKNOWN:
+                self.reports, self.rejected = self.ledger.report(wanted, self.routes.values(), view, activity)
+            return not step.suspects and not step.clusters and not step.scopes and self.ledger.settled(view)
+
+        self.reports: tuple[RouteReport, ...] = getattr(self, "reports", ())
+        self.rejected: tuple[RejectedRoute, ...] = getattr(self, "rejected", ())
+        return run(once())
+
+    def settle(self, seconds: float = 15) -> None:
+        """Until Envoy has everything in force that can be."""
+        Envoy.until(self.turn, seconds)
+
+    def generation(self, name: str) -> int | None:
+        """As reported."""
+        return next((report.generation for report in self.reports if report.name == name), None)
