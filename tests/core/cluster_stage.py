@@ -371,6 +371,8 @@ class ClusterStage:
     def _must_stand(self, spec: EndpointRouteSpec) -> None:
         """Weight is moved only to a fleet that has ready pods, or that has all of it anyway."""
         before = {f.name: f.weight for f in self.cluster.route.spec.fleets} if self.cluster.route else None
+        if not any(f.ready and (before or {}).get(f.name) for f in self.cluster.fleets.values()):
+            return  # nobody answers anyway
         for fleet in spec.fleets:
             if before is not None and fleet.weight > before.get(fleet.name, 0) and self.status.revision is not None:
                 here = self.cluster.fleets.get(fleet.name)

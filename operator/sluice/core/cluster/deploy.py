@@ -302,7 +302,10 @@ def _clean(d: Draft, serving: Side, deployment: DeploymentStatus) -> None:
     )
     ended(d, deployment.revision, deployment.fleet_hash, Outcome.SUCCEEDED, Cause.NONE, None, deployment.start_time)
     d.again(0.0)
-    d.ready(f"Revision {deployment.revision} is in service.")
+    if d.desired is not None and d.desired.fleet_hash == deployment.fleet_hash and d.given.resolution.finding is None:
+        d.ready(f"Revision {deployment.revision} is in service.")
+    else:
+        d.reconciling(Reason.PENDING, f"Revision {deployment.revision} is in service; the spec asks for another.")
 
 
 # When it turns back ---------------------------------------------------------------------------------------------
@@ -334,7 +337,7 @@ def _trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted
     else:
         for fleet in wanted:
             here = seen.fleet(fleet.name)
-            if here is not None and here.ready == 0 and fleet.count > 0 and not fleet.shadow:
+            if (here is None or here.ready == 0) and fleet.count > 0 and not fleet.shadow:
                 text = fleets.words(*blocked) if blocked else f"variant {fleet.variant['variantName']}: no ready pod"
                 return Cause.HEALTH, text
     if deployment.deadline is not None and d.now >= deployment.deadline:
@@ -343,8 +346,11 @@ def _trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted
 
 
 def _held_by_person(d: Draft) -> bool:
-    latch = d.status.latch
-    return latch is not None and latch.reason == Reason.HELD_BY_ROLLBACK
+    """Whether a person wanted another revision back although the spec asks for this one."""
+    latch, desired = d.status.latch, d.desired
+    if latch is None or latch.reason != Reason.HELD_BY_ROLLBACK:
+        return False
+    return desired is not None and latch.fleet_hash == desired.fleet_hash
 
 
 def _turn_back(d: Draft, blue: Side, cause: Cause, message: str) -> None:
@@ -378,7 +384,7 @@ def _rolled_back(d: Draft, deployment: DeploymentStatus) -> None:
     superseded = cause is Cause.PERSON and not _held_by_person(d)
     outcome = Outcome.SUPERSEDED if superseded else Outcome.ROLLED_BACK
     latch = d.status.latch
-    if not superseded and not _held_by_person(d):
+    if cause is not Cause.PERSON:
         latch = Latch(fleet_hash=deployment.fleet_hash, reason=Reason.ROLLED_BACK, message=message[:1200], time=d.now)
     d.set(
         deployment=None,

@@ -5,6 +5,7 @@ Capacity first, then routes, then confirmation; taking down only what every rout
 
 from collections.abc import Iterable
 
+from sluice.api.routes import EndpointRouteSpec
 from sluice.api.status import RouteStatus
 from sluice.core.cluster import fleets, routers, routing
 from sluice.core.cluster.actions import DeleteFleet, EnsureRouter, EvictRouter, RecordFleet, WriteRoute
@@ -76,11 +77,26 @@ def route(d: Draft, split: routing.Split, *, rolling_back: bool = False, require
     wanted = routing.compile_route(
         _endpoint(d), d.endpoint_name, split, routing.Limits.of(d.spec), found.spec if found is not None else None
     )
+    empty = [] if rolling_back or found is None else _rising_without_pods(d, found.spec, wanted)
+    if empty:
+        d.again(WAIT_SECONDS)
+        return Progress(False, f"a ready pod of {', '.join(empty)}, which is to get more of the requests")
+    # A later step of the same pass decides: its routes take the place of what an earlier one wanted to write.
+    d.actions[:] = [action for action in d.actions if not isinstance(action, WriteRoute)]
     if found is None or wanted != found.spec:
         d.act(WriteRoute(wanted, found.resource_version if found is not None else None))
         d.again(1.0)
         return Progress(False, "the routes to be written")
     return confirm(d, rolling_back=rolling_back, require_ready=require_ready)
+
+
+def _rising_without_pods(d: Draft, before: EndpointRouteSpec, wanted: EndpointRouteSpec) -> list[str]:
+    """Fleets that would get more requests and have no pod to answer them. Where no fleet has one it makes no
+    difference."""
+    had = {fleet.name: fleet.weight for fleet in before.fleets}
+    alive = {fleet.name for fleet in seen(d).fleets if fleet.ready and not fleet.deleting}
+    rising = [f.name for f in wanted.fleets if before.fleets and f.weight > had.get(f.name, 0) and f.name not in alive]
+    return rising if alive & {fleet.name for fleet in before.fleets if fleet.weight} else []
 
 
 def confirm(d: Draft, *, rolling_back: bool, require_ready: bool) -> Progress:

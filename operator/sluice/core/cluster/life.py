@@ -100,7 +100,7 @@ def recover(d: Draft) -> bool:
             share[hashes[entry.name]] = share.get(hashes[entry.name], 0) + entry.weight
     for fleet_hash in sorted(share, key=lambda key: -share[key]):
         revision = _known(d, fleet_hash)
-        if revision is not None:
+        if revision is not None and _served(d, fleet_hash):
             counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
             standing = {fleet.variant: fleet for fleet in seen.fleets if fleet.fleet_hash == fleet_hash}
             d.set(
@@ -122,6 +122,12 @@ def recover(d: Draft) -> bool:
             _recover_latch(d)
             return True
     return False
+
+
+def _served(d: Draft, fleet_hash: str) -> bool:
+    """Whether a revision was in service: one that was still being created is created on."""
+    succeeded = any(s.fleet_hash == fleet_hash and s.outcome == Outcome.SUCCEEDED for s in d.given.stored)
+    return succeeded or any(fleet.ready and fleet.fleet_hash == fleet_hash for fleet in keeping.seen(d).fleets)
 
 
 def _known(d: Draft, fleet_hash: str) -> Revision | None:

@@ -166,7 +166,7 @@ def _fleet(
     return RouteFleet(
         name=name,
         variant_name=variant["variantName"],
-        revision=side.revision,
+        revision=side.revision.rsplit("-", 1)[0],  # without the part for weights and counts: one fleet, one name
         port=CONTAINER_PORT,
         weight=weight,
         target_weight=target_weight,

@@ -1,0 +1,216 @@
+"""Random lives of an Endpoint in the cluster: edits, broken images, pods and routers that come and go, lost status,
+commands. What must never happen is checked by the stage at every action; at the end, once nothing disturbs it any more,
+the Endpoint has come to rest where it belongs."""
+
+from collections import Counter
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from tests.core.cluster_stage import ClusterStage, blue_green
+
+from sluice.api.reasons import Outcome
+from sluice.api.status import EndpointStatus
+from sluice.core.cluster.routing import fleets_of
+
+POLICIES = st.sampled_from(
+    [
+        None,
+        blue_green(final=0),
+        blue_green(final=20),
+        blue_green("CANARY", wait=20, final=10),
+        blue_green("LINEAR", wait=10, final=0, value=50),
+    ]
+)
+IMAGES = ("good:1", "good:2", "good:3", "bad:1")
+SEEN: Counter[str] = Counter()
+
+
+class Life(RuleBasedStateMachine):
+    """One Endpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = ClusterStage()
+
+    @initialize(policy=POLICIES, several=st.booleans(), retained=st.booleans())
+    def begin(self, policy: dict[str, Any] | None, several: bool, retained: bool) -> None:
+        made = [{"variantName": "a", "initialInstanceCount": 3}, {"variantName": "b", "initialInstanceCount": 1}]
+        spec: dict[str, Any] = {"retainAllVariantProperties": True} if retained else {}
+        if policy is not None:
+            spec["deploymentConfig"] = policy
+        self.stage = ClusterStage(*(made if several else made[:1]), **spec)
+        self.stage.cluster.start_seconds = 4.0
+        self.stage.image("good:1")
+
+    @rule(passes=st.integers(1, 8), seconds=st.sampled_from((1.0, 3.0, 8.0)))
+    def time_passes(self, passes: int, seconds: float) -> None:
+        for _ in range(passes):
+            self.pass_(seconds)
+
+    def pass_(self, seconds: float) -> None:
+        self.stage.step(seconds)
+        deployment = self.stage.status.deployment
+        if deployment is not None:
+            SEEN[f"stage {deployment.stage}"] += 1
+        if self.stage.status.last_deployment is not None:
+            SEEN[f"outcome {self.stage.status.last_deployment.outcome}"] += 1
+        SEEN[f"word {self.stage.status.endpoint_status}"] += 1
+
+    @rule(image=st.sampled_from(IMAGES))
+    def image_is_edited(self, image: str) -> None:
+        self.stage.image(image)
+
+    @rule(weight=st.floats(0.1, 10), count=st.integers(1, 6))
+    def variant_is_edited(self, weight: float, count: int) -> None:
+        self.stage.edit_variant("a", initialVariantWeight=weight, initialInstanceCount=count)
+
+    @rule(data=st.data())
+    def pods_die(self, data: st.DataObject) -> None:
+        if self.stage.cluster.fleets:
+            fleet = data.draw(st.sampled_from(sorted(self.stage.cluster.fleets)))
+            self.stage.cluster.fleets[fleet].ready = 0
+            self.stage.cluster.fleets[fleet].born = self.stage.now
+            SEEN["pods died"] += 1
+
+    @rule(data=st.data())
+    def a_fleet_is_deleted_by_hand(self, data: st.DataObject) -> None:
+        if self.stage.cluster.fleets:
+            del self.stage.cluster.fleets[data.draw(st.sampled_from(sorted(self.stage.cluster.fleets)))]
+            SEEN["fleet deleted"] += 1
+
+    @rule(data=st.data(), replicas=st.integers(1, 9))
+    def a_scaler_scales(self, data: st.DataObject, replicas: int) -> None:
+        if self.stage.cluster.fleets:
+            fleet = self.stage.cluster.fleets[data.draw(st.sampled_from(sorted(self.stage.cluster.fleets)))]
+            fleet.replicas = replicas
+            fleet.ready = min(fleet.ready, replicas)
+
+    @precondition(lambda self: len(self.stage.cluster.routers) == 2)
+    @rule(frozen=st.booleans())
+    def a_router_freezes(self, frozen: bool) -> None:
+        self.stage.cluster.routers[0].frozen = frozen
+        SEEN["router froze"] += 1
+
+    @precondition(lambda self: bool(self.stage.cluster.routers))
+    @rule()
+    def a_router_is_killed(self) -> None:
+        self.stage.cluster.routers.pop()
+        SEEN["router killed"] += 1
+
+    @rule(data=st.data())
+    def a_request_runs_long(self, data: st.DataObject) -> None:
+        if self.stage.cluster.routers and self.stage.cluster.fleets:
+            fleet = data.draw(st.sampled_from(sorted(self.stage.cluster.fleets)))
+            self.stage.cluster.routers[-1].busy = frozenset({fleet})
+
+    @rule()
+    def requests_end(self) -> None:
+        for router in self.stage.cluster.routers:
+            router.busy = frozenset()
+
+    @rule()
+    def status_is_lost(self) -> None:
+        self.stage.status = EndpointStatus()
+        SEEN["status lost"] += 1
+
+    @rule(value=st.integers(0, 99))
+    def a_person_says_retry(self, value: int) -> None:
+        self.stage.annotate(retry=str(value))
+
+    @rule(data=st.data())
+    def a_person_says_rollback(self, data: st.DataObject) -> None:
+        if self.stage.revisions:
+            self.stage.annotate(rollback=data.draw(st.sampled_from(sorted(self.stage.revisions))))
+            SEEN["rollback said"] += 1
+
+    @invariant()
+    def ready_tells_the_truth(self) -> None:
+        stage = self.stage
+        if not stage.decision or stage.condition("Ready")[0] != "True" or stage.condition("Ready")[1] != "InService":
+            return
+        if stage.condition("Reconciling")[0] == "True":
+            return  # Ready is kept as it was: throttled, or a router that has just come
+        desired = stage.decision.status.desired_revision
+        serving = stage.decision.status.revision
+        assert desired is not None
+        assert serving is not None
+        assert desired.fleet_hash == serving.fleet_hash, "never Ready for a revision that is not in service"
+
+    @invariant()
+    def at_most_two_revisions_share_the_traffic(self) -> None:
+        route = self.stage.cluster.route
+        if route is not None:
+            assert len({fleet.revision for fleet in route.spec.fleets if fleet.weight}) <= 2
+
+    def teardown(self) -> None:
+        stage = self.stage
+        for router in stage.cluster.routers:
+            router.frozen, router.busy = False, frozenset()
+        stage.run(5)
+        for router in stage.cluster.routers:
+            router.frozen, router.busy = False, frozenset()
+        for _ in range(40):
+            stage.step(6.0)
+            for router in stage.cluster.routers:
+                router.frozen, router.busy = False, frozenset()
+        if stage.status.endpoint_status == "Creating":
+            stage.step(2000.0)
+            stage.run(3)
+        if stage.status.deployment is not None:
+            stage.step(5000.0)
+            stage.run(40)
+        before = stage.status
+        for _ in range(5):
+            stage.step(30.0)
+            assert not stage.actions, f"steady once nothing disturbs it: {stage.actions}"
+        assert stage.status == before
+        self._belongs()
+
+    def _belongs(self) -> None:
+        """Good images serve, or are latched with a reason; nothing is left over."""
+        stage = self.stage
+        serving, desired = stage.status.revision, stage.resolution().revision
+        assert desired is not None
+        if serving is None:
+            assert stage.status.endpoint_status == "Failed"
+            return
+        standing = {fleet.fleet_hash for fleet in stage.cluster.fleets.values()}
+        assert standing == {serving.fleet_hash}, "no fleet is left that nothing needs"
+        assert stage.cluster.route is not None
+        assert fleets_of(stage.cluster.route.spec) == set(stage.cluster.fleets)
+        if serving.fleet_hash == desired.fleet_hash:
+            broken = any(fleet.ready == 0 for fleet in stage.cluster.fleets.values())
+            assert stage.condition("Ready")[0] == ("False" if broken else "True"), stage.message()
+        else:
+            assert stage.status.latch is not None, stage.message()
+            broken = any(fleet.ready == 0 for fleet in stage.cluster.fleets.values())
+            assert stage.condition("Stalled")[0] == "True" or broken, stage.message()
+            assert stage.condition("Ready")[0] == "False"
+
+
+def test_random_lives_keep_the_invariants_and_come_to_rest() -> None:
+    run_state_machine_as_test(
+        Life,
+        settings=settings(
+            max_examples=250,
+            derandomize=True,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )
+    stages = {"Provisioning", "Shifting", "Baking", "FinalBaking", "CleaningUp", "RollingBack"}
+    outcomes = {Outcome.SUCCEEDED, Outcome.ROLLED_BACK, Outcome.SUPERSEDED, Outcome.FAILED}
+    words = {"Creating", "InService", "Updating", "OutOfService", "Failed"}
+    happened = {"pods died", "fleet deleted", "router froze", "router killed", "status lost", "rollback said"}
+    wanted = {f"stage {s}" for s in stages} | {f"outcome {o}" for o in outcomes} | {f"word {w}" for w in words}
+    assert not (wanted | happened) - set(SEEN), "each stage, outcome and word occurred"
