@@ -16,7 +16,7 @@ from sluice.router.ledger import Ledger, Step
 from sluice.router.objects import Objects, Route
 from sluice.router.reporting import INTERVAL_SECONDS, RETRY_SECONDS, Reporter
 from sluice.router.settings import Settings
-from sluice.router.validation import validate
+from sluice.router.validation import find_refused
 from sluice.router.wanted import Wanted, resolve
 from sluice.router.watching import Watched
 
@@ -140,12 +140,11 @@ class Agent:
         return True
 
     async def _judge(self, suspects: tuple[Route, ...]) -> None:
-        verdicts = {}
+        specs = {route.key: route.spec for route in suspects if route.spec is not None}
+        verdicts = await find_refused(self._settings.envoy, self._bootstrap.read_text(), specs)
         for route in suspects:
-            if route.spec is not None:
-                verdicts[route.key] = await validate(self._settings.envoy, self._bootstrap.read_text(), route.spec)
-                if verdicts[route.key]:
-                    logger.error("route %s, generation %d: %s", route.name, route.generation, verdicts[route.key])
+            if route.key in verdicts:
+                logger.error("route %s, generation %d: %s", route.name, route.generation, verdicts[route.key])
         self._ledger.judge(verdicts, suspects)
 
     def _prepare_report(self, wanted: Wanted, view: View, activity: Activity) -> None:

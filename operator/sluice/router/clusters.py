@@ -87,6 +87,8 @@ def _cluster(
         "type": "STATIC",
         "connect_timeout": CONNECT_TIMEOUT,
         "lb_policy": fleet.balancing,
+        # The least busy of four, not of Envoy's two (drawn with replacement): fleets are small, requests expensive.
+        **({"least_request_lb_config": {"choice_count": 4}} if fleet.balancing == "LEAST_REQUEST" else {}),
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [_host(host, port, sample) for host in hosts]}] if hosts else [],

@@ -66,7 +66,13 @@ class Container:
     async def _invoke(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         if self.keep:
-            self.requests.append({"headers": dict(request.headers), "body": body, "path": request.path_qs})
+            self.requests.append(
+                {
+                    "headers": {name.lower(): value for name, value in request.headers.items()},
+                    "body": body,
+                    "path": request.path_qs,
+                }
+            )
         order = json.loads(body) if body.startswith(b'{"do"') else {"do": "echo"}
         if self.delay_seconds:
             await asyncio.sleep(self.delay_seconds)

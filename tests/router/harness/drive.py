@@ -6,11 +6,11 @@ import time
 from tests.router.harness.envoy import Envoy, run
 
 from sluice.api.routes import EndpointRouteSpec, RejectedRoute, RouteReport
-from sluice.router.admin import NOTHING, UNKNOWN, EnvoyUnavailable
+from sluice.router.admin import NOTHING, UNKNOWN, Admin, EnvoyUnavailable
 from sluice.router.files import Files
 from sluice.router.ledger import Ledger
 from sluice.router.objects import Pod, Route
-from sluice.router.validation import validate
+from sluice.router.validation import find_refused
 from sluice.router.wanted import resolve
 
 
@@ -45,8 +45,6 @@ class Drive:
         """One turn of the loop; whether Envoy has everything in force."""
 
         async def once() -> bool:
-            from sluice.router.admin import Admin
-
             admin = Admin(self.envoy.directory / "admin.sock")
             try:
                 view, activity = await admin.view(counters=True), await admin.activity()
@@ -59,11 +57,9 @@ class Drive:
             wanted = resolve(self.routes.values(), self.ledger.bad)
             step = self.ledger.step(wanted, lambda name: self.pods.get(name, ()), view, activity, time.monotonic())
             if step.suspects:
-                verdicts = {
-                    route.key: await validate(self.envoy.settings.envoy, self.envoy.bootstrap.read_text(), route.spec)
-                    for route in step.suspects
-                    if route.spec is not None
-                }
+                specs = {route.key: route.spec for route in step.suspects if route.spec is not None}
+                text = self.envoy.bootstrap.read_text()
+                verdicts = await find_refused(self.envoy.settings.envoy, text, specs)
                 self.ledger.judge(verdicts, step.suspects)
             if step.clusters or step.scopes:
                 self.files.write_state(self.ledger.state())
