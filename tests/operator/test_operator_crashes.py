@@ -1,7 +1,9 @@
 """Killed anywhere, the operator ends where it would have ended, and does nothing twice.
 
 The points are the calls of a recorded run: before and after each call to the API server, to SageMaker and to
-CloudWatch. A recorded call without a point would fail `test_every_recorded_call_has_a_point`.
+CloudWatch. A recorded call without a point fails the test, and so does a point at which nobody was killed. Only one
+kind of call may stay away: reading a single object of ours to be sure of it, which a run needs or not as the watch is
+ahead or behind. A run without it must come to the same end; such points are named, and few.
 """
 
 from functools import partial
@@ -10,20 +12,15 @@ from pathlib import Path
 import pytest
 from tests.operator.harness.crash import Scenario, crash_everywhere, undisturbed
 from tests.operator.harness.manifests import NAME, ROLE, canary, config, endpoint, model, variant
+from tests.operator.harness.proxy import Point, kubernetes_call
 from tests.operator.harness.world import Surroundings, World
 
 OLD, NEW = "registry.example/churn:1", "registry.example/churn:2"
 
 
-def quick(world: World) -> None:
-    """Stages as short as the operator can still see."""
-    world.simulator.settings(create_seconds=4.0, provision_seconds=4.0, flip_seconds=1.0, cleanup_seconds=2.0)
-
-
-def in_service(world: World, *, wait: int = 6) -> None:
-    quick(world)
+def in_service(world: World, *, bake: int = 20) -> None:
     alarm = world.alarm("5xx")
-    world.apply(model(OLD), config(variant(count=4)), endpoint(canary(wait=wait, final_wait=4), alarms=(alarm,)))
+    world.apply(model(OLD), config(variant(count=4)), endpoint(canary(wait=bake, final_wait=20), alarms=(alarm,)))
     created(world)
     world.wait(lambda: ("churn", "Ready") in world.events(), "all is said and done")
 
@@ -76,7 +73,6 @@ def deleted(world: World) -> None:
 
 
 def made_by_somebody_else(world: World) -> None:
-    quick(world)
     client = world.boto()
     client.create_model(ModelName="theirs", PrimaryContainer={"Image": OLD}, ExecutionRoleArn=ROLE)
     client.create_endpoint_config(
@@ -93,10 +89,13 @@ def made_by_somebody_else(world: World) -> None:
     )
     client.create_endpoint(EndpointName=NAME, EndpointConfigName="theirs")
     world.wait(lambda: world.described()["EndpointStatus"] == "InService", "the endpoint to adopt")
+    world.apply(model(OLD), config())
+    for kind in ("Model", "EndpointConfig"):
+        world.expect(kind=kind, RolledOut="False NotReferenced")
 
 
 def adopt(world: World) -> None:
-    world.apply(model(OLD), config(), endpoint(annotations={"sluice.dev/adopt": "true"}))
+    world.apply(endpoint(annotations={"sluice.dev/adopt": "true"}))
 
 
 def adopted(world: World) -> None:
@@ -107,7 +106,7 @@ def adopted(world: World) -> None:
 SCENARIOS = {
     "create": Scenario(None, create, created),
     "update": Scenario(in_service, update, updated),
-    "rollback": Scenario(partial(in_service, wait=60), roll_back, rolled_back),
+    "rollback": Scenario(partial(in_service, bake=2000), roll_back, rolled_back),
     "delete": Scenario(in_service, delete, deleted),
     "adoption": Scenario(made_by_somebody_else, adopt, adopted),
 }
@@ -115,12 +114,57 @@ SCENARIOS = {
 
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_killed_at_any_call_it_ends_the_same(name: str, surroundings: Surroundings, tmp_path: Path) -> None:
+def test_killed_at_any_call_it_ends_the_same(
+    name: str,
+    surroundings: Surroundings,
+    tmp_path: Path,
+    pytestconfig: pytest.Config,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     scenario = SCENARIOS[name]
     record = undisturbed(surroundings, tmp_path, scenario)
     for call in record.calls:
         assert {(p.key, p.side) for p in record.points} >= {(call, "before"), (call, "after")}, f"no point at {call}"
 
-    problems = crash_everywhere(surroundings, tmp_path, scenario, record, record.points)
+    crashes = crash_everywhere(surroundings, tmp_path, scenario, record, record.points)
 
-    assert not problems, f"{len(problems)} of {len(record.points)} points:\n" + "\n\n".join(problems)
+    told = f"{name}: killed at {len(record.points) - len(crashes.left_out)} of {len(record.points)} points"
+    if crashes.left_out:
+        told += f"; the same end without {', '.join(map(str, crashes.left_out))}"
+    with capfd.disabled():
+        pytestconfig.get_terminal_writer().line(f"\n{told}")
+    problems = "\n\n".join(crashes.problems)
+    assert not problems, f"{len(crashes.problems)} of {len(record.points)} points:\n{problems}"
+
+
+NEVER_MADE = {
+    "a write": Point("sagemaker DeleteModel", 1, "before"),
+    "a call to AWS": Point("sagemaker DescribeScalableTargets", 1, "after"),
+    "a confirmation": Point("kubernetes GET models/churn", 1, "before", optional=True),
+}
+
+
+@pytest.mark.parametrize("what", NEVER_MADE)
+def test_only_a_confirmation_may_be_left_out(what: str, surroundings: Surroundings, tmp_path: Path) -> None:
+    scenario, never = SCENARIOS["adoption"], NEVER_MADE[what]
+    record = undisturbed(surroundings, tmp_path, scenario)
+
+    crashes = crash_everywhere(surroundings, tmp_path, scenario, record, [never], seconds=10)
+
+    assert crashes.left_out == ([never] if never.optional else [])
+    assert [str(never) in problem for problem in crashes.problems] == ([] if never.optional else [True])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "optional"),
+    [
+        ("GET", "/apis/sluice.dev/v1alpha1/namespaces/team/endpoints/churn", True),
+        ("GET", "/apis/sluice.dev/v1alpha1/namespaces/team/endpoints?limit=500", False),
+        ("GET", "/apis/apps/v1/namespaces/team/controllerrevisions/churn-1", True),
+        ("GET", "/apis/apps/v1/namespaces/team/controllerrevisions", False),
+        ("GET", "/apis/coordination.k8s.io/v1/namespaces/team/leases/sluice-operator", False),
+        ("DELETE", "/apis/apps/v1/namespaces/team/controllerrevisions/churn-1", False),
+    ],
+)
+def test_only_reads_of_a_single_object_are_confirmations(method: str, path: str, optional: bool) -> None:
+    assert kubernetes_call(method, path, {}, b"").optional is optional

@@ -12,8 +12,8 @@ import re
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,14 +26,26 @@ Side = Literal["before", "after"]
 START_SECONDS = 30.0
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "te", "upgrade"}
 _READS = ("Describe", "List", "Get")
+_LOOK, _SWEEP = "sagemaker DescribeEndpoint", "sagemaker ListEndpoints"
+_CONFIRMED = ("endpoints", "endpointconfigs", "models", "controllerrevisions")
+"""A single one of them is read to be sure of it, where the watch may be behind: not in every run."""
+_BY_THE_CLOCK = ("kubernetes WATCH", "kubernetes SWEEP", "alarms ")
+"""Besides looks and sweeps: calls that an operator at rest makes too, whatever happens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call as it is recorded. `repeats`: polling; its repetitions are one point."""
+    """One call as it is recorded. `repeats`: polling; its repetitions are one point. `optional`: a confirmation, which
+    one way to the same end needs and another does not."""
 
     key: str
     repeats: bool
+    optional: bool = False
+
+    @property
+    def by_the_clock(self) -> bool:
+        """Whether it says nothing about what the operator is at."""
+        return self.key.startswith(_BY_THE_CLOCK) or "/sluice-" in self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,7 @@ class Point:
     key: str
     number: int
     side: Side
+    optional: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.side} {self.key}" + (f" #{self.number}" if self.number > 1 else "")
@@ -63,6 +76,10 @@ class Proxies:
         self._armed: Point | None = None
         self._kill: Callable[[], None] = lambda: None
         self._seen: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._looks: Counter[str] = Counter()
+        self._working = 0
+        self._swept = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._started = threading.Event()
@@ -80,9 +97,22 @@ class Proxies:
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(START_SECONDS)
 
-    def watches(self) -> int:
-        """How many kinds the operator watches: four, once it has come up."""
-        return len(self._watched)
+    def up(self, kinds: int) -> bool:
+        """Whether the operator has come up: it watches so many kinds, and has swept once after that."""
+        return len(self._watched) == kinds and self._swept
+
+    def looked(self, seconds: float) -> bool:
+        """Wait until the operator, since `look_anew`, has looked at its endpoint twice and listed all of them, and had
+        nothing else to do after the first look: what it saw there was no news. False after so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self._working and self._looks[_LOOK] >= 2 and self._looks[_SWEEP] >= 1, seconds
+            )
+
+    def look_anew(self) -> None:
+        """What was looked at until now does not count: the world has changed."""
+        with self._changed:
+            self._looks.clear()
 
     def record(self) -> None:
         """Count and record calls from now on."""
@@ -101,7 +131,7 @@ class Proxies:
             numbers[call.key] += 1
             if call.repeats and numbers[call.key] > 1:
                 continue
-            made += [Point(call.key, numbers[call.key], side) for side in ("before", "after")]
+            made += [Point(call.key, numbers[call.key], side, call.optional) for side in ("before", "after")]
         return made
 
     # Serving ------------------------------------------------------------------------------------------------------
@@ -160,8 +190,18 @@ class Proxies:
         body = await request.read()
         call = name(request.method, request.raw_path, request.headers, body)
         number = self._note(call)
-        if call.key.startswith("kubernetes WATCH"):
-            self._watched.add(call.key)
+        with self._under_way(call):
+            return await self._answer(session, upstream, request, body, call, number)
+
+    async def _answer(
+        self,
+        session: aiohttp.ClientSession,
+        upstream: str,
+        request: web.Request,
+        body: bytes,
+        call: Call,
+        number: int,
+    ) -> web.StreamResponse:
         if self._strikes(call, number, "before"):
             return self._strike(request)
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP_BY_HOP}
@@ -184,6 +224,27 @@ class Proxies:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=502, text=repr(error))
+
+    @contextlib.contextmanager
+    def _under_way(self, call: Call) -> Iterator[None]:
+        """Keeps the books of `up` and `looked`."""
+        works = not call.by_the_clock and call.key not in (_LOOK, _SWEEP)
+        with self._changed:
+            if call.key.startswith("kubernetes WATCH"):
+                self._watched.add(call.key)
+                self._swept = False
+            if works:
+                self._working += 1
+                self._looks.clear()
+            else:
+                self._looks[call.key] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._working -= works
+                self._swept |= call.key == "kubernetes SWEEP controllerrevisions"
+                self._changed.notify_all()
 
     def _note(self, call: Call) -> int:
         if not self._recording:
@@ -211,9 +272,16 @@ def kubernetes_call(method: str, raw_path: str, headers: Any, body: bytes) -> Ca
     path, _, query = raw_path.partition("?")
     parts = re.sub(r"^/(api/v1|apis/[^/]+/[^/]+)(/|$)", "", re.sub(r"/namespaces/[^/]+/", "/", path))
     resource, *rest = parts.strip("/").split("/") if parts.strip("/") else [path]
-    words = ["kubernetes", "WATCH" if "watch=" in query else method, resource]
+    verb = method
+    if method == "GET" and "watch=" in query:
+        verb = "WATCH"
+    elif method == "GET" and "PartialObjectMetadataList" in headers.get("Accept", ""):
+        verb = "SWEEP"
+    words = ["kubernetes", verb, resource]
     if resource in ("endpoints", "endpointconfigs", "models", "configmaps", "leases"):
         words[-1] = "/".join([resource, *rest])
+    elif verb == "GET" and rest:
+        words[-1] += "/*"
     polling = method == "GET"
     if method == "PUT" and rest[-1:] == ["status"]:
         words.append(_status_words(json.loads(body)))
@@ -228,7 +296,8 @@ def kubernetes_call(method: str, raw_path: str, headers: Any, body: bytes) -> Ca
         polling = True
     elif resource == "leases":
         polling = True
-    return Call(" ".join(words), polling)
+    confirms = verb == "GET" and bool(rest) and resource in _CONFIRMED
+    return Call(" ".join(words), polling, confirms)
 
 
 def _status_words(item: dict[str, Any]) -> str:

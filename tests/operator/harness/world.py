@@ -72,8 +72,10 @@ class World:
         namespace: str = "",
         policy: Object | None = ALLOW_ALL,
         environment: Mapping[str, str] | None = None,
+        patience: float = SECONDS,
         **durations: Any,
     ) -> None:
+        self.patience = patience
         self.surroundings = surroundings
         self.kube = surroundings.kube
         self.namespace = namespace or f"scenario-{next(_numbers)}"
@@ -186,16 +188,19 @@ class World:
 
     # Waiting ----------------------------------------------------------------------------------------------------
 
-    def wait(self, look: Callable[[], Any], what: str, *, seconds: float = SECONDS, every: float = POLL_SECONDS) -> Any:
+    def wait(
+        self, look: Callable[[], Any], what: str, *, seconds: float | None = None, every: float = POLL_SECONDS
+    ) -> Any:
         """Until `look` gives something true; an AssertionError shows what stands there instead."""
-        return until(lambda: look() or None, seconds=seconds, what=lambda: f"{what}\n{self.report()}", every=every)
+        bound = seconds or self.patience
+        return until(lambda: look() or None, seconds=bound, what=lambda: f"{what}\n{self.report()}", every=every)
 
     def expect(
         self,
         name: str = NAME,
         *,
         kind: str = "Endpoint",
-        seconds: float = SECONDS,
+        seconds: float | None = None,
         status: Object | None = None,
         message: str = "",
         conditions: Mapping[str, str] | None = None,
@@ -226,11 +231,11 @@ class World:
 
         return until(
             look,
-            seconds=seconds,
+            seconds=seconds or self.patience,
             what=lambda: f"{kind} {name}: {wanted_of} {status or ''} {message}\nseen: {seen}\n{self.report()}",
         )
 
-    def ready(self, name: str = NAME, *, seconds: float = SECONDS, **status: Any) -> Object:
+    def ready(self, name: str = NAME, *, seconds: float | None = None, **status: Any) -> Object:
         """Until the Endpoint is in service with what its spec asks for."""
         return self.expect(
             name,
@@ -242,7 +247,7 @@ class World:
             Serving="True InService",
         )
 
-    def deployed(self, image: str, name: str = NAME, *, seconds: float = SECONDS) -> Object:
+    def deployed(self, image: str, name: str = NAME, *, seconds: float | None = None) -> Object:
         """Until the Endpoint is Ready and SageMaker runs this image."""
 
         self.wait(lambda: self.images(name) == {image}, f"SageMaker runs {image}", seconds=seconds)
@@ -255,7 +260,7 @@ class World:
         self.steady(1)
         self.mark()
 
-    def stalled(self, reason: str, name: str = NAME, *, seconds: float = SECONDS, message: str = "") -> Object:
+    def stalled(self, reason: str, name: str = NAME, *, seconds: float | None = None, message: str = "") -> Object:
         """Until a person must act, for this reason."""
         return self.expect(
             name,
@@ -266,7 +271,7 @@ class World:
             Reconciling="False Settled",
         )
 
-    def gone(self, name: str = NAME, *, seconds: float = SECONDS) -> None:
+    def gone(self, name: str = NAME, *, seconds: float | None = None) -> None:
         """Until the Endpoint is deleted."""
         self.wait(
             lambda: self.kube.get("Endpoint", self.namespace, name) is None, f"Endpoint {name} gone", seconds=seconds
