@@ -65,8 +65,8 @@ class Tree:
         return path
 
     def links(self) -> Iterator[tuple[str, str]]:
-        """(path, target) of the symbolic links, each seen to end in the tree. For when all members are known: what comes
-        later changes where a link ends. Raises BadMember."""
+        """(path, target) of the symbolic links, each seen to end in the tree. For when all members are known, because
+        what comes later changes where a link ends. Raises BadMember."""
         for path, target in self._targets.items():
             self._check_inside(path)
             yield path, target
