@@ -37,7 +37,7 @@ from sluice.ports.telemetry import NoTelemetry, Telemetry
 logger = logging.getLogger(__name__)
 
 CALL_TIMEOUT_SECONDS = 15.0
-WATCH_SECONDS = 60
+WATCH_SECONDS = 30
 CHUNK_SIZE = 500
 EVENT_SOURCE = "sluice"
 JSON = "application/json"
@@ -115,7 +115,7 @@ class KubeClient:
     async def watch(
         self, kind: str, namespace: str | None, label_selector: str, resource_version: str
     ) -> AsyncIterator[WatchEvent]:
-        """What changes from there on, until the API server ends the watch after a minute or two. Raises Gone if that
+        """What changes from there on, until the API server ends the watch after a minute or less. Raises Gone if that
         is too old: list again."""
         resource = RESOURCES[kind]
         seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311 - spreads load, guards nothing
