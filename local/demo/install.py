@@ -48,9 +48,8 @@ def install(surroundings: Surroundings, tell: Tell) -> None:
 
 def upgrade_operator(surroundings: Surroundings, changed: Mapping[str, Any] | None = None) -> None:
     """Install or upgrade the operator with the demo's values and wait until its pod is ready. Raises DemoError."""
-    _helm(
-        surroundings, "sluice", OPERATOR_NAMESPACE, operator_values(surroundings.operator_image) | dict(changed or {})
-    )
+    values = operator_values(surroundings.operator_image, surroundings.router_image)
+    _helm(surroundings, "sluice", OPERATOR_NAMESPACE, values | dict(changed or {}))
 
 
 def simulator_values(image: str) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def simulator_values(image: str) -> dict[str, Any]:
     }
 
 
-def operator_values(image: str) -> dict[str, Any]:
+def operator_values(image: str, router_image: str) -> dict[str, Any]:
     """Values of charts/sluice: the stand-ins' addresses, and looks often enough for a clock that runs faster."""
     addresses = {
         service: f"http://{name}.{AWS_NAMESPACE}.svc:{port}"
@@ -77,6 +76,7 @@ def operator_values(image: str) -> dict[str, Any]:
     }
     return {
         "image": _image(image),
+        "router": {"image": {name: part for name, part in _image(router_image).items() if name != "pullPolicy"}},
         "aws": {"region": REGION, "credentials": {"existingSecret": "aws-credentials"}, "endpointUrls": addresses},
         "settings": {
             "settleSeconds": 2,

@@ -42,12 +42,13 @@ class Surroundings:
     kubectl: str
     helm: str
     operator_image: str
+    router_image: str
     simulator_image: str
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Surroundings:
         """Read what `make demo` and `make test` set. Raises DemoError naming what is missing."""
-        names = ("SLUICE_KUBECONFIG", "SLUICE_OPERATOR_IMAGE", "SLUICE_SIMULATOR_IMAGE")
+        names = ("SLUICE_KUBECONFIG", "SLUICE_OPERATOR_IMAGE", "SLUICE_ROUTER_IMAGE", "SLUICE_SIMULATOR_IMAGE")
         missing = [name for name in names if not environ.get(name)]
         if missing:
             raise DemoError(
@@ -60,6 +61,7 @@ class Surroundings:
             kubectl=_binary("kubectl", tools),
             helm=_binary("helm", tools),
             operator_image=environ["SLUICE_OPERATOR_IMAGE"],
+            router_image=environ["SLUICE_ROUTER_IMAGE"],
             simulator_image=environ["SLUICE_SIMULATOR_IMAGE"],
         )
 

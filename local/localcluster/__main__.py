@@ -19,7 +19,7 @@ from localcluster.providers import CLUSTER_VARIABLE, KUBECONFIG_VARIABLE
 
 # What every run gets; its users name images of their own in the targets' variables, for clusters that no image can be
 # loaded into.
-_ALWAYS = (product.OPERATOR, product.SIMULATOR)
+_ALWAYS = (product.OPERATOR, product.ROUTER, product.SIMULATOR)
 # What a run gets when it first asks for it (images/examples.py).
 _ON_DEMAND = {**examples.TARGETS, registry.IMAGE.name: registry.IMAGE}
 

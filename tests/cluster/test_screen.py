@@ -120,8 +120,8 @@ def test_the_quickstart_is_what_the_demo_tells_its_story_with() -> None:
     ],
 )
 def test_images_reach_the_charts_in_their_parts(reference: str, repository: str, tag: str, digest: str) -> None:
-    for values in (operator_values(reference), simulator_values(reference)):
-        image = values["image"]
+    operator = operator_values(reference, reference)
+    for image in (operator["image"], operator["router"]["image"], simulator_values(reference)["image"]):
         assert (image["repository"], image["tag"], image["digest"]) == (repository, tag, digest)
 
 

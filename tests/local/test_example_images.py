@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from localcluster import paths
+from localcluster import paths, registry
 from localcluster.__main__ import main
 from localcluster.cluster import Cluster
 from localcluster.errors import LocalClusterError
@@ -21,6 +21,8 @@ from localcluster.images.dockerfile import Target
 
 PACK = paths.CHECKOUT / "examples" / "models" / "pack.py"
 MADE = Target("example-nothing", ("locks/operator.lock",), stage_name="files")
+
+EVERY = (*examples.TARGETS.values(), product.OPERATOR, product.ROUTER, product.SIMULATOR, registry.IMAGE)
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,7 @@ def test_a_users_own_image_is_taken_and_nothing_built(monkeypatch: pytest.Monkey
     assert examples.image(theirs, examples.MLFLOW) == "registry.example/mlflow@sha256:12"
 
 
-@pytest.mark.parametrize("target", examples.TARGETS.values(), ids=lambda target: target.name)
+@pytest.mark.parametrize("target", EVERY, ids=lambda target: target.name)
 def test_every_target_names_a_stage_and_sources_that_exist(target: Target) -> None:
     dockerfile = (paths.CHECKOUT / target.dockerfile).read_text()
     assert f" AS {target.stage}\n" in dockerfile

@@ -30,6 +30,7 @@ _KEPT = 4
 
 
 OPERATOR = Target("operator", ("locks/operator.lock", "operator/sluice"))
+ROUTER = Target("router", ("locks/router.lock", "operator/sluice"))
 SIMULATOR = Target("simulator", ("locks/simulator.lock", "simulator"))
 
 

@@ -43,7 +43,7 @@ class Explicit:
         """Refuse: there is no way to put an image on somebody else's nodes."""
         raise LocalClusterError(
             f"cannot load {name} ({archive}) into the cluster of SLUICE_KUBECONFIG: push the images to a registry "
-            "it pulls from and name them in SLUICE_OPERATOR_IMAGE, SLUICE_SIMULATOR_IMAGE and the like"
+            "it pulls from and name them in SLUICE_OPERATOR_IMAGE, SLUICE_ROUTER_IMAGE, SLUICE_SIMULATOR_IMAGE ..."
         )
 
     def ctr(self, *arguments: str) -> list[str | Path]:
