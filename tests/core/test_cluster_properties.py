@@ -41,8 +41,8 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.stage = ClusterStage()
 
-    @initialize(policy=POLICIES, several=st.booleans(), retained=st.booleans())
-    def begin(self, policy: dict[str, Any] | None, several: bool, retained: bool) -> None:
+    @initialize(policy=POLICIES, several=st.booleans(), retained=st.booleans(), served=st.booleans())
+    def begin(self, policy: dict[str, Any] | None, several: bool, retained: bool, served: bool) -> None:
         made = [{"variantName": "a", "initialInstanceCount": 3}, {"variantName": "b", "initialInstanceCount": 1}]
         spec: dict[str, Any] = {"retainAllVariantProperties": True} if retained else {}
         if policy is not None:
@@ -50,6 +50,8 @@ class Life(RuleBasedStateMachine):
         self.stage = ClusterStage(*(made if several else made[:1]), **spec)
         self.stage.cluster.start_seconds = 4.0
         self.stage.image("good:1")
+        if served:
+            self.stage.in_service()
 
     @rule(passes=st.integers(1, 8), seconds=st.sampled_from((1.0, 3.0, 8.0)))
     def time_passes(self, passes: int, seconds: float) -> None:
@@ -65,9 +67,17 @@ class Life(RuleBasedStateMachine):
             SEEN[f"outcome {self.stage.status.last_deployment.outcome}"] += 1
         SEEN[f"word {self.stage.status.endpoint_status}"] += 1
 
-    @rule(image=st.sampled_from(IMAGES))
-    def image_is_edited(self, image: str) -> None:
+    @rule(image=st.sampled_from(IMAGES), passes=st.integers(0, 25))
+    def image_is_edited(self, image: str, passes: int) -> None:
         self.stage.image(image)
+        for _ in range(passes):
+            self.pass_(1.0)
+
+    @precondition(lambda self: self.stage.status.endpoint_status == "Creating" or self.stage.status.deployment)
+    @rule()
+    def much_time_passes(self) -> None:
+        self.pass_(2000.0)
+        self.pass_(1.0)
 
     @rule(weight=st.floats(0.1, 10), count=st.integers(1, 6))
     def variant_is_edited(self, weight: float, count: int) -> None:
@@ -213,4 +223,5 @@ def test_random_lives_keep_the_invariants_and_come_to_rest() -> None:
     words = {"Creating", "InService", "Updating", "OutOfService", "Failed"}
     happened = {"pods died", "fleet deleted", "router froze", "router killed", "status lost", "rollback said"}
     wanted = {f"stage {s}" for s in stages} | {f"outcome {o}" for o in outcomes} | {f"word {w}" for w in words}
-    assert not (wanted | happened) - set(SEEN), "each stage, outcome and word occurred"
+    missing = sorted((wanted | happened) - set(SEEN))
+    assert not missing, f"each stage, outcome and word occurs, not so {missing}"

@@ -253,17 +253,15 @@ def _failed(d: Draft, reason: str) -> None:
     d.set(endpoint_status="Failed", failure_reason=reason[:1024])
     d.stalled(
         Reason.CREATION_FAILED,
-        f"{reason}. A change of the spec makes new fleets; annotation sluice.dev/retry makes these anew; if the pods "
-        "become ready they are taken into service.",
+        f"{reason}. A change of the spec, or annotation sluice.dev/redeploy, makes new fleets; annotation "
+        "sluice.dev/retry waits for these anew; if the pods become ready they are taken into service.",
     )
 
 
 def _retried(d: Draft) -> bool:
-    retried = any(ack.command == "retry" and ack.time == d.now for ack in d.status.commands)
-    if retried and d.status.endpoint_status == "Failed":
-        d.act(*(DeleteFleet(fleet.name, fleet.uid) for fleet in keeping.seen(d).fleets if not fleet.deleting))
-        return True
-    return False
+    """Begin anew to wait: Kubernetes goes on trying by itself, and what only another template mends is for redeploy."""
+    failed = d.status.endpoint_status == "Failed"
+    return failed and any(ack.command == "retry" and ack.time == d.now for ack in d.status.commands)
 
 
 # In service -----------------------------------------------------------------------------------------------------
