@@ -76,6 +76,7 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
     config = None if commanded else _deployment_config(d)
     steps = plan(config, counts)
     green = sides.side(revision, variants)
+    keeping.warn_of_moving_images(d, green)
     wanted = fleets.wanted(str(d.metadata["name"]), green, counts)
     waits = sum(step.wait_seconds for step in steps)
     asked = ((config or {}).get("blueGreenUpdatePolicy") or {}).get("maximumExecutionTimeoutInSeconds")

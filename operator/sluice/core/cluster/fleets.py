@@ -125,6 +125,18 @@ def starting(seen: ClusterObservation, fleets: Iterable[Wanted]) -> str:
     return f"{', '.join(parts)} instances ready"
 
 
+def moving_images(models: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Images that name no digest and the tag `latest`, or no tag: what they stand for moves under the fleet."""
+    found = set()
+    for model in models.values():
+        for container in (*(model.get("containers") or ()), *filter(None, [model.get("primaryContainer")])):
+            image = str(container.get("image") or "")
+            name, _, tag = image.rpartition("/")[2].partition(":")
+            if image and "@" not in image and (not tag or tag == "latest") and name:
+                found.add(image)
+    return tuple(sorted(found))
+
+
 def strangers(seen: ClusterObservation) -> dict[str, tuple[str, ...]]:
     """Pods that run something else than their fleet's record says: they get no requests."""
     return {fleet.name: fleet.strangers for fleet in seen.fleets if fleet.strangers}

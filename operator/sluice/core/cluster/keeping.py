@@ -11,6 +11,7 @@ from sluice.core.cluster import fleets, routers, routing
 from sluice.core.cluster.actions import DeleteFleet, EnsureRouter, EvictRouter, RecordFleet, WriteRoute
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.cluster.routers import Progress
+from sluice.core.decision import EventNote
 from sluice.core.endpoint.draft import Draft
 
 WAIT_SECONDS = 2.0
@@ -64,6 +65,17 @@ def made(d: Draft, fleet: fleets.Wanted, sides: dict[str, routing.Side]) -> None
         d.again(WAIT_SECONDS)  # deleted by somebody; it is made again when its name is free
 
 
+def warn_of_moving_images(d: Draft, side: routing.Side) -> None:
+    """Said once, when fleets are about to be made."""
+    images = fleets.moving_images(side.models)
+    if images:
+        text = (
+            f"{', '.join(images)}: what such a tag stands for can change; pods that run another digest than their "
+            "fleet's first get no requests (ImageDrift). Name a digest or a fixed tag."
+        )
+        d.notes.append(EventNote("Warning", "MovingImageTag", text))
+
+
 def record(d: Draft) -> None:
     """What the first ready pod of a fleet runs is required of every later one."""
     for fleet in seen(d).fleets:
@@ -75,7 +87,12 @@ def route(d: Draft, split: routing.Split, *, rolling_back: bool = False, require
     """Write the routes where they are not as the split says; else tell whether they are in force."""
     found = seen(d).route
     wanted = routing.compile_route(
-        _endpoint(d), d.endpoint_name, split, routing.Limits.of(d.spec), found.spec if found is not None else None
+        _endpoint(d),
+        d.endpoint_name,
+        split,
+        routing.Limits.of(d.spec),
+        found.spec if found is not None else None,
+        schema_version=routers.schema_version(seen(d)),
     )
     empty = [] if rolling_back or found is None else _rising_without_pods(d, found.spec, wanted)
     if empty:

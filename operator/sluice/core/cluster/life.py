@@ -185,6 +185,7 @@ def _begin(d: Draft, desired: Revision, since: datetime | None = None) -> None:
     if d.find_stored(desired.name) is None:
         d.act(StoreRevision(desired.name, desired.data(), number))
     side = sides.side(desired, ())
+    keeping.warn_of_moving_images(d, side)
     keeping.router(d)
     for fleet in fleets.wanted(_name(d), side, {}):
         keeping.made(d, fleet, {side.fleet_hash: side})

@@ -41,4 +41,4 @@ def fleet_name(endpoint: str, variant: str, fleet_hash: str) -> str:
 
 def record_name(fleet: str) -> str:
     """The ConfigMap that holds what a fleet's first ready pod ran: image digests and versions of the model data."""
-    return f"{fleet[:50].rstrip('-')}-{short(fleet, length=6)}-record" if len(fleet) > 56 else f"{fleet}-record"
+    return f"{fleet}-record"

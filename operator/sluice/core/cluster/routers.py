@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sluice.api.routes import RouteReport
+from sluice.api.routes import SCHEMA_VERSION, RouteReport
 from sluice.core.cluster.observation import ClusterObservation, RouterSeen, RouteSeen
 
 EVICT_AFTER_SECONDS = 15.0
@@ -41,6 +41,13 @@ def confirms(router: RouterSeen, route: RouteSeen) -> bool:
     """Whether a router reports this generation or a newer one."""
     report = report_of(router, route)
     return report is not None and report.generation >= route.generation
+
+
+def schema_version(seen: ClusterObservation, newest: int = SCHEMA_VERSION) -> int:
+    """The shape of routes to write: the lowest that the namespace's live routers understand, and never a newer one than
+    this operator's. Where no router has reported yet, the newest."""
+    known = [r.report.schema_version for r in seen.routers if r.report is not None and not r.terminating]
+    return min([newest, *known])
 
 
 def advance(seen: ClusterObservation, *, require_ready: bool = True) -> Progress:

@@ -11,6 +11,7 @@ from typing import Any
 from sluice.api.routes import (
     DEFAULT_MAX_PAYLOAD_BYTES,
     DEFAULT_TIMEOUT_SECONDS,
+    SCHEMA_VERSION,
     WEIGHT_TOTAL,
     EndpointRouteSpec,
     RouteContainer,
@@ -76,7 +77,13 @@ def shadow_variants(endpoint_config: RawSpec) -> tuple[Mapping[str, Any], ...]:
 
 
 def compile_route(
-    endpoint: str, endpoint_name: str, split: Split, limits: Limits, before: EndpointRouteSpec | None
+    endpoint: str,
+    endpoint_name: str,
+    split: Split,
+    limits: Limits,
+    before: EndpointRouteSpec | None,
+    *,
+    schema_version: int = SCHEMA_VERSION,
 ) -> EndpointRouteSpec:
     """The routes for a split. `endpoint`: metadata.name; `before`: what stands now, so that only fleets whose weight
     rises are marked requireReady. Routes that differ in nothing else come out as they stand."""
@@ -93,6 +100,7 @@ def compile_route(
         for (side, variant, _), weight, target in zip(entries, weights, targets, strict=True)
     )
     made = EndpointRouteSpec(
+        schema_version=schema_version,
         endpoint_name=endpoint_name,
         timeout_seconds=limits.timeout_seconds,
         max_payload_bytes=limits.max_payload_bytes,

@@ -68,6 +68,8 @@ class Draft:
         self.actions: list[Action] = []
         self.verdict: Verdict | None = None
         self.confirm_references = False
+        self.notes: list[EventNote] = []
+        """Events beside those that the status' differences make."""
         self._again: datetime | None = None
 
     def fork(self) -> "Draft":
@@ -79,6 +81,7 @@ class Draft:
     def take(self, other: "Draft") -> None:
         """What a copy came to, without its actions."""
         self.status, self.verdict, self._again = other.status, other.verdict, other._again
+        self.notes = other.notes
 
     # What came in -----------------------------------------------------------------------------------------------
 
@@ -245,7 +248,7 @@ class Draft:
             status=self.status,
             actions=tuple(self.actions),
             look_again=self._again,
-            events=events(self.given.status, self.status),
+            events=(*self.notes, *events(self.given.status, self.status)),
             confirm_references=self.confirm_references,
         )
 
