@@ -1,6 +1,7 @@
 """A real operator process and a real API server: an Endpoint in the cluster comes into service, follows edits and pods,
 and goes without a trace."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -185,3 +186,23 @@ async def test_an_instance_type_can_be_added_while_the_operator_runs(world: Worl
     await world.ready("other")
     pools = [item["spec"]["template"]["spec"].get("nodeSelector") for item in await world.listed("Deployment")]
     assert {"pool": "own"} in pools
+
+
+async def test_a_role_that_pods_are_to_assume_needs_the_administrators_word(world: World) -> None:
+    role = "arn:aws:iam::111122223333:role/churn"
+    access = {"modelDataAccess": {"assumeExecutionRole": True}}
+    await world.apply("Model", {**MODEL, "executionRoleArn": role, "kubernetes": access})
+    await world.apply("EndpointConfig", {"productionVariants": VARIANTS})
+    await world.apply("Endpoint", {"backend": "Cluster", "endpointConfigName": "churn"})
+
+    async def refused() -> bool:
+        return (await world.condition("Stalled"))[:2] == ("True", "NotPermitted")
+
+    await until(refused, 20)
+    assert role in (await world.condition("Stalled"))[2] or "no rule" in (await world.condition("Stalled"))[2]
+    assert await world.listed("Deployment") == []
+    rules = {"rules": [{"namespaces": [world.namespace], "executionRoles": [role], "regions": ["nowhere"]}]}
+    metadata = {"name": "sluice-permissions", "namespace": world.namespace}
+    body: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    await world.kube.create("ConfigMap", world.namespace, {**body, "data": {"policy.yaml": json.dumps(rules)}})
+    await world.ready()

@@ -73,3 +73,30 @@ def test_a_broken_policy_says_where(document: Any, words: str) -> None:
     with pytest.raises(PolicyError, match=r"policy\.yaml") as error:
         Policy.parse(document)
     assert words in str(error.value)
+
+
+ROLE = "arn:aws:iam::111122223333:role/churn"
+
+
+@pytest.mark.parametrize(
+    ("rules", "roles", "words"),
+    [
+        ([], (), None),
+        ([], (ROLE,), "no rule of the permission policy names namespace 'team'"),
+        ([{"namespaces": ["team"], "regions": ["none"], "accounts": ["1"], "executionRoles": ["*"]}], (ROLE,), None),
+        ([{"namespaces": ["team"], "executionRoles": ["arn:aws:iam::*:role/other"]}], (ROLE,), ROLE),
+        ([{"namespaces": ["other"], "executionRoles": ["*"]}], (ROLE,), "names namespace 'team'"),
+        (
+            [
+                {"namespaces": ["team"], "executionRoles": [ROLE]},
+                {"namespaces": ["team"], "executionRoles": ["arn:aws:iam::*:role/other"]},
+            ],
+            (ROLE, "arn:aws:iam::1:role/other"),
+            "is not among",
+        ),
+    ],
+)
+def test_roles_that_pods_assume_are_judged_alone(rules: list[Any], roles: tuple[str, ...], words: str | None) -> None:
+    finding = Policy.parse({"rules": rules}).judge_execution_roles("team", roles)
+    assert (finding is None) == (words is None)
+    assert words is None or (finding is not None and words in finding.message)

@@ -66,6 +66,19 @@ class Policy:
             return None
         return _refused("; ".join(dict.fromkeys(refusal for refusal in refusals if refusal)))
 
+    def judge_execution_roles(self, namespace: str, roles: tuple[str, ...]) -> Finding | None:
+        """None if pods of the namespace may assume these roles. The operator calls nothing in AWS for them, so no
+        account, region or name is asked about; without roles nothing is."""
+        if not roles:
+            return None
+        mine = [rule for rule in self.rules if _any(rule.namespaces, namespace)]
+        if not mine:
+            return _refused(f"no rule of the permission policy names namespace {namespace!r}")
+        if any(all(_any(rule.execution_roles, role) for role in roles) for rule in mine):
+            return None
+        allowed = sorted({pattern for rule in mine for pattern in rule.execution_roles})
+        return _refused(f"executionRoleArn {', '.join(roles)} is not among {allowed}")
+
 
 def _rule(index: int, raw: Any) -> Rule:
     if not isinstance(raw, Mapping):

@@ -56,6 +56,15 @@ class Revision:
         specs = (self.endpoint_config, *self.models.values())
         return tuple(sorted({str(spec["executionRoleArn"]) for spec in specs if spec.get("executionRoleArn")}))
 
+    def assumed_roles(self) -> tuple[str, ...]:
+        """The roles that its pods' loaders are to assume in the cluster, sorted."""
+        found = {
+            str(self.endpoint_config.get("executionRoleArn") or model.get("executionRoleArn") or "")
+            for model in self.models.values()
+            if ((model.get("kubernetes") or {}).get("modelDataAccess") or {}).get("assumeExecutionRole")
+        }
+        return tuple(sorted(found - {""}))
+
     def status(self) -> RevisionStatus:
         """The revision as an Endpoint's status names it."""
         return RevisionStatus(

@@ -175,6 +175,9 @@ def _finding(d: Draft) -> Finding | None:
     found = d.given.resolution.finding
     if found is not None or d.given.cluster is None:
         return found
+    refused = d.refused(d.desired) if d.desired is not None else None
+    if refused is not None:
+        return refused
     unknown = d.given.cluster.unknown_instance_types
     if unknown:
         return Finding(

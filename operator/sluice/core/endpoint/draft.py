@@ -142,9 +142,10 @@ class Draft:
 
     def refused(self, revision: Revision) -> Finding | None:
         """What the policy has against deploying this revision; stored ones were judged when they were new, if ever.
-        In the cluster the operator uses no right of its own in AWS: pods load model data as their ServiceAccount."""
+        In the cluster the operator uses no right of its own in AWS: pods load model data as their ServiceAccount, and
+        only the roles that they are to assume are judged."""
         if self.spec["backend"] == names.BACKEND_CLUSTER:
-            return None
+            return self.given.policy.judge_execution_roles(self.metadata["namespace"], revision.assumed_roles())
         return self.given.policy.judge(
             self.ask(account_id=self.observation.account_id, execution_roles=revision.execution_roles())
         )
