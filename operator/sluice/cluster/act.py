@@ -9,7 +9,7 @@ from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.api.routes import EndpointRouteSpec
 from sluice.cluster import records
-from sluice.cluster.labels import ROUTERS, endpoint_labels
+from sluice.cluster.labels import endpoint_labels
 from sluice.cluster.observe import RETAINED
 from sluice.cluster.problems import FAILURES, problem
 from sluice.cluster.rendering import Rendering, UnknownInstanceType
@@ -129,7 +129,7 @@ class Actor:
         found = await self._kube.get(kind, metadata["namespace"], metadata["name"])
         if found is None:
             raise Conflict(f"{kind} {metadata['name']} went meanwhile")
-        if (found["metadata"].get("labels") or {}).get(LABEL_MANAGED_BY) != MANAGED_BY:
+        if not _is_managed(found):
             raise ActFailed(
                 CallProblem(
                     "EnsureRouter",
@@ -189,9 +189,13 @@ async def write_route(kube: Kube, owner: Owner, spec: EndpointRouteSpec, resourc
 
 
 async def remove_router(kube: Kube, namespace: str) -> None:
-    """Delete everything of a namespace's router that bears its label."""
+    """Delete everything of a namespace's router that is ours. Each by its name: the operator may delete no other
+    ServiceAccount and no other RoleBinding."""
     for kind in ROUTER_KINDS:
-        async for item in kube.list_metadata(kind, namespace, ROUTERS):
-            metadata = item["metadata"]
-            if metadata["name"] == ROUTER and not metadata.get("deletionTimestamp"):
-                await kube.delete(kind, namespace, ROUTER, uid=metadata["uid"])
+        found = await kube.get(kind, namespace, ROUTER)
+        if found is not None and _is_managed(found) and not found["metadata"].get("deletionTimestamp"):
+            await kube.delete(kind, namespace, ROUTER, uid=found["metadata"]["uid"])
+
+
+def _is_managed(item: Object) -> bool:
+    return bool((item["metadata"].get("labels") or {}).get(LABEL_MANAGED_BY) == MANAGED_BY)
