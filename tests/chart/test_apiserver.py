@@ -16,6 +16,7 @@ from tests.chart import helm
 from localcluster.controlplane import ControlPlane
 from sluice.controller.lease import LEASE_NAME
 from sluice.controller.policy import CONFIG_MAP
+from sluice.core.cluster.names import ROUTER
 
 pytestmark = pytest.mark.apiserver
 
@@ -75,6 +76,9 @@ Right = tuple[bool, str, str, str, str, str]
 SLUICE = "sluice.dev"
 KINDS = ("models", "endpointconfigs", "endpoints")
 
+ROUTERS_OWN = (("", "serviceaccounts"), ("rbac.authorization.k8s.io", "rolebindings"))
+"""Kinds of which the operator may touch the router's alone."""
+
 IN_WATCHED: list[tuple[bool, str, str, str, str]] = [
     *((True, verb, SLUICE, kind, "") for kind in KINDS for verb in ("get", "list", "watch")),
     *((True, "update", SLUICE, f"{kind}/status", "") for kind in KINDS),
@@ -84,6 +88,35 @@ IN_WATCHED: list[tuple[bool, str, str, str, str]] = [
         for verb in ("get", "list", "watch", "create", "patch", "delete")
     ),
     (True, "create", "events.k8s.io", "events", ""),
+    # Backend Cluster.
+    *(
+        (True, verb, SLUICE, "endpointroutes", "")
+        for verb in ("get", "list", "watch", "create", "update", "patch", "delete")
+    ),
+    *((True, verb, SLUICE, "routerreports", "") for verb in ("list", "watch")),
+    *((False, verb, SLUICE, "routerreports", "") for verb in ("create", "update", "patch", "delete")),
+    *((True, verb, "apps", "deployments", "") for verb in ("get", "list", "watch", "create", "delete")),
+    (True, "patch", "apps", "deployments/scale", ""),
+    (False, "update", "apps", "deployments", "churn-a-0123456789"),
+    (False, "patch", "apps", "deployments", "churn-a-0123456789"),
+    (False, "patch", "apps", "deployments", ROUTER),
+    (True, "update", "apps", "deployments", ROUTER),
+    (True, "list", "apps", "replicasets", ""),
+    *(
+        (True, verb, group, kind, "")
+        for group, kind in (
+            ("", "services"),
+            ("policy", "poddisruptionbudgets"),
+            ("networking.k8s.io", "networkpolicies"),
+        )
+        for verb in ("get", "list", "create", "delete")
+    ),
+    *((True, verb, "", "configmaps", "") for verb in ("list", "create", "delete")),
+    *((True, verb, "", "pods", "") for verb in ("list", "watch")),
+    (True, "create", "", "pods/eviction", ""),
+    *((True, "create", group, kind, "") for group, kind in ROUTERS_OWN),
+    *((True, verb, group, kind, ROUTER) for group, kind in ROUTERS_OWN for verb in ("get", "delete")),
+    (True, "bind", "rbac.authorization.k8s.io", "clusterroles", "sluice-system-sluice-router"),
     # The users' objects are the users': no creation, no deletion, no spec of a declaration.
     *((False, verb, SLUICE, kind, "") for kind in KINDS for verb in ("create", "update", "delete", "deletecollection")),
     (False, "patch", SLUICE, "models", ""),
@@ -99,17 +132,16 @@ IN_WATCHED: list[tuple[bool, str, str, str, str]] = [
 
 NOWHERE: list[tuple[bool, str, str, str, str]] = [
     *((False, verb, "", "secrets", "") for verb in ("get", "list", "watch", "create", "patch", "delete")),
-    *((False, verb, "", "pods", "") for verb in ("get", "list", "create", "delete")),
+    *((False, verb, "", "pods", "") for verb in ("get", "create", "update", "patch", "delete")),
     (False, "get", "", "pods/log", ""),
     (False, "create", "", "pods/exec", ""),
     (False, "create", "", "serviceaccounts/token", ""),
     (False, "get", "", "configmaps", "another"),
-    (False, "list", "", "configmaps", ""),
-    (False, "create", "", "configmaps", ""),
     (False, "update", "", "configmaps", CONFIG_MAP),
-    (False, "create", "apps", "deployments", ""),
     (False, "patch", "apps", "statefulsets", ""),
-    (False, "create", "rbac.authorization.k8s.io", "rolebindings", ""),
+    *((False, verb, group, kind, "another") for group, kind in ROUTERS_OWN for verb in ("get", "update", "delete")),
+    *((False, "bind", "rbac.authorization.k8s.io", "clusterroles", role) for role in ("cluster-admin", "edit")),
+    (False, "create", "rbac.authorization.k8s.io", "roles", ""),
     (False, "escalate", "rbac.authorization.k8s.io", "roles", ""),
     (False, "impersonate", "", "users", ""),
     (False, "get", "", "endpoints", ""),  # the core kind of the same plural
@@ -123,7 +155,7 @@ IN_ITS_OWN: list[tuple[bool, str, str, str, str]] = [
     (False, "update", "coordination.k8s.io", "leases", "another"),
     (False, "delete", "coordination.k8s.io", "leases", LEASE_NAME),
     (True, "get", "", "configmaps", CONFIG_MAP),
-    (False, "list", "", "configmaps", CONFIG_MAP),
+    (True, "get", "", "configmaps", "sluice-instance-types"),
 ]
 
 NOT_ELSEWHERE: list[tuple[bool, str, str, str, str]] = [
@@ -144,9 +176,12 @@ def _matrix(*, everywhere: bool) -> list[Right]:
         *((everywhere, verb, SLUICE, kind, "", "") for kind in KINDS for verb in ("list", "watch")),
         (everywhere, "list", "apps", "controllerrevisions", "", ""),
         (everywhere, "get", "", "namespaces", "", "kube-system"),
-        (False, "get", "", "namespaces", "", "team-a"),
+        # As the API server asks: a namespace is itself in the namespace of its name.
+        *((everywhere or name != "team-c", "get", "", "namespaces", name, name) for name in ("team-a", "team-c")),
         (False, "list", "", "namespaces", "", ""),
         (False, "get", "", "nodes", "", ""),
+        (everywhere, "list", "", "nodes", "", ""),
+        *((everywhere, "list", group, kind, "", "") for group, kind in (("apps", "deployments"), ("", "pods"))),
         (False, "list", "", "secrets", "", ""),
         (False, "create", "apiextensions.k8s.io", "customresourcedefinitions", "", ""),
         (False, "create", "rbac.authorization.k8s.io", "clusterrolebindings", "", ""),

@@ -10,6 +10,7 @@ import yaml
 from tests.chart import helm
 
 from sluice.controller.policy import CONFIG_MAP, FIELD, parse
+from sluice.core import instance_types
 from sluice.core.permission import Ask, Policy
 from sluice.main.settings import Settings, SettingsError, variable_name
 
@@ -50,6 +51,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "endpointNamePrefixes",
     ),
     "privileged port": ({"healthPort": 80}, "healthPort"),
+    "instance type that is none": ({"instanceTypes": {"m5.large": {"cpu": 1}}}, "m5.large"),
+    "instance type with an unknown field": ({"instanceTypes": {"ml.m5.large": {"gpus": 1}}}, "gpus"),
+    "network that is none": ({"clusterBackend": {"isolatedEgressNetworks": ["anywhere"]}}, "isolatedEgressNetworks"),
+    "no router": ({"router": {"replicas": 0}}, "replicas"),
 }
 
 
@@ -96,8 +101,14 @@ def _value_paths(values: Any, path: str = "$") -> list[str]:
 
 # Settings -------------------------------------------------------------------------------------------------------
 
-_ELSEWHERE = {"installation_id", "operator_namespace", "watch_namespaces", "identity", "read_only", "health_port"}
+_ELSEWHERE = {
+    "installation_id", "operator_namespace", "watch_namespaces", "identity", "read_only", "health_port",
+    "cluster_backend", "image", "router_image", "router_cluster_role", "router_replicas", "router_threads",
+}  # fmt: skip
 """Settings that are no member of `settings` in values.yaml: they have a value or a pod field of their own."""
+_ELSEWHERE_IF_SET = {
+    "image_pull_policy", "image_pull_secrets", "isolated_egress_networks", "router_resources", "router_priority_class",
+}  # fmt: skip
 
 
 def _camel(name: str) -> str:
@@ -112,7 +123,7 @@ def _setting_schemas() -> dict[str, dict[str, Any]]:
 
 def test_every_setting_of_the_operator_has_a_value() -> None:
     fields = {item.name for item in dataclasses.fields(Settings)}
-    assert set(_setting_schemas()) == {_camel(name) for name in fields - _ELSEWHERE}
+    assert set(_setting_schemas()) == {_camel(name) for name in fields - _ELSEWHERE - _ELSEWHERE_IF_SET}
     container = helm.only(helm.objects(values=helm.case("namespaced")), "Deployment")["spec"]["template"]["spec"][
         "containers"
     ][0]
@@ -128,6 +139,13 @@ def test_the_operator_takes_what_the_chart_gives() -> None:
     assert settings.aws_calls_per_second == 0.5
     assert settings.sagemaker_full_list_seconds == 86400
     assert settings.log_level == "DEBUG"
+    assert settings.router_image == f"registry.example.com/platform/sluice/router@sha256:{'b' * 64}"
+    assert settings.image == f"registry.example.com/platform/sluice/operator@sha256:{'0123456789abcdef' * 4}"
+    assert (settings.router_replicas, settings.router_threads, settings.pod_pre_stop_seconds) == (3, 4, 20)
+    assert settings.router_resources == {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}}
+    assert (settings.router_priority_class, settings.image_pull_policy) == ("routers", "Always")
+    assert settings.image_pull_secrets == ("registry", "mirror")
+    assert settings.isolated_egress_networks == ("10.0.0.0/8", "fd00::/8")
     namespaced = Settings.from_environment(helm.environment(helm.objects(values=helm.case("namespaced"))))
     assert namespaced.watch_namespaces == ("team-a", "team-b")
     assert namespaced.installation_id == "prod-1"
@@ -136,7 +154,34 @@ def test_the_operator_takes_what_the_chart_gives() -> None:
 def test_a_plain_install_runs_with_the_operators_defaults() -> None:
     plain = Settings.from_environment({variable_name("identity"): "pod"})
     given = Settings.from_environment(helm.environment(helm.objects()) | {variable_name("identity"): "pod"})
-    assert given == plain
+    role = helm.only(helm.objects(), "ClusterRole", "sluice-system-sluice-router")["metadata"]["name"]
+    assert given == dataclasses.replace(plain, router_cluster_role=role), "a name of its own for each release"
+
+
+def test_a_chart_without_the_cluster_backend_grants_nothing_for_it() -> None:
+    found = helm.objects(values={"clusterBackend": {"enabled": False}})
+    assert not Settings.from_environment(helm.environment(found)).cluster_backend
+    rules = [
+        rule
+        for item in found
+        if item["kind"] in {"Role", "ClusterRole"} and item["metadata"]["name"] not in {"sluice-view", "sluice-edit"}
+        for rule in item["rules"]
+    ]
+    granted = {resource for rule in rules for resource in rule["resources"]}
+    assert granted & {"deployments", "pods", "services", "rolebindings", "endpointroutes", "nodes"} == set()
+
+
+def test_the_operator_understands_the_instance_types_of_the_chart() -> None:
+    values = helm.case("all-on")
+    text = helm.only(helm.objects(values=values), "ConfigMap", instance_types.CONFIG_MAP)["data"]
+    types = instance_types.parse(yaml.safe_load(text[instance_types.DATA_KEY]))
+    own, changed = types.find("ml.own.large"), types.find("ml.g5.xlarge")
+    assert own is not None
+    assert (own.cpu, own.memory, own.gpu) == ("6", "24Gi", 1)
+    assert changed is not None
+    assert changed.node_selector == {"pool": "gpu"}
+    assert changed.cpu, "the built-in resources stay"
+    assert [item for item in helm.objects() if item["metadata"]["name"] == instance_types.CONFIG_MAP] == []
 
 
 @pytest.mark.parametrize("name", [n for n, s in _setting_schemas().items() if "minimum" in s])
@@ -203,13 +248,24 @@ def test_no_rule_is_wider_than_its_list(name: str) -> None:
     ]
     for rule in rules:
         assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"], rule
-        assert not {"secrets", "pods", "pods/log", "pods/exec"} & set(rule["resources"]), rule
-        assert not {"impersonate", "bind", "escalate"} & set(rule["verbs"]), rule
+        assert not {"secrets", "pods/log", "pods/exec"} & set(rule["resources"]), rule
+        assert not {"impersonate", "escalate"} & set(rule["verbs"]), rule
+        if "pods" in rule["resources"]:
+            assert set(rule["verbs"]) == {"list", "watch"}, rule
+        if "bind" in rule["verbs"]:
+            assert rule["resources"] == ["clusterroles"], rule
+            assert len(rule["resourceNames"]) == 1, rule
+            assert rule["resourceNames"][0].endswith("-router"), rule
+        if {"serviceaccounts", "rolebindings"} & set(rule["resources"]) and rule["verbs"] != ["create"]:
+            assert rule["resourceNames"] == ["sluice-router"], rule
+        if "deployments" in rule["resources"] and {"update", "patch"} & set(rule["verbs"]):
+            assert rule["resourceNames"] == ["sluice-router"], rule
 
 
 def test_watched_namespaces_leave_nothing_cluster_wide() -> None:
     found = helm.objects(values=helm.case("namespaced"))
-    assert [item["kind"] for item in found if item["kind"].startswith("Cluster")] == []
+    cluster_wide = [(item["kind"], item["metadata"]["name"]) for item in found if item["kind"].startswith("Cluster")]
+    assert cluster_wide == [("ClusterRole", "sluice-system-sluice-router")], "bound by nothing of this release"
     places = {item["metadata"]["namespace"] for item in found if item["kind"] == "Role"}
     assert places == {helm.NAMESPACE, "team-a", "team-b"}
 

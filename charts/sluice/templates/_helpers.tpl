@@ -57,6 +57,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- define "sluice.routerImage" -}}
+{{- $image := .Values.router.image -}}
+{{- $name := $image.repository -}}
+{{- with $image.registry }}{{ $name = printf "%s/%s" . $name }}{{ end -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $name $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (default .Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The one ClusterRole that the operator may hand on: what a router's agent does in its own namespace. */}}
+{{- define "sluice.routerRole" -}}
+{{- printf "%s-router" (include "sluice.clusterName" .) -}}
+{{- end -}}
+
 {{/* What the operator does in every namespace that it watches; a ClusterRole or one Role per namespace. */}}
 {{- define "sluice.watchedRules" -}}
 - apiGroups: [sluice.dev]
@@ -76,4 +92,66 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{- if .Values.clusterBackend.enabled }}
+# Backend Cluster. The routes of the routers are the operator's alone, their reports the routers' alone.
+- apiGroups: [sluice.dev]
+  resources: [endpointroutes]
+  verbs: [get, list, watch, create, update, patch, delete]
+- apiGroups: [sluice.dev]
+  resources: [routerreports]
+  verbs: [list, watch]
+# Fleets: a Deployment is made, scaled and deleted. Its pods' template cannot be written by this role.
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [apps]
+  resources: [deployments/scale]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, create, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, create, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, create, delete]
+# What a fleet's first pod ran. RBAC knows no labels: the operator itself touches only those it labelled.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [list, create, delete]
+# What pods say in their status; no logs, no shells. A router that does not follow is evicted.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: [create]
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list]
+# The router of a namespace is one Deployment with one ServiceAccount, whose rights are those of one ClusterRole.
+- apiGroups: [apps]
+  resources: [deployments]
+  resourceNames: [sluice-router]
+  verbs: [update]
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  resourceNames: [sluice-router]
+  verbs: [get, delete]
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [rolebindings]
+  verbs: [create]
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [rolebindings]
+  resourceNames: [sluice-router]
+  verbs: [get, delete]
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [clusterroles]
+  resourceNames: [{{ include "sluice.routerRole" . }}]
+  verbs: [bind]
+{{- end }}
 {{- end -}}
