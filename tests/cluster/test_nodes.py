@@ -16,15 +16,23 @@ POOL = "example.com/pool"
 SECONDS = 30.0
 
 
-@pytest.fixture
-def kube(surroundings: Surroundings) -> Iterator[Kube]:
-    """The API, with a namespace for pods that is empty again at the end."""
+@pytest.fixture(scope="module")
+def api(surroundings: Surroundings) -> Iterator[Kube]:
+    """The API, with a namespace for pods."""
     kube = Kube(surroundings.kubeconfig)
     kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     yield kube
-    kube.request("DELETE", PODS, {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0})
     kube.delete("Namespace", "", NAMESPACE)
     kube.close()
+
+
+@pytest.fixture
+def kube(api: Kube) -> Iterator[Kube]:
+    """The same; pods are gone after the test."""
+    yield api
+    for pod in api.request("GET", PODS)["items"]:
+        now = {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0}
+        api.request("DELETE", f"{PODS}/{pod['metadata']['name']}", now)
 
 
 def start(kube: Kube, name: str, **spec: object) -> None:
