@@ -7,7 +7,7 @@ from tests.controller.memory_kube import MemoryKube
 
 from sluice.api import names
 from sluice.api.reasons import Reason
-from sluice.cluster.observe import RETAINED
+from sluice.cluster.observe import RETAINED, Observer
 from sluice.core.cluster.actions import EnsureRouter, RecordFleet, RetainRoute, ScaleFleet, WriteRoute
 from sluice.core.cluster.names import LABEL_ROUTER, ROUTER
 from sluice.core.instance_types import parse
@@ -221,3 +221,38 @@ async def test_an_api_server_that_is_away_is_a_problem_and_no_failure() -> None:
     assert sight.seen is None
     assert sight.problem is not None
     assert (sight.problem.reason, sight.problem.transient) == (Reason.UNREACHABLE, True)
+
+
+async def test_routers_are_replaced_one_namespace_at_a_time(world: World) -> None:
+    """And not while another Endpoint of the namespace moves traffic."""
+    await world.act(EnsureRouter())
+    other = World(world.kube, f"{world.namespace}-b", longest_seconds=90)
+    await world.kube.create(
+        "Namespace", "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other.namespace}}
+    )
+    await other.act(EnsureRouter())  # nobody runs its pods here: it never stops rolling
+
+    def observer(shifts: str = "") -> Observer:
+        return Observer(
+            world.kube,
+            world.clock,
+            world.rendering(),
+            lambda _namespace, _name: 1,
+            shifting=lambda _namespace, _name: shifts,
+            namespaces=(world.namespace, other.namespace),
+        )
+
+    assert (await world.look(observer())).router.held == "", "it is current: nobody asks"
+    world.longest_seconds = 90
+    assert (await world.look(observer())).router.held == f"the router of namespace {other.namespace} is being replaced"
+    await _has_rolled(other)
+    assert (await world.look(observer())).router.held == ""
+    assert (await world.look(observer("fraud"))).router.held == "Endpoint fraud shifts traffic"
+
+
+async def _has_rolled(world: World) -> None:
+    deployment = await world.get("Deployment", ROUTER)
+    count = deployment["spec"]["replicas"]
+    status = {"observedGeneration": deployment["metadata"]["generation"]}
+    status |= dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), count)
+    await set_status(world.kube, deployment, status)

@@ -19,6 +19,7 @@ from sluice.core.cluster.actions import (
     EvictRouter,
     RecordFleet,
     RemoveRouter,
+    RetainRoute,
     ScaleFleet,
     WriteRoute,
 )
@@ -119,6 +120,9 @@ class ClusterStage:
         self.settings = DecideSettings()
         self.gone = False
         self.namespace_terminating = False
+        self.retained = False
+        self.router_outdated: str | None = None
+        """Not None: the router is not current; what holds its replacement up."""
         self.seen_percents: list[float] = []
         self.stages: list[str] = []
 
@@ -201,7 +205,14 @@ class ClusterStage:
                 RouterSeen(r.pod, r.uid, r.ready and not r.frozen, r.terminating, r.born, self._report(r))
                 for r in self.cluster.routers
             ),
-            router=RouterDeployment(self.cluster.router_exists, self.cluster.router_exists, True, 2, 2),
+            router=RouterDeployment(
+                self.cluster.router_exists,
+                self.cluster.router_exists,
+                self.router_outdated is None,
+                2,
+                2,
+                self.router_outdated or "",
+            ),
             neighbours=self.cluster.neighbours,
             namespace_terminating=self.namespace_terminating,
         )
@@ -329,6 +340,8 @@ class ClusterStage:
                 uid = cluster.route.uid if cluster.route else f"route-{cluster.version}"
                 cluster.route = RouteSeen(uid, generation, str(cluster.version), action.spec)
                 self.seen_percents.append(self.percent_new())
+            case RetainRoute():
+                self.retained = True
             case DeleteRoute():
                 assert cluster.route is None or not cluster.route.spec.fleets or not cluster.fleets
                 cluster.route = None

@@ -7,7 +7,7 @@ from tests.core.cluster_stage import ClusterStage, Router, blue_green
 
 from sluice.api.reasons import Cause, Outcome
 from sluice.api.status import EndpointStatus
-from sluice.core.cluster.actions import DeleteFleet, EnsureFleet, EvictRouter, ScaleFleet, WriteRoute
+from sluice.core.cluster.actions import DeleteFleet, EnsureFleet, EnsureRouter, EvictRouter, ScaleFleet, WriteRoute
 from sluice.core.cluster.observation import PodTrouble
 
 
@@ -461,6 +461,7 @@ def test_retained_it_goes_on_serving() -> None:
     stage.delete()
     stage.run(5)
     assert stage.gone
+    assert stage.retained, "the sweep of orphans must know"
     assert stage.cluster.fleets == fleets
     assert stage.cluster.route == route
 
@@ -538,3 +539,23 @@ def test_a_settled_change_waits_for_others() -> None:
     assert stage.decision is not None
     assert stage.decision.look_again is not None
     assert stage.decision.look_again <= stage.now + timedelta(seconds=5)
+
+
+def test_the_router_is_replaced_only_while_nothing_shifts_and_nobody_else_rolls() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=600))
+    stage.in_service()
+    stage.router_outdated = "the router of namespace b is being replaced"
+    stage.run(3)
+    assert not any(action.update for action in stage.actions if isinstance(action, EnsureRouter))
+    stage.image("new:1")
+    for _ in range(100):
+        stage.step()
+        if stage.status.deployment and stage.status.deployment.stage == "Baking":
+            break
+    stage.router_outdated = ""
+    stage.run(3)
+    assert not any(action.update for action in stage.actions if isinstance(action, EnsureRouter)), "it shifts"
+    stage.image("repo/churn:1")
+    stage.in_service()
+    stage.step()
+    assert EnsureRouter(update=True) in stage.actions

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sluice.cluster.act import Actor
-from sluice.cluster.observe import Neighbours, Observer
+from sluice.cluster.observe import Neighbours, Observer, Shifting
 from sluice.cluster.rendering import Rendering
 from sluice.core.cluster.actions import ClusterAction
 from sluice.core.identity import Owner
@@ -18,8 +18,16 @@ from sluice.ports.kube import Kube
 class KubernetesBackend:
     """Implements ClusterBackend."""
 
-    def __init__(self, kube: Kube, clock: Clock, rendering: Rendering, neighbours: Neighbours) -> None:
-        self._observer = Observer(kube, clock, rendering, neighbours)
+    def __init__(
+        self,
+        kube: Kube,
+        clock: Clock,
+        rendering: Rendering,
+        neighbours: Neighbours,
+        shifting: Shifting,
+        namespaces: tuple[str, ...],
+    ) -> None:
+        self._observer = Observer(kube, clock, rendering, neighbours, shifting=shifting, namespaces=namespaces)
         self._actor = Actor(kube, rendering)
 
     async def observe(

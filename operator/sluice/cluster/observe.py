@@ -41,14 +41,29 @@ class _Zones:
     schedulable: int
 
 
+Shifting = Callable[[str, str], str]
+"""(namespace, Endpoint) -> another Cluster Endpoint of the namespace whose traffic is being moved, or ""."""
+
+
 class Observer:
     """Answers what one pass needs to know."""
 
-    def __init__(self, kube: Kube, clock: Clock, rendering: Rendering, neighbours: Neighbours) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        clock: Clock,
+        rendering: Rendering,
+        neighbours: Neighbours,
+        *,
+        shifting: Shifting = lambda _namespace, _name: "",
+        namespaces: tuple[str, ...] = (),
+    ) -> None:
         self._kube = kube
         self._clock = clock
         self._rendering = rendering
         self._neighbours = neighbours
+        self._shifting = shifting
+        self._namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._zones: tuple[float, _Zones] | None = None
         self._complete: dict[str, tuple[float, str]] = {}
         """Namespace -> when its router was found complete, and the Deployment's UID."""
@@ -84,6 +99,7 @@ class Observer:
         self, owner: Owner, resolution: Resolution, stored: tuple[StoredRevision, ...], looks: "_Looks"
     ) -> ClusterObservation:
         zones = looks.zones.result()
+        template = self._rendering.router_template(owner.namespace)
         router = seen.find_router(looks.routers.result())
         namespace, route = looks.namespace.result(), looks.route.result()
         ours = [item for item in looks.deployments.result() if is_ours(item, owner)]
@@ -95,7 +111,8 @@ class Observer:
             router=seen.router_deployment(
                 router,
                 complete=router is not None and await self._is_complete(owner.namespace, router),
-                template=self._rendering.router_template(owner.namespace),
+                template=template,
+                held=await self._held(owner, router, template),
             ),
             namespace_terminating=_is_terminating(namespace),
             neighbours=self._neighbours(owner.namespace, owner.name) + looks.retained.result(),
@@ -119,6 +136,19 @@ class Observer:
         async for item in self._kube.list_metadata(names.ENDPOINT_ROUTE, owner.namespace, MANAGED):
             found += item["metadata"]["name"] != owner.name and is_retained(item)
         return found
+
+    async def _held(self, owner: Owner, router: Mapping[str, Any] | None, template: str) -> str:
+        """Why the router may not be brought up to date now. Routers are replaced one namespace at a time."""
+        if router is None or seen.is_current(router, template):
+            return ""
+        if shifts := self._shifting(owner.namespace, owner.name):
+            return f"Endpoint {shifts} shifts traffic"
+        for namespace in self._namespaces:
+            for other in await self._list("Deployment", namespace, ROUTERS):
+                place = other["metadata"]["namespace"]
+                if place != owner.namespace and other["metadata"]["name"] == ROUTER and seen.is_rolling(other):
+                    return f"the router of namespace {place} is being replaced"
+        return ""
 
     async def _is_complete(self, namespace: str, router: Mapping[str, Any]) -> bool:
         """Whether everything that belongs to a router stands. A router that was complete is believed for a minute."""

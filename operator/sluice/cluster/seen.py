@@ -109,17 +109,33 @@ def routers(router: Iterable[Object], reports: Iterable[Object], endpoint: str) 
     return tuple(sorted(found, key=lambda one: one.pod))
 
 
-def router_deployment(deployment: Object | None, *, complete: bool, template: str) -> RouterDeployment:
-    """The namespace's router; `template` is what this operator would render."""
+def router_deployment(deployment: Object | None, *, complete: bool, template: str, held: str = "") -> RouterDeployment:
+    """The namespace's router; `template` is what this operator would render, `held` why it may not be replaced."""
     if deployment is None:
         return RouterDeployment(exists=False)
-    annotations = deployment["metadata"].get("annotations") or {}
     return RouterDeployment(
         exists=True,
         complete=complete,
-        current=annotations.get(ANNOTATION_TEMPLATE) == template,
+        current=is_current(deployment, template),
         ready=int((deployment.get("status") or {}).get("readyReplicas") or 0),
         replicas=int(deployment["spec"].get("replicas", 1)),
+        held=held,
+    )
+
+
+def is_current(deployment: Object, template: str) -> bool:
+    """Whether a router's Deployment is what this operator would render."""
+    return bool((deployment["metadata"].get("annotations") or {}).get(ANNOTATION_TEMPLATE) == template)
+
+
+def is_rolling(deployment: Object) -> bool:
+    """Whether the pods of a Deployment are being replaced."""
+    status, wanted = deployment.get("status") or {}, int(deployment["spec"].get("replicas", 1))
+    return (
+        int(status.get("observedGeneration") or 0) < int(deployment["metadata"].get("generation") or 0)
+        or int(status.get("updatedReplicas") or 0) < wanted
+        or int(status.get("replicas") or 0) > wanted
+        or int(status.get("availableReplicas") or 0) < wanted
     )
 
 

@@ -149,6 +149,22 @@ def neighbours(cache: Cache) -> Callable[[str, str], int]:
     return lambda namespace, name: sum(other["metadata"]["name"] != name for other in cache.in_cluster(namespace))
 
 
+def shifting(cache: Cache) -> Callable[[str, str], str]:
+    """(namespace, Endpoint) -> another Cluster Endpoint of the namespace whose traffic is being moved, or ""."""
+
+    def moves(status: Mapping[str, Any]) -> bool:
+        return bool(status.get("deployment") or status.get("intent"))
+
+    return lambda namespace, name: next(
+        (
+            str(other["metadata"]["name"])
+            for other in cache.in_cluster(namespace)
+            if other["metadata"]["name"] != name and moves(other.get("status") or {})
+        ),
+        "",
+    )
+
+
 def longest_invocation_seconds(cache: Cache) -> Callable[[str], int]:
     """Namespace -> the longest that an invocation of one of its Cluster Endpoints may take."""
     return lambda namespace: max(

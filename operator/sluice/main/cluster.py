@@ -16,7 +16,7 @@ from sluice.cluster.template import FleetDefaults
 from sluice.controller.cache import Cache
 from sluice.controller.configmap import ConfigMapReader
 from sluice.controller.instance_types import InstanceTypesFile
-from sluice.controller.sites import ClusterSite, longest_invocation_seconds, neighbours
+from sluice.controller.sites import ClusterSite, longest_invocation_seconds, neighbours, shifting
 from sluice.controller.wakes import Wakes
 from sluice.core.identity import Key
 from sluice.core.instance_types import CONFIG_MAP, InstanceTypes
@@ -73,7 +73,10 @@ class ClusterParts:
             lambda: self._types.content,
             longest_invocation_seconds(cache),
         )
-        self.site = ClusterSite(KubernetesBackend(kube, clock, rendering, neighbours(cache)), cache, clock)
+        backend = KubernetesBackend(
+            kube, clock, rendering, neighbours(cache), shifting(cache), settings.watch_namespaces
+        )
+        self.site = ClusterSite(backend, cache, clock)
         self._orphans = OrphanSweep(
             kube,
             clock,

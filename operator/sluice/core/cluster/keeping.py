@@ -18,6 +18,10 @@ WAIT_SECONDS = 2.0
 """Between two looks while routers or pods are on their way; they also wake the Endpoint themselves."""
 
 
+HELD_SECONDS = 10.0
+"""Between two looks at whether the router may be brought up to date."""
+
+
 def seen(d: Draft) -> ClusterObservation:
     """What was seen in the cluster."""
     assert d.given.cluster is not None  # noqa: S101 - decide_cluster has looked
@@ -51,7 +55,10 @@ def router(d: Draft) -> None:
         d.act(EnsureRouter())
         d.again(WAIT_SECONDS)
     elif not found.current and d.status.deployment is None and d.status.intent is None:
-        d.act(EnsureRouter(update=True))
+        if found.held:
+            d.again(HELD_SECONDS)
+        else:
+            d.act(EnsureRouter(update=True))
 
 
 def made(d: Draft, fleet: fleets.Wanted, sides: dict[str, routing.Side]) -> None:

@@ -7,7 +7,7 @@ from sluice.api.status import Intent, Latch, VariantSummary, WantedVariant
 from sluice.core import conditions
 from sluice.core.actions import DropRevision, PatchEndpoint, StoreRevision
 from sluice.core.cluster import fleets, keeping, routers, routing, sides
-from sluice.core.cluster.actions import DeleteFleet, DeleteRoute, RemoveRouter, ScaleFleet, WriteRoute
+from sluice.core.cluster.actions import DeleteFleet, DeleteRoute, RemoveRouter, RetainRoute, ScaleFleet, WriteRoute
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint import live
 from sluice.core.endpoint.draft import Draft, has_finalizer
@@ -417,7 +417,7 @@ def delete(d: Draft) -> None:
         return
     seen = keeping.seen(d)
     if d.spec.get("deletionPolicy") == "Retain":
-        d.act(PatchEndpoint(remove_finalizer=True))
+        d.act(RetainRoute(), PatchEndpoint(remove_finalizer=True))
         d.reconciling(Reason.DELETING, "deletionPolicy Retain: the fleets go on serving.")
         return
     d.set(endpoint_status="Deleting" if seen.fleets or seen.route else d.status.endpoint_status)

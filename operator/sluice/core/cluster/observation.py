@@ -110,6 +110,9 @@ class RouterDeployment:
     """Its pod template is what this operator renders."""
     ready: int = 0
     replicas: int = 0
+    held: str = ""
+    """Why it may not be brought up to date now: another Endpoint of the namespace shifts, or another namespace's router
+    is being replaced. Asked only where it is not current."""
 
 
 @dataclass(frozen=True, slots=True)
