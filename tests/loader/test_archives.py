@@ -193,6 +193,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "half of the gzip": (packed(FILE, member("big", data=os.urandom(50_000)))[:20_000], "damaged"),
     "gzip without its end": (packed(FILE)[:-4], "damaged"),
     "gzip with another checksum": (packed(FILE)[:-8] + b"\0" * 8, "damaged"),
+    "gzip with another checksum far behind the end": (
+        gzip.compress(tar(FILE, end=b"\0" * (2**22 - len(FILE))))[:-8] + b"\0" * 8,
+        "damaged",
+    ),
     "gzip with a flipped bit": (
         (lambda body: body[:3000] + bytes([body[3000] ^ 1]) + body[3001:])(packed(member("a", data=os.urandom(9000)))),
         "damaged",

@@ -123,8 +123,10 @@ def shorten_file(download: Path) -> None:
 
 
 def of_another_boot(download: Path) -> None:
-    header, *rest = (download / "journal").read_text().split("\n")
-    (download / "journal").write_text("\n".join([json.dumps({**json.loads(header), "boot": "another"}), *rest]))
+    text, *rest = (download / "journal").read_text().split("\n")
+    header = json.loads(text)
+    assert header["boot"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    (download / "journal").write_text("\n".join([json.dumps({**header, "boot": "another"}), *rest]))
 
 
 def break_journal(download: Path) -> None:
