@@ -205,10 +205,10 @@ class Settings:
     kube_concurrency: int = _setting(32, _integer(1, 256))
     """Calls to the Kubernetes API at the same time."""
 
-    sagemaker_sweep_seconds: int = _setting(30, _integer(1, 3600))
+    sagemaker_sweep_seconds: float = _setting(30.0, _number(0.1, 3600))
     """How often the endpoints of an account and region that changed are listed."""
 
-    sagemaker_full_list_seconds: int = _setting(300, _integer(5, 86400))
+    sagemaker_full_list_seconds: float = _setting(300.0, _number(2, 86400))
     """How often all endpoints of an account and region are listed, which shows deletions."""
 
     sagemaker_moving_seconds: float = _setting(5.0, _number(0.1, 300))

@@ -140,16 +140,18 @@ def until(look: Callable[[], T | None], *, seconds: float, what: Callable[[], st
 
 
 def install_crds(kube: Kube, directory: Path) -> None:
-    """Apply the CRDs and wait until those that people write are served."""
-    for file in sorted(directory.glob("*.yaml")):
-        kube.apply(yaml.safe_load(file.read_text()))
+    """Apply the CRDs and wait until all are served."""
+    definitions = [yaml.safe_load(file.read_text()) for file in sorted(directory.glob("*.yaml"))]
+    for definition in definitions:
+        kube.apply(definition)
 
     def served() -> bool | None:
         try:
-            for kind in ("Model", "EndpointConfig", "Endpoint"):
-                kube.list(kind)
+            for spec in (definition["spec"] for definition in definitions):
+                for version in spec["versions"]:
+                    kube.request("GET", f"/apis/{spec['group']}/{version['name']}/{spec['names']['plural']}")
         except ApiError as error:
-            if error.status in (404, 503):
+            if error.status in (404, 429, 503):  # 429: its storage is being made
                 return None
             raise
         return True

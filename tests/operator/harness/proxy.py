@@ -97,9 +97,9 @@ class Proxies:
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(START_SECONDS)
 
-    def up(self, kinds: int) -> bool:
-        """Whether the operator has come up: it watches so many kinds, and has swept once after that."""
-        return len(self._watched) == kinds and self._swept
+    def up(self, kinds: frozenset[str]) -> bool:
+        """Whether the operator has come up: it watches these kinds, and has swept once after that."""
+        return self._watched >= kinds and self._swept
 
     def looked(self, seconds: float) -> bool:
         """Wait until the operator, since `look_anew`, has looked at its endpoint twice and listed all of them, and had
@@ -231,7 +231,7 @@ class Proxies:
         works = not call.by_the_clock and call.key not in (_LOOK, _SWEEP)
         with self._changed:
             if call.key.startswith("kubernetes WATCH"):
-                self._watched.add(call.key)
+                self._watched.add(call.key.rpartition(" ")[2])
                 self._swept = False
             if works:
                 self._working += 1
