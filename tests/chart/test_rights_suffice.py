@@ -3,19 +3,27 @@ it has to do for an Endpoint, cluster-wide and in watched namespaces only, witho
 
 The control plane is one of its own, because an operator that watches all namespaces would meet other tests' objects."""
 
+import asyncio
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.chart import helm
+from tests.cluster_backend.declared import VARIANTS, Declared
+from tests.cluster_backend.hands import Hands
+from tests.controller.waiting import until
 from tests.operator.harness import manifests
 from tests.operator.harness.kube import Kube
 from tests.operator.harness.nursery import Nursery
 from tests.operator.harness.world import Surroundings, World
 
 from localcluster.controlplane import ControlPlane
+from sluice.core.cluster.names import ROUTER
+from sluice.kube.client import KubeClient
+from sluice.kube.configuration import load_configuration
 
 pytestmark = pytest.mark.apiserver
 
@@ -86,8 +94,10 @@ def test_the_chart_grants_what_the_operator_needs(name: str, nursery: Nursery, t
             world.operator.start(
                 SLUICE_WATCH_NAMESPACES=CASES[name],
                 SLUICE_INSTALLATION_ID=helm.case(name).get("installationId"),
+                SLUICE_ROUTER_CLUSTER_ROLE="sluice-system-sluice-router",
             )
             _live(world)
+            asyncio.run(_live_in_the_cluster(control_plane))
             world.operator.stop()
             log = world.operator.log.read_text().lower()
             assert "forbidden" not in log, world.operator.tail()
@@ -98,6 +108,35 @@ def test_the_chart_grants_what_the_operator_needs(name: str, nursery: Nursery, t
         finally:
             world.close()
             kube.close()
+
+
+async def _live_in_the_cluster(control_plane: ControlPlane) -> None:
+    """The same on the cluster's own nodes. Hands of an administrator stand in for controllers, kubelet and routers."""
+    configuration = await load_configuration({**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)})
+    kube = KubeClient(configuration, identity="test")
+    hands = Hands(kube, TEAM)
+    hands.work()
+    try:
+        people = Declared(kube, TEAM, hands)
+        await people.declare()
+        await people.ready()
+        edited = [{**VARIANTS[0], "initialInstanceCount": 3, "initialVariantWeight": 3}, VARIANTS[1]]
+        await people.apply("EndpointConfig", {"productionVariants": edited})
+
+        async def followed() -> bool:
+            return (await people.fleets())["a"] == 3 and (await people.weights())["a"] == 750_000
+
+        await until(followed, 20)
+        binding = await kube.get("RoleBinding", TEAM, ROUTER)
+        assert binding is not None
+        assert binding["roleRef"]["name"] == "sluice-system-sluice-router"
+        await kube.delete("Endpoint", TEAM, "churn")
+        await people.gone()
+        for kind in ("ServiceAccount", "RoleBinding"):
+            assert await kube.get(kind, TEAM, ROUTER) is None
+    finally:
+        await hands.rest()
+        await kube.close()
 
 
 def _live(world: World) -> None:

@@ -6,81 +6,22 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.cluster_backend.declared import MODEL, VARIANTS, Declared
 from tests.cluster_backend.hands import Hands
 from tests.controller.process import OperatorProcess
 from tests.controller.waiting import until
 
 from localcluster.controlplane import ControlPlane
-from sluice.api import names
-from sluice.core.cluster.names import ROUTER
 from sluice.kube.client import KubeClient
 from sluice.ports.kube import Object
 
 pytestmark = pytest.mark.apiserver
 
-MODEL: Object = {"primaryContainer": {"image": "registry.example/churn:1"}}
-VARIANTS = [
-    {"variantName": name, "modelName": "churn", "instanceType": "ml.m5.large", "initialInstanceCount": count}
-    for name, count in (("a", 2), ("b", 1))
-]
-
-
-class World:
-    """The Endpoint `churn` and who looks after it."""
-
-    def __init__(self, kube: KubeClient, namespace: str, hands: Hands) -> None:
-        self.kube = kube
-        self.namespace = namespace
-        self.hands = hands
-
-    async def apply(self, kind: str, spec: Object, name: str = "churn") -> None:
-        found = await self.kube.get(kind, self.namespace, name)
-        metadata = {"name": name, "namespace": self.namespace}
-        body: Object = {"apiVersion": names.API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
-        if found is None:
-            await self.kube.create(kind, self.namespace, body)
-        else:
-            await self.kube.replace(kind, self.namespace, {**found, "spec": spec})
-
-    async def declare(self, **endpoint: Object) -> None:
-        await self.apply("Model", MODEL)
-        await self.apply("EndpointConfig", {"productionVariants": VARIANTS})
-        await self.apply("Endpoint", {"backend": "Cluster", "endpointConfigName": "churn", **endpoint})
-
-    async def condition(self, type_: str, name: str = "churn") -> tuple[str, str, str]:
-        endpoint = await self.kube.get("Endpoint", self.namespace, name) or {}
-        found = {c["type"]: c for c in (endpoint.get("status") or {}).get("conditions") or ()}
-        condition = found.get(type_) or {}
-        return condition.get("status", ""), condition.get("reason", ""), condition.get("message", "")
-
-    async def ready(self, name: str = "churn", within: float = 40) -> None:
-        async def asked() -> bool:
-            return (await self.condition("Ready", name))[0] == "True"
-
-        try:
-            await until(asked, within)
-        except AssertionError:
-            endpoint = await self.kube.get("Endpoint", self.namespace, name) or {}
-            raise AssertionError(f"never Ready: {endpoint.get('status')}") from None
-
-    async def listed(self, kind: str) -> list[Object]:
-        return [item async for item in self.kube.list(kind, self.namespace)]
-
-    async def fleets(self) -> dict[str, int]:
-        """Variant -> replicas."""
-        return {
-            item["metadata"]["annotations"]["sluice.dev/variant"]: item["spec"]["replicas"]
-            for item in await self.listed("Deployment")
-            if item["metadata"]["name"] != ROUTER
-        }
-
-    async def weights(self) -> dict[str, int]:
-        route = await self.kube.get(names.ENDPOINT_ROUTE, self.namespace, "churn") or {}
-        return {fleet["variantName"]: fleet["weight"] for fleet in route.get("spec", {}).get("fleets") or ()}
-
 
 @pytest.fixture
-async def world(control_plane: ControlPlane, kube: KubeClient, namespace: str, tmp_path: Path) -> AsyncIterator[World]:
+async def world(
+    control_plane: ControlPlane, kube: KubeClient, namespace: str, tmp_path: Path
+) -> AsyncIterator[Declared]:
     hands = Hands(kube, namespace)
     process = OperatorProcess(
         control_plane.kubeconfig,
@@ -94,13 +35,13 @@ async def world(control_plane: ControlPlane, kube: KubeClient, namespace: str, t
     )
     await process.start()
     hands.work()
-    yield World(kube, namespace, hands)
+    yield Declared(kube, namespace, hands)
     await hands.rest()
     await process.end()
     assert "Traceback" not in process.log.read_text(), process.log.read_text()
 
 
-async def test_the_life_of_an_endpoint(world: World) -> None:
+async def test_the_life_of_an_endpoint(world: Declared) -> None:
     await world.declare()
     await world.ready()
     assert await world.fleets() == {"a": 2, "b": 1}
@@ -119,18 +60,10 @@ async def test_the_life_of_an_endpoint(world: World) -> None:
     assert after.keys() == before.keys(), "weights and counts make no new fleet"
 
     await world.kube.delete("Endpoint", world.namespace, "churn")
-
-    async def gone() -> bool:
-        return await world.kube.get("Endpoint", world.namespace, "churn") is None
-
-    await until(gone, 40)
-    for kind in ("Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget", names.ENDPOINT_ROUTE):
-        assert await world.listed(kind) == []
-    records = [item["metadata"]["name"] for item in await world.listed("ConfigMap")]
-    assert records == ["kube-root-ca.crt"] or records == []
+    await world.gone()
 
 
-async def test_a_pod_that_dies_is_seen_at_once(world: World) -> None:
+async def test_a_pod_that_dies_is_seen_at_once(world: Declared) -> None:
     """A steady Endpoint looks by itself once a minute; its pods' watch wakes it."""
     await world.declare()
     await world.ready()
@@ -147,7 +80,7 @@ async def test_a_pod_that_dies_is_seen_at_once(world: World) -> None:
     await world.ready(within=15)
 
 
-async def test_a_route_is_in_force_when_the_routers_say_so(world: World) -> None:
+async def test_a_route_is_in_force_when_the_routers_say_so(world: Declared) -> None:
     await world.declare()
     await world.ready()
     world.hands.reporting = False
@@ -162,7 +95,7 @@ async def test_a_route_is_in_force_when_the_routers_say_so(world: World) -> None
     await world.ready(within=15)
 
 
-async def test_an_instance_type_can_be_added_while_the_operator_runs(world: World) -> None:
+async def test_an_instance_type_can_be_added_while_the_operator_runs(world: Declared) -> None:
     variant = {**VARIANTS[0], "instanceType": "ml.own.large"}
     await world.declare()
     await world.ready()
@@ -188,7 +121,7 @@ async def test_an_instance_type_can_be_added_while_the_operator_runs(world: Worl
     assert {"pool": "own"} in pools
 
 
-async def test_a_role_that_pods_are_to_assume_needs_the_administrators_word(world: World) -> None:
+async def test_a_role_that_pods_are_to_assume_needs_the_administrators_word(world: Declared) -> None:
     role = "arn:aws:iam::111122223333:role/churn"
     access = {"modelDataAccess": {"assumeExecutionRole": True}}
     await world.apply("Model", {**MODEL, "executionRoleArn": role, "kubernetes": access})
