@@ -2,8 +2,11 @@
 
 import signal
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 
+import pytest
 from tests.router.harness.caller import Load
 from tests.router.harness.container import Container
 from tests.router.harness.drive import Drive
@@ -138,6 +141,8 @@ def test_draining_fails_the_health_check_and_loses_nothing(envoy: Envoy, drive: 
         Envoy.until(lambda: load.total > 50, 10)
         assert not envoy.ask(lambda admin: drain(admin, 1.0, 0.2)), "callers that stay keep it busy"
         assert not envoy.ask(lambda admin: admin.ready())
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(envoy.url + "/ping", timeout=5)  # noqa: S310 - loopback
     assert load.lost() == {}, load.samples
     assert envoy.ask(lambda admin: drain(admin, 5.0, 0.2))
 

@@ -55,6 +55,16 @@ def local_replies() -> Json:
             _mapper(
                 _status(431), 431, "ValidationError", {"Message": "The request's headers are too large or too many"}
             ),
+            # Whatever else Envoy answers itself is not taken for a container's error either.
+            {
+                "filter": _status(400, "GE"),
+                "headers_to_add": [
+                    {
+                        "header": {"key": ERROR_TYPE, "value": "ValidationError"},
+                        "append_action": "ADD_IF_ABSENT",
+                    }
+                ],
+            },
         ],
     }
 
@@ -96,9 +106,9 @@ def _path(pattern: str) -> Json:
     return {"header_filter": {"header": {"name": ":path", "string_match": {"safe_regex": {"regex": pattern}}}}}
 
 
-def _status(code: int) -> Json:
+def _status(code: int, operator: str = "EQ") -> Json:
     return {
         "status_code_filter": {
-            "comparison": {"op": "EQ", "value": {"default_value": code, "runtime_key": f"sluice.{code}"}}
+            "comparison": {"op": operator, "value": {"default_value": code, "runtime_key": f"sluice.{code}"}}
         }
     }

@@ -1,0 +1,108 @@
+"""What strangers send: headers without end, slow bodies, odd paths; and what the other two ports show."""
+
+import http.client
+import re
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+from tests.router.harness.caller import client, order
+from tests.router.harness.container import Container
+from tests.router.harness.drive import Drive
+from tests.router.harness.envoy import Envoy
+from tests.router.specs import fleet, route
+
+Start = Callable[..., Container]
+
+
+@pytest.fixture
+def one(drive: Drive, container: Start) -> Container:
+    made = container("c")
+    drive.put(route("Churn", fleet("churn-a", port=made.port)), ("churn-a", "127.0.0.1"))
+    drive.settle()
+    return made
+
+
+def post(envoy: Envoy, path: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", envoy.settings.port, timeout=10)
+    try:
+        connection.request("POST", path, body=b"x", headers=headers or {})
+        answer = connection.getresponse()
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def test_too_large_and_too_many_headers(envoy: Envoy, one: Container) -> None:
+    path = "/endpoints/Churn/invocations"
+    assert post(envoy, path, {"x-amzn-sagemaker-custom-attributes": "a" * 1024})[0] == 200
+    assert post(envoy, path, {"x-amzn-sagemaker-custom-attributes": "a" * 40_000})[0] == 431
+    assert post(envoy, path, {f"x-{n}": "1" for n in range(80)})[0] == 431
+    assert len(one.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/endpoints/../admin",
+        "/endpoints/Churn%2Finvocations",
+        "/endpoints/Churn/../../stats",
+        "/endpoints//Churn/x/invocations",
+        "/endpoints/" + "x" * 5000 + "/invocations",
+    ],
+)
+def test_odd_paths_reach_no_container(envoy: Envoy, one: Container, path: str) -> None:
+    status, _, _ = post(envoy, path)
+    assert status in {400, 404}
+    assert one.requests == []
+
+
+def test_a_client_that_never_ends_its_headers_is_cut_off(envoy: Envoy) -> None:
+    with socket.create_connection(("127.0.0.1", envoy.settings.port), timeout=30) as slow:
+        slow.sendall(b"POST /endpoints/Churn/invocations HTTP/1.1\r\nhost: x\r\n")
+        started = time.monotonic()
+        answer = slow.recv(1000)
+    assert b"408" in answer.split(b"\r\n")[0]
+    assert 5 < time.monotonic() - started < 20
+
+
+def test_metrics_tell_endpoint_variant_revision_and_fleet(envoy: Envoy, one: Container) -> None:
+    runtime = client(envoy.url)
+    for _ in range(3):
+        runtime.invoke_endpoint(EndpointName="Churn", Body=b"x")
+    with pytest.raises(runtime.exceptions.ModelError):
+        runtime.invoke_endpoint(EndpointName="Churn", Body=order("answer", status=500))
+
+    def scrape() -> str:
+        with urllib.request.urlopen(envoy.metrics + "/stats/prometheus", timeout=5) as answer:  # noqa: S310 - loopback
+            return str(answer.read().decode())
+
+    Envoy.until(lambda: "envoy_cluster_upstream_rq_time_count" in scrape(), 15)
+    text = scrape()
+    labels = 'sluice_fleet="churn-a",sluice_endpoint="Churn",sluice_variant="a",sluice_revision="churn-r1"'
+    for name, extra, value in (
+        ("envoy_cluster_upstream_rq", 'envoy_response_code_class="2xx",', 3),
+        ("envoy_cluster_upstream_rq", 'envoy_response_code_class="5xx",', 1),
+        ("envoy_cluster_upstream_rq_total", "", 4),
+        ("envoy_cluster_upstream_rq_time_count", "", 4),
+        ("envoy_cluster_upstream_rq_active", "", 0),
+    ):
+        found = re.search(rf"^{name}{{{extra}{re.escape(labels)}[^}}]*}} (\d+)$", text, re.MULTILINE)
+        assert found, (name, [line for line in text.splitlines() if line.startswith(name)][:5])
+        assert int(found[1]) == value
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/config_dump", "/quitquitquit", "/stats", "/clusters", "/stats/prometheus/../.."]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_of_the_admin_interface_only_metrics_and_readiness_are_open(envoy: Envoy, path: str, method: str) -> None:
+    request = urllib.request.Request(envoy.metrics + path, method=method)  # noqa: S310 - loopback
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=5)  # noqa: S310 - loopback
+    assert caught.value.code in {400, 404}
+    with urllib.request.urlopen(envoy.metrics + "/ready", timeout=5) as answer:  # noqa: S310 - loopback
+        assert answer.read() == b"LIVE\n"

@@ -1,0 +1,135 @@
+"""List and watch against an API server that plays every trick: history lost, errors, silence, a broken connection."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio.client import Configuration
+
+from sluice.kube.client import KubeClient
+from sluice.router.objects import Objects
+from sluice.router.watching import Watched
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def item(name: str, version: int, generation: int = 1) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "uid": f"u-{name}", "resourceVersion": str(version), "generation": generation},
+        "spec": {"endpointName": name},
+    }
+
+
+class Server:
+    """Answers from a script: each listing and each watch is one entry."""
+
+    def __init__(self) -> None:
+        self.lists: list[Any] = []
+        self.watches: list[list[Any]] = []
+        self.asked: list[str] = []
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        query = request.query
+        assert query["labelSelector"] == "sluice.dev/managed-by=sluice"
+        if "watch" not in query:
+            self.asked.append("list")
+            answer = self.lists.pop(0)
+            if isinstance(answer, int):
+                return web.json_response({"message": "no"}, status=answer)
+            version, items = answer
+            return web.json_response({"metadata": {"resourceVersion": str(version)}, "items": items})
+        assert query["allowWatchBookmarks"] == "true"
+        self.asked.append(query["resourceVersion"])
+        script = self.watches.pop(0) if self.watches else ["wait"]
+        if isinstance(script[0], int):
+            return web.json_response({"message": "no"}, status=script[0])
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        for entry in script:
+            if entry == "wait":
+                await asyncio.sleep(60)
+            elif entry == "break":
+                assert request.transport is not None
+                request.transport.abort()
+            else:
+                await answer.write(json.dumps(entry).encode() + b"\n")
+        return answer
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[tuple[Server, KubeClient]]:
+    made = Server()
+    app = web.Application()
+    app.add_routes([web.get("/apis/sluice.dev/v1alpha1/namespaces/n/endpointroutes", made.handle)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    configuration = Configuration()
+    configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    kube = KubeClient(configuration, identity="test")
+    yield made, kube
+    await kube.close()
+    await runner.cleanup()
+
+
+async def follow(kube: KubeClient, until: Callable[[Objects], bool]) -> Objects:
+    """Watch until it holds of what was read."""
+    objects, changed = Objects(), asyncio.Event()
+    watched = Watched(
+        kube,
+        "EndpointRoute",
+        "n",
+        replace=objects.replace_routes,
+        put=objects.put_route,
+        drop=objects.drop_route,
+        changed=changed.set,
+    )
+    task = asyncio.create_task(watched.run())
+    try:
+        async with asyncio.timeout(15):
+            while not until(objects):
+                await changed.wait()
+                changed.clear()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    return objects
+
+
+def event(kind: str, body: dict[str, Any]) -> dict[str, Any]:
+    return {"type": kind, "object": body}
+
+
+async def test_changes_follow_a_listing(server: tuple[Server, KubeClient]) -> None:
+    script, kube = server
+    script.lists = [(10, [item("a", 5), item("b", 6)])]
+    script.watches = [
+        [event("MODIFIED", item("a", 11, 2)), event("DELETED", item("b", 12)), event("BOOKMARK", item("", 20))],
+        [event("ADDED", item("c", 21)), "wait"],
+    ]
+    objects = await follow(kube, lambda objects: "c" in objects.routes)
+    assert {name: route.generation for name, route in objects.routes.items()} == {"a": 2, "c": 1}
+    assert script.asked == ["list", "10", "20"], "on from the bookmark, without another listing"
+
+
+@pytest.mark.parametrize("gone", [[410], [event("ERROR", {"code": 410, "message": "too old"})]])
+async def test_a_lost_history_means_another_listing(server: tuple[Server, KubeClient], gone: list[Any]) -> None:
+    script, kube = server
+    script.lists = [(10, [item("a", 5), item("b", 6)]), (30, [item("b", 29)])]
+    script.watches = [gone, ["wait"]]
+    objects = await follow(kube, lambda objects: objects.routes.keys() == {"b"})
+    assert script.asked[:3] == ["list", "10", "list"]
+    assert objects.routes.keys() == {"b"}, "what vanished meanwhile is gone"
+
+
+@pytest.mark.parametrize("failure", [[500], [429], [403], ["break"]])
+async def test_an_outage_forgets_nothing(server: tuple[Server, KubeClient], failure: list[Any]) -> None:
+    script, kube = server
+    script.lists = [503, (10, [item("a", 5)])]
+    script.watches = [failure, [event("ADDED", item("b", 11)), "wait"]]
+    objects = await follow(kube, lambda objects: "b" in objects.routes)
+    assert objects.routes.keys() == {"a", "b"}
+    assert script.asked[:4] == ["list", "list", "10", "10"]
