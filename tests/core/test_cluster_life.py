@@ -559,3 +559,24 @@ def test_the_router_is_replaced_only_while_nothing_shifts_and_nobody_else_rolls(
     stage.in_service()
     stage.step()
     assert EnsureRouter(update=True) in stage.actions
+
+
+def test_a_live_edit_is_stored_and_survives_its_objects() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.run(3)
+    kubernetes = {"sampleInvocation": {"body": "{}"}}
+    stage.edit("Model", primaryContainer={"image": "repo/churn:1"}, kubernetes=kubernetes)
+    stage.edit_variant("a", kubernetes={"maxConcurrentRequestsPerInstance": 4})
+    stage.in_service()
+    stage.run(5)
+    assert stage.status.deployment is None
+    assert stage.cluster.route is not None
+    [fleet] = stage.cluster.route.spec.fleets
+    assert (fleet.sample.body if fleet.sample else None, fleet.max_requests_per_instance) == ("{}", 4)
+    assert len(stage.revisions) == 2, "the one that was deployed, and the one that is in force"
+    route = stage.cluster.route
+    stage.objects.pop(("Model", "churn"))
+    stage.run(5)
+    assert stage.condition("Ready") == ("False", "MissingReference")
+    assert stage.cluster.route == route, "it serves as it did"

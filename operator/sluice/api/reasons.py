@@ -61,6 +61,8 @@ class Reason(StrEnum):
     MODEL_DATA_FAILED = "ModelDataFailed"
     PING_FAILING = "PingFailing"
     SAMPLE_INVOCATION_FAILED = "SampleInvocationFailed"
+    POD_REFUSED = "PodRefused"
+    CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid"
     ROUTER_NOT_CONVERGED = "RouterNotConverged"
 
     # a person must act (Stalled=True) or something outside must

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluice.api.status import RevisionStatus
-from sluice.core.classification import fleet_view
+from sluice.core.classification import fleet_view, live_view
 from sluice.core.hashing import digest, short
 from sluice.core.identity import Owner
 from sluice.core.requests import HostingRequests, hosting_requests
@@ -119,7 +119,9 @@ def build_revision(
     fleet_hash = fleet_digest(backend, endpoint_config, models, redeploy)
     requests = hosting_requests(owner, fleet_hash, endpoint_config, models)
     content = {key: value for key, value in requests.endpoint_config.items() if key != "Tags"}
-    content_hash = digest({"fleet": fleet_hash, "endpointConfig": content})
+    content_hash = digest(
+        {"fleet": fleet_hash, "endpointConfig": content, **_live_beside(backend, endpoint_config, models)}
+    )
     return Revision(
         name=f"{owner.name[:200].rstrip('-.')}-{short(fleet_hash)}-{short(content_hash, length=8)}",
         backend=backend,
@@ -130,6 +132,18 @@ def build_revision(
         redeploy=redeploy,
         requests=requests,
     )
+
+
+def _live_beside(backend: str, endpoint_config: RawSpec, models: Mapping[str, RawSpec]) -> Mapping[str, Any]:
+    """What is live in the cluster and stands under `kubernetes`, which no AWS request carries."""
+    variants = {
+        variant["variantName"]: {key: value for key, value in variant.items() if key in {"variantName", "kubernetes"}}
+        for name in ("productionVariants", "shadowProductionVariants")
+        for variant in live_view("EndpointConfig", backend, dict(endpoint_config)).get(name) or ()
+        if variant.get("kubernetes")
+    }
+    samples = {name: view for name, spec in models.items() if (view := live_view("Model", backend, dict(spec)))}
+    return {"live": {"variants": variants, "models": samples}} if variants or samples else {}
 
 
 def fleet_digest(backend: str, endpoint_config: RawSpec, models: Mapping[str, RawSpec], redeploy: str) -> str:

@@ -193,13 +193,15 @@ def _keep_books(d: Draft) -> None:
     """Outcomes on the stored revisions, which a lost status is recovered from; old ones go."""
     bookkeeping.mark_outcomes(d)
     kept = {r.name for r in (d.status.revision, d.status.previous_revision) if r is not None}
-    hashes = {r.fleet_hash for r in (d.status.revision,) if r is not None}
     if d.status.deployment is not None:
         kept.add(d.status.deployment.revision)
     kept |= {last.revision for last in d.status.history[:1]}
     failed = next((last.revision for last in d.status.history if last.outcome != "Succeeded"), None)
     kept |= {failed} if failed else set()
     standing = {fleet.fleet_hash for fleet in keeping.seen(d).fleets}
+    spared = {stored.fleet_hash for stored in d.given.stored if stored.name in kept}
     for stored in d.given.stored:
-        if stored.name not in kept and stored.fleet_hash not in hashes | standing:
+        if stored.name in kept:
+            continue
+        if stored.fleet_hash not in standing or stored.fleet_hash in spared:
             d.act(DropRevision(stored.name))

@@ -28,6 +28,9 @@ _REASONS: Mapping[str, tuple[Reason, Cause]] = {
     "ModelDataFailed": (Reason.MODEL_DATA_FAILED, Cause.MODEL_DATA),
     "SourceMoved": (Reason.MODEL_DATA_FAILED, Cause.MODEL_DATA),
     "PingFailing": (Reason.PING_FAILING, Cause.HEALTH),
+    "Refused": (Reason.POD_REFUSED, Cause.CAPACITY),
+    "ContainerConfig": (Reason.CONTAINER_CONFIG_INVALID, Cause.HEALTH),
+    "ImageDrift": (Reason.IMAGE_DRIFT, Cause.HEALTH),
     "SampleInvocationFailed": (Reason.SAMPLE_INVOCATION_FAILED, Cause.HEALTH),
 }
 

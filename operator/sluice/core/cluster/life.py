@@ -271,6 +271,7 @@ def _retried(d: Draft) -> bool:
 def serve(d: Draft, serving: Side) -> bool:
     """Keep the revision in service, its weights and counts. True if all that was asked of them is in force."""
     note_live(d)
+    _store_content(d)
     serving = sides.serving(d) or serving  # with the weights just noted
     wanted = fleets.wanted(_name(d), serving, sides.counts(d.status.production_variants))
     edited = d.status.intent is not None
@@ -305,6 +306,21 @@ def serve(d: Draft, serving: Side) -> bool:
     return True
 
 
+def _store_content(d: Draft) -> None:
+    """What changed live is stored like the rest of the revision: it serves whatever becomes of the objects."""
+    serving, desired = d.status.revision, d.desired
+    if serving is None or desired is None or d.given.resolution.finding is not None:
+        return
+    if desired.fleet_hash != serving.fleet_hash or desired.name == serving.name:
+        return
+    if d.find_stored(desired.name) is None:
+        number = max((stored.number for stored in d.given.stored), default=0) + 1
+        d.act(StoreRevision(desired.name, desired.data(), number))
+        d.again(1.0)
+    else:
+        d.set(revision=serving.model_copy(update={"name": desired.name}))
+
+
 def note_live(d: Draft) -> None:
     """Weights and counts of the spec that differ from what was last written become those to be in force. Only while
     the revision in service is the one asked for: another's come with its deployment."""
@@ -317,7 +333,6 @@ def note_live(d: Draft) -> None:
     weights, counts = spec_weights(desired.endpoint_config), spec_counts(desired.endpoint_config)
     d.set(
         intent=Intent(operation="UpdateEndpointWeightsAndCapacities", variants=_merged(d, changes), time=d.now),
-        revision=serving.model_copy(update={"name": desired.name}) if d.find_stored(desired.name) else serving,
         last_modified_time=d.now,
         production_variants=tuple(
             v.model_copy(

@@ -179,6 +179,7 @@ def _fleet(
         weight=weight,
         target_weight=target_weight,
         balancing=_BALANCING.get(str(routing.get("routingStrategy")), "LEAST_REQUEST"),
+        max_requests_per_instance=(variant.get("kubernetes") or {}).get("maxConcurrentRequestsPerInstance"),
         containers=_containers(model),
         sample=_sample(model),
         excluded_pods=tuple(sorted(split.excluded.get(name, ()))[:100]),

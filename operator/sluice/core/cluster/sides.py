@@ -19,17 +19,18 @@ def serving(d: Draft) -> Side | None:
 
 
 def serving_revision(d: Draft) -> Revision | None:
-    """The revision in service in full: as it was stored, or as asked for while nothing is stored."""
+    """The revision in service in full: as asked for, where it is the same fleet (what differs then is live: weights,
+    counts, the sample invocation), else as it was stored."""
     ours = d.status.revision
     if ours is None:
         return None
+    if d.desired is not None and d.desired.fleet_hash == ours.fleet_hash and d.given.resolution.finding is None:
+        return d.desired
     stored = d.find_stored(ours.name)
     if stored is not None:
         return stored.revision(d.given.resolution.owner)
     same = next((s for s in d.given.stored if s.fleet_hash == ours.fleet_hash), None)
-    if same is not None:
-        return same.revision(d.given.resolution.owner)
-    return d.desired if d.desired is not None and d.desired.fleet_hash == ours.fleet_hash else None
+    return same.revision(d.given.resolution.owner) if same is not None else None
 
 
 def deployed(d: Draft, deployment: DeploymentStatus) -> Side | None:
