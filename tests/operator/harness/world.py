@@ -27,6 +27,8 @@ SPEED = 20.0
 """Simulated seconds per second."""
 SECONDS = 40.0
 """How long a scenario waits for what should come, unless it says otherwise."""
+CREATE_SECONDS = 6.0
+"""Simulated: nearly every scenario begins with a creation, and few look at it."""
 ACCOUNT = "111122223333"
 REGION = "us-east-1"
 READS = ("Describe", "List", "Get")
@@ -80,7 +82,10 @@ class World:
         self.kube = surroundings.kube
         self.namespace = namespace or f"scenario-{next(_numbers)}"
         self.simulator = Simulator(
-            speed=speed, account=ACCOUNT, cloudwatch_endpoint=surroundings.cloudwatch_url, **durations
+            speed=speed,
+            account=ACCOUNT,
+            cloudwatch_endpoint=surroundings.cloudwatch_url,
+            **{"create_seconds": CREATE_SECONDS, **durations},
         )
         self.simulator.start()
         self._directory = directory
