@@ -48,9 +48,11 @@ class Activity:
     healthy: dict[str, int]
     running: dict[str, int]
     """Requests under way."""
+    known: bool = True
+    """False: it was not asked for, or Envoy does not answer."""
 
 
-NOTHING: Final = Activity({}, {}, {})
+UNKNOWN_ACTIVITY: Final = Activity({}, {}, {}, known=False)
 
 
 class Admin:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sluice.api.names import ENDPOINT_ROUTE
 from sluice.api.routes import RouterReportSpec
 from sluice.ports.kube import Kube
-from sluice.router.admin import NOTHING, UNKNOWN, Activity, Admin, EnvoyUnavailable, View
+from sluice.router.admin import UNKNOWN, UNKNOWN_ACTIVITY, Activity, Admin, EnvoyUnavailable, View
 from sluice.router.files import Files
 from sluice.router.ledger import Ledger, Step
 from sluice.router.objects import Objects, Route
@@ -104,7 +104,7 @@ class Agent:
                 self._changed.set()
             if self._write(step):
                 written_at, pause = now, POLL_FIRST_SECONDS
-            if view is not UNKNOWN:
+            if activity.known:
                 self._covered = self._covered or self._ledger.covers(wanted, view)
                 self._prepare_report(wanted, view, activity)
             if self._ledger.settled(view):
@@ -118,13 +118,13 @@ class Agent:
         try:
             view = await self._admin.view(counters=counters)
             if not self._ledger.settled(view) and not counters:
-                return view, NOTHING
+                return view, UNKNOWN_ACTIVITY
             activity = await self._admin.activity()
             if self._ledger.sampled():
                 self._ledger.remember_passed(await self._admin.passed())
         except EnvoyUnavailable as error:
             logger.warning("Envoy does not answer: %s", error)
-            return UNKNOWN, NOTHING
+            return UNKNOWN, UNKNOWN_ACTIVITY
         return view, activity
 
     def _write(self, step: Step) -> bool:

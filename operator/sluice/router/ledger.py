@@ -59,6 +59,8 @@ class _Standing:
     addresses: tuple[str, ...] | None = None
     """The pods that it was compiled with."""
     clusters: tuple[_Cluster, ...] = ()
+    used: bool = False
+    """Envoy has had it in use, so requests may have come to it."""
     leaving_since: float | None = None
     """No route in force names it since then."""
 
@@ -132,7 +134,7 @@ class Ledger:
         for told in state.get("standing", ()):
             fleet = RouteFleet.model_validate(told["fleet"])
             # Whether it is leaving is found out anew: the clock of the earlier process means nothing here.
-            self._standing[fleet.name] = _Standing(told["endpoint_name"], fleet, told["timeout_seconds"])
+            self._standing[fleet.name] = _Standing(told["endpoint_name"], fleet, told["timeout_seconds"], used=True)
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs beside the two files."""
@@ -168,6 +170,7 @@ class Ledger:
     def step(self, wanted: Wanted, pods: PodsOf, view: View, activity: Activity, now: float) -> Step:
         """The next file to write, if there is one."""
         suspects = self._refused(wanted, view)
+        self._note_active(view)
         chosen = {
             endpoint: Served(route.uid, route.name, route.generation, route.spec)
             for endpoint, route in wanted.routes.items()
@@ -181,9 +184,8 @@ class Ledger:
             version = _version(cluster.text for cluster in clusters.values())
             if version != self._clusters_version:
                 self._clusters_version = version
+                self._active &= clusters.keys()
                 return Step(clusters=_write(version, [c.text for c in clusters.values()]), suspects=suspects)
-        if view.clusters == self._clusters_version:
-            self._active = (self._active | (clusters.keys() - view.warming)) & clusters.keys()
         scopes = self._next_scopes(wanted, chosen, kept, pods, activity)
         current = self._versions[self._scopes_version]
         if scopes.served == current.served and self._scopes_version != EMPTY_VERSION:
@@ -293,6 +295,14 @@ class Ledger:
         self._held |= {route.key for route in suspects}
         return suspects
 
+    def _note_active(self, view: View) -> None:
+        """Which clusters Envoy uses; once in use, they stay so while they stand."""
+        if view.clusters != self._clusters_version:
+            return
+        self._active = (self._active | (self._clusters.keys() - view.warming)) & self._clusters.keys()
+        for standing in self._standing.values():
+            standing.used = standing.used or not self._active.isdisjoint(cluster_names(standing.fleet))
+
     def _kept(self, wanted: Wanted, chosen: Mapping[str, Served]) -> dict[str, Served]:
         """What stays in force of routes whose newest generation cannot be applied (now, or at all)."""
         current = self._versions[self._scopes_version].served
@@ -323,18 +333,22 @@ class Ledger:
         for name, standing in needed.items():
             before = self._standing.get(name)
             if before is None or before.fleet is not standing.fleet:
+                standing.used = before is not None and before.used
                 self._standing[name] = standing
             else:
                 before.leaving_since = None
                 before.timeout_seconds = standing.timeout_seconds
-        if view.scopes != self._scopes_version:
-            return
         for name in self._standing.keys() - needed.keys():
             standing = self._standing[name]
+            if not standing.used:
+                del self._standing[name]
+                continue
+            if view.scopes != self._scopes_version:
+                continue
             if standing.leaving_since is None:
                 standing.leaving_since = now
             since = now - standing.leaving_since
-            idle = since >= LINGER_SECONDS and not activity.running.get(name)
+            idle = since >= LINGER_SECONDS and activity.known and not activity.running.get(name)
             if idle or since >= standing.timeout_seconds + GRACE_SECONDS:
                 del self._standing[name]
 

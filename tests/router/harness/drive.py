@@ -6,7 +6,7 @@ import time
 from tests.router.harness.envoy import Envoy, run
 
 from sluice.api.routes import EndpointRouteSpec, RejectedRoute, RouteReport
-from sluice.router.admin import NOTHING, UNKNOWN, Admin, EnvoyUnavailable
+from sluice.router.admin import UNKNOWN, UNKNOWN_ACTIVITY, Admin, EnvoyUnavailable
 from sluice.router.files import Files
 from sluice.router.ledger import Ledger
 from sluice.router.objects import Pod, Route
@@ -51,7 +51,7 @@ class Drive:
                 if self.ledger.sampled():
                     self.ledger.remember_passed(await admin.passed())
             except EnvoyUnavailable:
-                view, activity = UNKNOWN, NOTHING
+                view, activity = UNKNOWN, UNKNOWN_ACTIVITY
             finally:
                 await admin.close()
             wanted = resolve(self.routes.values(), self.ledger.bad)
@@ -67,7 +67,7 @@ class Drive:
                 self.files.write_clusters(step.clusters.text)
             if step.scopes:
                 self.files.write_scopes(step.scopes.text)
-            if view is not UNKNOWN:
+            if activity.known:
                 self.reports, self.rejected = self.ledger.report(wanted, self.routes.values(), view, activity)
             return not step.suspects and not step.clusters and not step.scopes and self.ledger.settled(view)
 
