@@ -1,6 +1,9 @@
 """An Endpoint in the cluster as people declare it, and what they can see of it."""
 
+import time
+
 from tests.cluster_backend.hands import Hands
+from tests.controller.process import OperatorProcess
 from tests.controller.waiting import until
 
 from sluice.api import names
@@ -18,7 +21,8 @@ VARIANTS = [
 class Declared:
     """The Endpoint `churn` and who looks after it."""
 
-    def __init__(self, kube: KubeClient, namespace: str, hands: Hands) -> None:
+    def __init__(self, kube: KubeClient, namespace: str, hands: Hands, process: OperatorProcess | None = None) -> None:
+        self.process = process
         self.kube = kube
         self.namespace = namespace
         self.hands = hands
@@ -67,6 +71,21 @@ class Declared:
     async def weights(self) -> dict[str, int]:
         route = await self.kube.get(names.ENDPOINT_ROUTE, self.namespace, "churn") or {}
         return {fleet["variantName"]: fleet["weight"] for fleet in route.get("spec", {}).get("fleets") or ()}
+
+    async def quiet(self) -> None:
+        """No pass for two seconds: whatever was on its way when the operator started is done."""
+        assert self.process is not None
+        seen: list[tuple[float, str]] = []
+
+        async def asked() -> bool:
+            assert self.process is not None
+            _, text = await self.process.ask("/metrics")
+            passes = "".join(line for line in text.splitlines() if line.startswith("sluice_passes_total"))
+            if not seen or seen[-1][1] != passes:
+                seen.append((time.monotonic(), passes))
+            return time.monotonic() - seen[-1][0] > 2
+
+        await until(asked, 40)
 
     async def gone(self, within: float = 40) -> None:
         """The Endpoint and everything of it is gone."""

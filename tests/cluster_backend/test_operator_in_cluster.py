@@ -35,7 +35,7 @@ async def world(
     )
     await process.start()
     hands.work()
-    yield Declared(kube, namespace, hands)
+    yield Declared(kube, namespace, hands, process)
     await hands.rest()
     await process.end()
     assert "Traceback" not in process.log.read_text(), process.log.read_text()
@@ -64,10 +64,11 @@ async def test_the_life_of_an_endpoint(world: Declared) -> None:
 
 
 async def test_a_pod_that_dies_is_seen_at_once(world: Declared) -> None:
-    """A steady Endpoint looks by itself once a minute; its pods' watch wakes it."""
+    """A steady Endpoint looks by itself once a minute; its pods' watch wakes it, whatever the routers have to say."""
     await world.declare()
     await world.ready()
-    world.hands.making_pods = False
+    await world.quiet()
+    world.hands.making_pods = world.hands.reporting = False
     victims = [pod for pod in await world.listed("Pod") if "sluice.dev/fleet" in pod["metadata"]["labels"]]
     for pod in victims:
         await world.kube.delete("Pod", world.namespace, pod["metadata"]["name"])
@@ -76,7 +77,7 @@ async def test_a_pod_that_dies_is_seen_at_once(world: Declared) -> None:
         return (await world.condition("Ready"))[0] != "True"
 
     await until(noticed, 10)
-    world.hands.making_pods = True
+    world.hands.making_pods = world.hands.reporting = True
     await world.ready(within=15)
 
 

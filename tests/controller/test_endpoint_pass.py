@@ -27,7 +27,7 @@ from sluice.core.observation import CallProblem, Described, Listed, Observation,
 from sluice.core.permission import Policy
 from sluice.core.resolve import ResolveSettings
 from sluice.ports.backend import ActFailed
-from sluice.ports.kube import KubeUnavailable, Object
+from sluice.ports.kube import Conflict, KubeUnavailable, Object
 
 KEY = Key("Endpoint", "team", "churn")
 ALLOWED = {"rules": [{"namespaces": ["team"], "executionRoles": ["*"], "accounts": ["111122223333"]}]}
@@ -471,3 +471,23 @@ async def test_an_action_that_no_status_write_precedes_is_decided_from_the_newes
     await world.run(3)
     assert world.condition("Stalled") == ("True", "ReconcileDisabled")
     assert names.FINALIZER not in world.object["metadata"].get("finalizers", [])
+
+
+async def test_what_is_not_as_it_was_observed_voids_the_pass(world: World) -> None:
+    """A site that finds something else than what the decision was made from: no problem of anybody's, look again."""
+
+    def moved() -> None:
+        world.aws.before_act = lambda: None
+        raise Conflict("it changed")
+
+    world.aws.before_act = moved
+    for _ in range(12):
+        again = await world.run()
+        if world.outcomes().get("dropped"):
+            break
+        await world.clock.step(again or 0)
+    assert world.outcomes()["dropped"] == 1
+    assert again is not None
+    assert again < 1
+    assert "problem" not in world.status
+    await world.run_until_ready()
