@@ -53,6 +53,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "privileged port": ({"healthPort": 80}, "healthPort"),
     "instance type that is none": ({"instanceTypes": {"m5.large": {"cpu": 1}}}, "m5.large"),
     "instance type with an unknown field": ({"instanceTypes": {"ml.m5.large": {"gpus": 1}}}, "gpus"),
+    "cache that is no path": ({"clusterBackend": {"modelCacheDirectories": ["models"]}}, "modelCacheDirectories"),
     "network that is none": ({"clusterBackend": {"isolatedEgressNetworks": ["anywhere"]}}, "isolatedEgressNetworks"),
     "no router": ({"router": {"replicas": 0}}, "replicas"),
 }
@@ -107,7 +108,8 @@ _ELSEWHERE = {
 }  # fmt: skip
 """Settings that are no member of `settings` in values.yaml: they have a value or a pod field of their own."""
 _ELSEWHERE_IF_SET = {
-    "image_pull_policy", "image_pull_secrets", "isolated_egress_networks", "router_resources", "router_priority_class",
+    "image_pull_policy", "image_pull_secrets", "isolated_egress_networks", "model_cache_directories",
+    "router_resources", "router_priority_class",
 }  # fmt: skip
 
 
@@ -146,6 +148,7 @@ def test_the_operator_takes_what_the_chart_gives() -> None:
     assert (settings.router_priority_class, settings.image_pull_policy) == ("routers", "Always")
     assert settings.image_pull_secrets == ("registry", "mirror")
     assert settings.isolated_egress_networks == ("10.0.0.0/8", "fd00::/8")
+    assert settings.model_cache_directories == ("/var/cache/models",)
     namespaced = Settings.from_environment(helm.environment(helm.objects(values=helm.case("namespaced"))))
     assert namespaced.watch_namespaces == ("team-a", "team-b")
     assert namespaced.installation_id == "prod-1"

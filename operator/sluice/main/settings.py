@@ -126,6 +126,16 @@ def _networks() -> tuple[Parse, str]:
     return parse, "networks (10.0.0.0/8), separated by commas"
 
 
+def _directories() -> tuple[Parse, str]:
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(word.strip() for word in text.split(",") if word.strip())
+        if not all(word.startswith("/") and word != "/" and ".." not in word.split("/") for word in found):
+            raise _RefusedError
+        return found
+
+    return parse, "absolute paths, separated by commas"
+
+
 def _resources() -> tuple[Parse, str]:
     def parse(text: str) -> dict[str, dict[str, str]]:
         try:
@@ -267,6 +277,9 @@ class Settings:
 
     isolated_egress_networks: tuple[str, ...] = _setting((), _networks(), default_text="everywhere")
     """Where pods with enableNetworkIsolation may download their model data from."""
+
+    model_cache_directories: tuple[str, ...] = _setting((), _directories(), default_text="none")
+    """Directories of the nodes that Models may keep downloads in (kubernetes.modelDataAccess.cacheHostPath)."""
 
     log_format: str = _setting("json", _choice(*LOG_FORMATS))
     """Log lines as JSON objects, or as plain text."""

@@ -126,7 +126,7 @@ class Operator:
             metrics,
             lambda: self._policy.content,
             EndpointSettings(
-                ResolveSettings(installation_id, default_region()),
+                ResolveSettings(installation_id, default_region(), settings.model_cache_directories),
                 DecideSettings(
                     settle_seconds=settings.settle_seconds,
                     look_seconds=settings.sagemaker_moving_seconds,
