@@ -140,3 +140,28 @@ async def test_a_role_that_pods_are_to_assume_needs_the_administrators_word(worl
     body: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
     await world.kube.create("ConfigMap", world.namespace, {**body, "data": {"policy.yaml": json.dumps(rules)}})
     await world.ready()
+
+
+async def test_an_operator_without_the_backend_says_so_and_touches_nothing(
+    control_plane: ControlPlane, kube: KubeClient, namespace: str, tmp_path: Path
+) -> None:
+    process = OperatorProcess(
+        control_plane.kubeconfig,
+        tmp_path / "operator.log",
+        SLUICE_OPERATOR_NAMESPACE=namespace,
+        SLUICE_WATCH_NAMESPACES=namespace,
+        SLUICE_CLUSTER_BACKEND="false",
+    )
+    people = Declared(kube, namespace, Hands(kube, namespace), process)
+    try:
+        await process.start()
+        await people.declare()
+
+        async def stalled() -> bool:
+            return (await people.condition("Stalled"))[:2] == ("True", "BackendNotAvailable")
+
+        await until(stalled, 20)
+        assert process.said("backend Cluster is off: setting SLUICE_CLUSTER_BACKEND is false")
+        assert await people.listed("Deployment") == []
+    finally:
+        await process.end()
