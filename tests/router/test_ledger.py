@@ -98,9 +98,10 @@ def test_a_cluster_stands_until_its_route_is_out_of_force_and_nothing_runs() -> 
     bench.put("a", 2, "a2")
     bench.takes(bench.step())
     routes = bench.step()
-    bench.activity = Activity({}, {}, {"a1": 1})
     for _ in range(3):
+        bench.now += 100
         assert bench.step() == Step(), "Envoy still has the old routes"
+    bench.activity = Activity({}, {}, {"a1": 1})
     bench.takes(routes)
     assert bench.step() == Step()
     assert bench.draining() == ["a1"]

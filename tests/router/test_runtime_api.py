@@ -6,6 +6,7 @@ from typing import Any
 
 import botocore.exceptions
 import pytest
+import urllib3
 from tests.router.harness.caller import client, order
 from tests.router.harness.container import Container
 from tests.router.harness.drive import Drive
@@ -207,3 +208,13 @@ def test_a_large_stream_is_whole(envoy: Envoy, one: Container) -> None:
     sizes = [len(event["PayloadPart"]["Bytes"]) for event in answer["Body"]]
     assert sum(sizes) == 16 << 20
     assert max(sizes) <= 65536
+
+
+def test_a_stream_that_breaks_off_never_looks_whole(envoy: Envoy, one: Container) -> None:
+    answer = client(envoy.url).invoke_endpoint_with_response_stream(
+        EndpointName="Churn", Body=order("break", after=b"part".hex())
+    )
+    events = iter(answer["Body"])
+    assert next(events) == {"PayloadPart": {"Bytes": b"part"}}
+    with pytest.raises(urllib3.exceptions.ProtocolError, match="ended prematurely"):
+        next(events)
