@@ -38,6 +38,10 @@ RECONCILE_DISABLED: Final = "disabled"
 INVOKE: Final = f"{GROUP}/invoke"
 INVOKE_ALLOWED: Final = "allowed"
 
+# On the EndpointRoute of an Endpoint that was deleted with deletionPolicy Retain: it and the fleets that it names serve
+# on, and nothing collects them.
+RETAINED: Final = f"{GROUP}/retained"
+
 # The tag that says which installation, namespace and Endpoint an AWS object belongs to; one of SageMaker's 50.
 OWNER_TAG: Final = f"{GROUP}/owner"
 RESERVED_TAG_PREFIXES: Final = (f"{GROUP}/", "aws:")

@@ -10,7 +10,6 @@ from sluice.api.reasons import Reason
 from sluice.api.routes import EndpointRouteSpec
 from sluice.cluster import records
 from sluice.cluster.labels import endpoint_labels
-from sluice.cluster.observe import RETAINED
 from sluice.cluster.problems import FAILURES, problem
 from sluice.cluster.rendering import Rendering, UnknownInstanceType
 from sluice.core.cluster.actions import (
@@ -103,7 +102,11 @@ class Actor:
     async def _retain(self, owner: Owner) -> None:
         try:
             await self._kube.patch_metadata(
-                names.ENDPOINT_ROUTE, owner.namespace, owner.name, resource_version=None, annotations={RETAINED: "true"}
+                names.ENDPOINT_ROUTE,
+                owner.namespace,
+                owner.name,
+                resource_version=None,
+                annotations={names.RETAINED: "true"},
             )
         except Gone:
             return

@@ -25,9 +25,6 @@ from sluice.ports.kube import Forbidden, Kube, Object
 
 REMEMBERED_SECONDS = 60.0
 ZONE_LABEL = "topology.kubernetes.io/zone"
-RETAINED = f"{names.GROUP}/retained"
-"""Annotation of an EndpointRoute whose Endpoint was deleted with deletionPolicy Retain: it and the fleets that it names
-serve on, and nothing collects them."""
 
 Neighbours = Callable[[str, str], int]
 """(namespace, Endpoint) -> how many other Cluster Endpoints the namespace has."""
@@ -203,7 +200,7 @@ class _Looks:
 
 def is_retained(route: Object) -> bool:
     """Whether an EndpointRoute serves on without its Endpoint."""
-    return bool((route["metadata"].get("annotations") or {}).get(RETAINED) == "true")
+    return bool((route["metadata"].get("annotations") or {}).get(names.RETAINED) == "true")
 
 
 def _is_terminating(namespace: Object | None) -> bool:
