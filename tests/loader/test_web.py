@@ -304,6 +304,13 @@ def test_a_slow_down_is_outlived(fake: FakeS3, target: Path) -> None:
     assert content(target) == {"m.bin": BODY}
 
 
+def test_every_part_of_s3_is_asked_for_by_e_tag(fake: FakeS3, target: Path) -> None:
+    run(fake.ask(target))
+    parts = [asked for asked in fake.web.asked if asked.method == "GET"]
+    assert {asked.range for asked in parts} == {(at, at + 65535) for at in range(0, len(BODY), 65536)}
+    assert {asked.headers.get("if-match") for asked in parts} == {fake.e_tag}
+
+
 @pytest.mark.parametrize(
     ("headers", "words"),
     [

@@ -234,7 +234,7 @@ def _refused(uri: str, answer: BaseHTTPResponse) -> LoadFailed | Transient:
 def _unreachable(uri: str, host: str, error: Exception) -> LoadFailed | Transient:
     if isinstance(error, SSLError) and "certificate" in str(error).lower():
         return failed(uri, f"the certificate of {host} is not trusted")
-    # The error's own text holds the path and with it the secrets of a presigned URL.
+    # Errors of urllib3 may hold the path, and with it the secrets of a presigned URL.
     return Transient(f"{type(error).__name__}: no answer from {host}")
 
 
