@@ -7,7 +7,7 @@ from tests.controller.memory_kube import MemoryKube
 
 from sluice.api import names
 from sluice.api.reasons import Reason
-from sluice.cluster.observe import RETAINED, Observer
+from sluice.cluster.observe import Observer
 from sluice.core.cluster.actions import EnsureRouter, RecordFleet, RetainRoute, ScaleFleet, WriteRoute
 from sluice.core.cluster.names import LABEL_ROUTER, ROUTER
 from sluice.core.instance_types import parse
@@ -155,7 +155,7 @@ async def test_a_route_that_was_retained_needs_the_router(world: World, kube: Ku
     assert (await world.look(deleting=True)).neighbours == 3
     route = await world.kube.get(names.ENDPOINT_ROUTE, world.namespace, "other")
     assert route is not None
-    assert route["metadata"]["annotations"][RETAINED] == "true"
+    assert route["metadata"]["annotations"][names.RETAINED] == "true"
     await other.act(WriteRoute(other.route("g"), route["metadata"]["resourceVersion"]))
     assert (await world.look(deleting=True)).neighbours == 2, "its Endpoint is back"
 
