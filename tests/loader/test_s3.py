@@ -221,16 +221,6 @@ def test_a_checksum_of_the_whole_object_is_compared(s3: Any, ask: Any, target: P
     assert content(target) == {"m.bin": body}
 
 
-def test_the_role_is_assumed_with_the_external_id(
-    s3: Any, ask: Any, moto_url: str, monkeypatch: pytest.MonkeyPatch, target: Path
-) -> None:
-    s3.put_object(Bucket=BUCKET, Key="m.tar.gz", Body=archive(FILES))
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto_url)
-    role = {"assumeRoleArn": "arn:aws:iam::111122223333:role/churn", "externalId": "prod/team-a/churn"}
-    run(ask(f"s3://{BUCKET}/m.tar.gz", asked=role))
-    assert content(target) == unpacked(FILES)
-
-
 def test_without_credentials_the_error_says_what_to_give(s3: Any, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")

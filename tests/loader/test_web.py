@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from cryptography import x509
@@ -363,3 +364,32 @@ def test_an_object_of_s3_that_changes_between_its_parts(fake: FakeS3, target: Pa
     fake.web.answer("/models/m.bin", changing)
     failed = refused(fake.ask(target))
     assert failed.reason == "SourceMoved"
+
+
+ASSUMED = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
+<AccessKeyId>ASSUMEDKEY</AccessKeyId><SecretAccessKey>none</SecretAccessKey><SessionToken>session</SessionToken>
+<Expiration>2999-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"""
+ROLE = {"assumeRoleArn": "arn:aws:iam::111122223333:role/churn", "externalId": "prod/team-a/churn"}
+
+
+def test_the_role_is_assumed_with_the_external_id(fake: FakeS3, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", fake.web.url)
+    fake.web.answer("/", lambda handler, _: handler.plain(200, ASSUMED.encode(), Content_Type="text/xml"))
+    run(fake.ask(target, **ROLE))
+    assert content(target) == {"m.bin": BODY}
+    [sts] = [asked for asked in fake.web.asked if asked.method == "POST"]
+    form = parse_qs(sts.body.decode())
+    assert form["RoleArn"] == [ROLE["assumeRoleArn"]]
+    assert form["ExternalId"] == [ROLE["externalId"]]
+    assert "Credential=loader/" in sts.headers["authorization"]
+    for asked in fake.web.asked:
+        if asked.method != "POST":
+            assert "Credential=ASSUMEDKEY/" in asked.headers["authorization"]
+            assert asked.headers["x-amz-security-token"] == "session"
+
+
+def test_a_role_that_may_not_be_assumed(fake: FakeS3, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", fake.web.url)
+    refusal = b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>no trust</Message></Error></ErrorResponse>"
+    fake.web.answer("/", lambda handler, _: handler.plain(403, refusal, Content_Type="text/xml"))
+    assert "AccessDenied from AssumeRole: no trust" in str(refused(fake.ask(target, **ROLE)))

@@ -18,6 +18,7 @@ class Asked:
     method: str
     path: str
     headers: dict[str, str]
+    body: bytes = b""
 
     @property
     def range(self) -> tuple[int, int] | None:
@@ -38,8 +39,12 @@ class Answering(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._do("HEAD")
 
+    def do_POST(self) -> None:
+        self._do("POST")
+
     def _do(self, method: str) -> None:
-        asked = Asked(method, self.path, {name.lower(): value for name, value in self.headers.items()})
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        asked = Asked(method, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
         with self.server.lock:
             self.server.asked.append(asked)
             answer = self.server.answers.get(self.path.partition("?")[0])

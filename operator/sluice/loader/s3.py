@@ -3,6 +3,7 @@
 import base64
 import binascii
 import logging
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -69,6 +70,8 @@ class S3:
 
     def __init__(self, request: LoadRequest) -> None:
         self._request = request
+        # Python's SDK reads AWS_DEFAULT_REGION only; pods of other tools have AWS_REGION.
+        self._region = request.region or os.environ.get("AWS_REGION")
         self._lock = threading.Lock()
         self._client: Any = None
 
@@ -94,7 +97,7 @@ class S3:
         session = Session()
         if request.assume_role_arn is not None:
             session = self._assumed(session, request.assume_role_arn)
-        return session.create_client("s3", region_name=request.region, endpoint_url=request.endpoint_url, config=config)
+        return session.create_client("s3", region_name=self._region, endpoint_url=request.endpoint_url, config=config)
 
     def _assumed(self, own: Session, role_arn: str) -> Session:
         source = own.get_credentials()
@@ -105,7 +108,7 @@ class S3:
             extra["ExternalId"] = self._request.external_id
 
         def client(service: str, **keywords: Any) -> Any:
-            return own.create_client(service, region_name=self._request.region, **keywords)
+            return own.create_client(service, region_name=self._region, **keywords)
 
         assumed = Session()
         provider = _AssumeRole(AssumeRoleCredentialFetcher(client, source, role_arn, extra_args=extra))
