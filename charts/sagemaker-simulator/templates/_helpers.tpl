@@ -65,6 +65,8 @@ spec:
         - {name: AWS_SECRET_ACCESS_KEY, value: simulator}
         - {name: AWS_DEFAULT_REGION, value: us-east-1}
         - {name: AWS_EC2_METADATA_DISABLED, value: "true"}
+        # A Service's name is no bucket: objects are asked for by path.
+        - {name: S3_IGNORE_SUBDOMAIN_BUCKETNAME, value: "true"}
         securityContext:
           allowPrivilegeEscalation: false
           readOnlyRootFilesystem: true

@@ -134,6 +134,23 @@ def build_revision(
     )
 
 
+def edited_live(backend: str, one: "Revision | StoredRevision", other: "Revision | StoredRevision") -> bool:
+    """Whether two revisions of one fleet differ in what is live and does not stand in an Endpoint's status: all but
+    weights and counts."""
+
+    def rest(revision: "Revision | StoredRevision") -> Any:
+        config = live_view("EndpointConfig", backend, dict(revision.endpoint_config))
+        counted = {"initialVariantWeight", "initialInstanceCount"}
+        variants = {
+            name: [{key: value for key, value in item.items() if key not in counted} for item in config.pop(name, ())]
+            for name in ("productionVariants", "shadowProductionVariants")
+        }
+        models = {name: live_view("Model", backend, dict(spec)) for name, spec in revision.models.items()}
+        return digest({"config": config, "variants": variants, "models": models})
+
+    return bool(rest(one) != rest(other))
+
+
 def _live_beside(backend: str, endpoint_config: RawSpec, models: Mapping[str, RawSpec]) -> Mapping[str, Any]:
     """What is live in the cluster and stands under `kubernetes`, which no AWS request carries."""
     variants = {

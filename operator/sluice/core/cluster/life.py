@@ -13,7 +13,7 @@ from sluice.core.endpoint import live
 from sluice.core.endpoint.draft import Draft, has_finalizer
 from sluice.core.endpoint.history import ended
 from sluice.core.resolve import spec_counts, spec_weights
-from sluice.core.revision import Revision
+from sluice.core.revision import Revision, edited_live
 
 STEADY_SECONDS = 60.0
 """A look in case an event was lost: whatever changes wakes the Endpoint by itself."""
@@ -313,6 +313,9 @@ def _store_content(d: Draft) -> None:
         return
     if desired.fleet_hash != serving.fleet_hash or desired.name == serving.name:
         return
+    before = d.find_stored(serving.name)
+    if before is not None and not edited_live(str(d.spec["backend"]), before, desired):
+        return  # weights and counts are in the status; they make no other revision
     if d.find_stored(desired.name) is None:
         number = max((stored.number for stored in d.given.stored), default=0) + 1
         d.act(StoreRevision(desired.name, desired.data(), number))
