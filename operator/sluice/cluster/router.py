@@ -206,8 +206,22 @@ def _envoy(settings: RouterSettings) -> Object:
         settings,
         "envoy",
         settings.envoy_resources,
-        command=["envoy", "-c", BOOTSTRAP, "--concurrency", str(settings.envoy_threads), "--log-level", "warn"],
-        env=[_pod_field("POD_NAME", "metadata.name"), _pod_field("POD_NAMESPACE", "metadata.namespace")],
+        # Containers are never replaced in place: hot restarts would only need shared memory of their own.
+        command=[
+            "envoy",
+            "-c",
+            BOOTSTRAP,
+            "--concurrency",
+            str(settings.envoy_threads),
+            "--log-level",
+            "warn",
+            "--disable-hot-restart",
+        ],
+        env=[
+            _pod_field("POD_NAME", "metadata.name"),
+            _pod_field("POD_NAMESPACE", "metadata.namespace"),
+            _drain_seconds(settings),
+        ],
         ports=[
             {"name": "http", "containerPort": ROUTER_PORT},
             {"name": "metrics", "containerPort": ROUTER_METRICS_PORT},
@@ -251,13 +265,23 @@ def _agent(settings: RouterSettings) -> Object:
     )
 
 
+def _drain_seconds(settings: RouterSettings) -> Object:
+    """Long enough for the longest invocation, and less than what the pod has until it is killed."""
+    seconds = settings.longest_invocation_seconds + settings.drain_seconds // 2
+    return {"name": "SLUICE_ROUTER_DRAIN_SECONDS", "value": str(seconds)}
+
+
 def _environment(settings: RouterSettings) -> list[Object]:
     pod = [
         _pod_field("POD_NAME", "metadata.name"),
         _pod_field("POD_NAMESPACE", "metadata.namespace"),
         _pod_field("POD_UID", "metadata.uid"),
     ]
-    return [*pod, *({"name": name, "value": value} for name, value in sorted(settings.environment.items()))]
+    return [
+        *pod,
+        _drain_seconds(settings),
+        *({"name": name, "value": value} for name, value in sorted(settings.environment.items())),
+    ]
 
 
 def _container(settings: RouterSettings, name: str, resources: Mapping[str, Mapping[str, str]], **rest: Any) -> Object:
