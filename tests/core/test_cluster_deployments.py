@@ -1,0 +1,226 @@
+"""Deployments in the cluster as decisions: stages, shares, confirmation, rollback, commands."""
+
+import pytest
+from tests.core.cluster_stage import ClusterStage, blue_green
+
+from sluice.api.reasons import Cause, Outcome
+from sluice.core.cluster.actions import EvictRouter
+from sluice.core.cluster.observation import PodTrouble
+
+
+def test_all_at_once_in_stages() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green())
+    stage.in_service()
+    stage.image("new:1")
+    stage.in_service()
+    assert stage.stages == ["Provisioning", "Shifting", "FinalBaking", "CleaningUp"]
+    assert [fleet.image for fleet in stage.cluster.fleets.values()] == ["new:1"]
+    last = stage.status.last_deployment
+    assert last is not None
+    assert last.outcome is Outcome.SUCCEEDED
+    assert (last.end_time - last.start_time).total_seconds() >= 60 + 10  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("policy", "count", "percents"),
+    [
+        (blue_green("CANARY"), 4, [0, 25, 100]),
+        (blue_green("CANARY", value=10), 1, [0, 10, 100]),
+        (blue_green("CANARY", type="INSTANCE_COUNT", value=1), 4, [0, 25, 100]),
+        (blue_green("LINEAR", value=33), 3, [0, 33.3333, 66.6667, 100]),
+        (blue_green("LINEAR", value=50), 4, [0, 50, 100]),
+    ],
+)
+def test_shares_move_by_the_plan(policy: dict[str, object], count: int, percents: list[float]) -> None:
+    stage = ClusterStage({"variantName": "a", "initialInstanceCount": count}, deploymentConfig=policy)
+    stage.in_service()
+    stage.seen_percents.clear()
+    stage.image("new:1")
+    stage.in_service()
+    moved = [p for i, p in enumerate(stage.seen_percents) if i == 0 or p != stage.seen_percents[i - 1]]
+    assert moved == pytest.approx(percents)
+
+
+def test_a_bake_begins_only_when_every_ready_router_has_confirmed() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY"))
+    stage.in_service()
+    stage.image("new:1")
+    for _ in range(100):
+        stage.step()
+        if stage.status.deployment and stage.status.deployment.stage == "Shifting":
+            break
+    slow = stage.cluster.routers[0]
+    slow.slow = True
+    for _ in range(5):
+        stage.step()
+        assert stage.status.deployment is not None
+        assert stage.status.deployment.stage == "Shifting"
+    slow.slow = False
+    stage.run(2)
+    assert stage.status.deployment is not None
+    assert stage.status.deployment.stage == "Baking"
+
+
+def test_a_frozen_router_is_evicted_and_the_last_never() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green())
+    stage.in_service()
+    frozen = stage.cluster.routers[0]
+    frozen.frozen = True
+    stage.image("new:1")
+    evicted = False
+    for _ in range(200):
+        stage.step()
+        evicted = evicted or bool([action for action in stage.actions if isinstance(action, EvictRouter)])
+        if stage.condition("Ready")[0] == "True":
+            break
+    assert evicted, "it would have been sending to fleets that are to go"
+    assert stage.condition("Ready") == ("True", "InService")
+
+
+def test_running_requests_hold_the_old_fleet_up() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=0))
+    stage.in_service()
+    [old] = stage.cluster.fleets
+    stage.cluster.routers[0].busy = frozenset({old})
+    stage.image("new:1")
+    stage.run(40)
+    assert old in stage.cluster.fleets
+    assert stage.status.deployment is not None
+    assert stage.status.deployment.stage == "CleaningUp"
+    stage.cluster.routers[0].busy = frozenset()
+    stage.in_service()
+    assert old not in stage.cluster.fleets
+
+
+def test_a_new_fleet_that_does_not_come_up_rolls_back_and_latches() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY"))
+    stage.in_service()
+    [old] = stage.cluster.fleets
+    stage.cluster.troubles["broken:1"] = PodTrouble("CrashLoop", "exit code 1: no module named churn", 2, final=True)
+    stage.image("broken:1")
+    stage.until("RolledBack", type_="Stalled")
+    assert "no module named churn" in stage.message("Stalled")
+    assert list(stage.cluster.fleets) == [old]
+    assert stage.status.endpoint_status == "InService"
+    assert stage.condition("Serving")[0] == "True"
+    assert max(stage.seen_percents[1:], default=0) == 0, "not one request reached it"
+    stage.run(300)
+    assert list(stage.cluster.fleets) == [old], "a latched revision is not tried again"
+    stage.cluster.troubles.clear()
+    stage.annotate(retry="1")
+    stage.in_service()
+    assert [f.image for f in stage.cluster.fleets.values()] == ["broken:1"]
+
+
+def test_a_new_fleet_that_dies_under_traffic_goes_back_at_once() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=600))
+    stage.in_service()
+    [old] = stage.cluster.fleets
+    stage.image("new:1")
+    for _ in range(100):
+        stage.step()
+        if stage.status.deployment and stage.status.deployment.stage == "Baking":
+            break
+    stage.cluster.troubles["new:1"] = PodTrouble("CrashLoop", "exit code 137", 2)
+    stage.step()
+    assert stage.status.deployment is not None
+    assert stage.status.deployment.stage == "RollingBack"
+    assert stage.percent_new() == 0
+    stage.until("RolledBack", type_="Stalled")
+    assert stage.status.last_deployment is not None
+    assert stage.status.last_deployment.cause is Cause.HEALTH
+    assert list(stage.cluster.fleets) == [old]
+
+
+def test_reverting_the_spec_goes_back_without_a_latch() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=600))
+    stage.in_service()
+    stage.image("new:1")
+    stage.run(40)
+    stage.image("repo/churn:1")
+    stage.in_service()
+    assert stage.status.last_deployment is not None
+    assert stage.status.last_deployment.outcome is Outcome.SUPERSEDED
+    assert stage.status.latch is None
+
+
+def test_a_third_revision_rolls_back_first_then_starts_anew() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=600))
+    stage.in_service()
+    stage.image("new:1")
+    stage.run(40)
+    stage.image("new:2")
+    stage.run(5)
+    assert stage.percent_new() == 0
+    stage.run(700)
+    stage.in_service()
+    assert [f.image for f in stage.cluster.fleets.values()] == ["new:2"]
+
+
+def test_the_deadline_rolls_back() -> None:
+    policy = blue_green("CANARY", wait=60)
+    policy["blueGreenUpdatePolicy"]["maximumExecutionTimeoutInSeconds"] = 600
+    stage = ClusterStage(deploymentConfig=policy)
+    stage.in_service()
+    stage.image("bad:1")
+    stage.run(10)
+    stage.step(600)
+    stage.until("RolledBack", type_="Stalled")
+    assert stage.status.last_deployment is not None
+    assert stage.status.last_deployment.cause is Cause.DEADLINE
+
+
+def test_alarms_and_rolling_are_refused_by_name_before_anything_is_made() -> None:
+    config = {**blue_green(), "autoRollbackConfiguration": {"alarms": [{"alarmName": "x"}]}}
+    stage = ClusterStage(deploymentConfig=config)
+    stage.in_service()
+    [old] = stage.cluster.fleets
+    stage.image("new:1")
+    stage.until("NotSupportedByBackend", type_="Stalled")
+    assert "autoRollbackConfiguration" in stage.message("Stalled")
+    assert list(stage.cluster.fleets) == [old]
+    stage.edit("Endpoint", deploymentConfig=blue_green())
+    stage.in_service()
+
+
+def test_a_person_brings_the_revision_before_back() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=0))
+    stage.in_service()
+    first = stage.status.revision
+    assert first is not None
+    stage.image("new:1")
+    stage.in_service()
+    stage.annotate(rollback=first.name)
+    stage.until("HeldByRollback", type_="Stalled")
+    stage.run(60)
+    assert stage.status.revision is not None
+    assert stage.status.revision.fleet_hash == first.fleet_hash
+    assert [f.image for f in stage.cluster.fleets.values()] == ["repo/churn:1"]
+    stage.run(100)
+    assert stage.status.revision.fleet_hash == first.fleet_hash, "no sync undoes it while the spec stays the same"
+
+
+def test_variants_may_be_renamed_in_the_cluster() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY"))
+    stage.in_service()
+    stage.edit(
+        "EndpointConfig",
+        productionVariants=[
+            {"variantName": "z", "modelName": "churn", "instanceType": "ml.m5.large", "initialInstanceCount": 1}
+        ],
+    )
+    stage.in_service()
+    assert [f.variant for f in stage.cluster.fleets.values()] == ["z"]
+
+
+def test_live_counts_are_retained_when_asked() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=0), retainAllVariantProperties=True)
+    stage.in_service()
+    [fleet] = stage.cluster.fleets.values()
+    fleet.replicas = 6
+    stage.run(3)
+    stage.image("new:1")
+    stage.in_service()
+    assert [f.replicas for f in stage.cluster.fleets.values()] == [6]
+    stage.run(20)
+    assert [f.replicas for f in stage.cluster.fleets.values()] == [6]
