@@ -105,6 +105,7 @@ def _value_paths(values: Any, path: str = "$") -> list[str]:
 _ELSEWHERE = {
     "installation_id", "operator_namespace", "watch_namespaces", "identity", "read_only", "health_port",
     "cluster_backend", "image", "router_image", "router_cluster_role", "router_replicas", "router_threads",
+    "router_access_log",
 }  # fmt: skip
 """Settings that are no member of `settings` in values.yaml: they have a value or a pod field of their own."""
 _ELSEWHERE_IF_SET = {
@@ -144,6 +145,7 @@ def test_the_operator_takes_what_the_chart_gives() -> None:
     assert settings.router_image == f"registry.example.com/platform/sluice/router@sha256:{'b' * 64}"
     assert settings.image == f"registry.example.com/platform/sluice/operator@sha256:{'0123456789abcdef' * 4}"
     assert (settings.router_replicas, settings.router_threads, settings.pod_pre_stop_seconds) == (3, 4, 20)
+    assert settings.router_access_log
     assert settings.router_resources == {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}}
     assert (settings.router_priority_class, settings.image_pull_policy) == ("routers", "Always")
     assert settings.image_pull_secrets == ("registry", "mirror")

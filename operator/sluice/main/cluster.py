@@ -107,6 +107,7 @@ def _installation(settings: Settings, installation_id: str, region: str | None) 
         image_pull_secrets=settings.image_pull_secrets,
         priority_class_name=settings.router_priority_class,
         envoy_threads=settings.router_threads,
+        environment={"SLUICE_ROUTER_ACCESS_LOG": "true"} if settings.router_access_log else {},
     )
     return Installation(
         installation_id=installation_id,

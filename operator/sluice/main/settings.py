@@ -261,6 +261,9 @@ class Settings:
     router_threads: int = _setting(2, _integer(1, 64))
     """Worker threads of each Envoy."""
 
+    router_access_log: bool = _setting(False, _boolean())
+    """Whether routers write a JSON line for each request, with its inference id, variant and revision."""
+
     router_resources: Mapping[str, Mapping[str, str]] | None = _setting(
         None, _resources(), default_text="requests 250m CPU and 128Mi, limit 1Gi"
     )
