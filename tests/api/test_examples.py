@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from sluice.api.names import API_VERSION
+from sluice.api.names import API_VERSION, BACKEND_CLUSTER
+from sluice.core import guardrails
+from sluice.core.cluster import deploy, findings
+from sluice.core.resolve import spec_counts
 
 from .conftest import Admission
 
@@ -15,7 +18,7 @@ FILES = sorted(EXAMPLES.glob("*/*.yaml"))
 # What images and models are built from; no manifests.
 SOURCES = {"models"}
 # Manifests that use objects of another directory say so in a comment.
-BORROWS = {"policies": "quickstart"}
+BORROWS = {"policies": "quickstart", "cluster-policies": "cluster"}
 
 
 def _documents(*files: Path) -> list[dict[str, Any]]:
@@ -51,3 +54,19 @@ def test_references_of_an_example_exist(directory: Path) -> None:
         if each["kind"] == "EndpointConfig":
             variants = each["spec"]["productionVariants"] + each["spec"].get("shadowProductionVariants", [])
             assert {("Model", variant["modelName"]) for variant in variants} <= names
+
+
+@pytest.mark.parametrize("directory", sorted({file.parent for file in FILES}), ids=lambda directory: directory.name)
+def test_the_cluster_refuses_nothing_of_an_example(directory: Path) -> None:
+    files = [*directory.glob("*.yaml"), *(EXAMPLES / BORROWS.get(directory.name, "none")).glob("*.yaml")]
+    specs = {(each["kind"], each["metadata"]["name"]): each["spec"] for each in _documents(*files)}
+    for (kind, _), endpoint in specs.items():
+        if kind != "Endpoint" or endpoint["backend"] != BACKEND_CLUSTER:
+            continue
+        name, policy = endpoint["endpointConfigName"], endpoint.get("deploymentConfig")
+        config = specs["EndpointConfig", name]
+        models = {name: spec for (kind, name), spec in specs.items() if kind == "Model"}
+        assert findings.check(name, config, models) is None
+        assert deploy.refused(policy) is None
+        assert guardrails.check(policy, spec_counts(config)) is None
+        assert not (endpoint.get("kubernetes") or {}).get("alarms"), "this version reads none"

@@ -11,6 +11,7 @@ from tests.chart import argocd_cm
 
 from sluice.api import names
 from sluice.api.reasons import CommandResult, ConditionType, Reason
+from sluice.core.cluster import names as cluster_names
 
 ROOT = Path(__file__).parents[2]
 OURS = sorted(
@@ -54,7 +55,8 @@ def test_links_lead_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_annotations_and_conditions_exist(path: Path) -> None:
     text = path.read_text()
-    known = {value for value in vars(names).values() if isinstance(value, str) and value.startswith(names.GROUP)}
+    words = (*vars(names).values(), *vars(cluster_names).values())
+    known = {value for value in words if isinstance(value, str) and value.startswith(names.GROUP)}
     known |= {f"{names.GROUP}/managed-by", f"{names.API_VERSION}"}
     for name in re.findall(rf"(?<![\w.]){re.escape(names.GROUP)}/[\w-]+", text):
         assert name in known, f"{path.relative_to(ROOT)}: {name}"
