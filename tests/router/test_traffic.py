@@ -149,6 +149,19 @@ def test_a_dead_pod_that_is_still_listed_costs_nothing(envoy: Envoy, drive: Driv
     assert load.lost() == {}, load.samples
 
 
+def test_two_dead_pods_of_three_cost_nothing(envoy: Envoy, drive: Drive, container: Start) -> None:
+    """At most half the pods are ejected, so that one of the two stays in, and as the least busy it is drawn first."""
+    alive = container("alive", address="127.0.0.2", keep=False)
+    dead = [container(f"dead{n}", address=f"127.0.0.{n}", port=alive.port, keep=False) for n in (3, 4)]
+    drive.put(route("DD", fleet("dd", port=alive.port)), *(("dd", f"127.0.0.{n}") for n in (2, 3, 4)))
+    drive.settle()
+    for one in dead:
+        one.stop()
+    with Load(envoy.url, "DD") as load:
+        until_total(load, 500)
+    assert load.lost() == {}, load.samples
+
+
 def test_a_slow_request_is_reported_as_draining_until_it_ends(envoy: Envoy, drive: Drive, container: Start) -> None:
     import threading
 
