@@ -84,6 +84,7 @@ class Router:
     slow: bool = False
     applied: tuple[str, int, EndpointRouteSpec] | None = None
     busy: frozenset[str] = frozenset()
+    stops_by: datetime | None = None
 
 
 @dataclass
@@ -202,7 +203,7 @@ class ClusterStage:
             ),
             route=self.cluster.route,
             routers=tuple(
-                RouterSeen(r.pod, r.uid, r.ready and not r.frozen, r.terminating, r.born, self._report(r))
+                RouterSeen(r.pod, r.uid, r.ready and not r.frozen, r.terminating, r.born, r.stops_by, self._report(r))
                 for r in self.cluster.routers
             ),
             router=RouterDeployment(
@@ -245,8 +246,10 @@ class ClusterStage:
 
     # The pass --------------------------------------------------------------------------------------------------
 
-    def step(self, seconds: float = 1.0, *, rivals: tuple[dict[str, Any], ...] = ()) -> Decision:
-        """Time passes, then one pass: decide, keep the status, carry out the actions."""
+    def step(
+        self, seconds: float = 1.0, *, rivals: tuple[dict[str, Any], ...] = (), killed_after: int | None = None
+    ) -> Decision:
+        """Time passes, then one pass: decide, keep the status, carry out the actions (`killed_after`: so many)."""
         self.tick(seconds)
         decision = decide(
             Pass(
@@ -265,7 +268,7 @@ class ClusterStage:
         assert self.status == decision.status
         self.actions, self.decision = list(decision.actions), decision
         self._note()
-        for action in self.actions:
+        for action in self.actions[:killed_after]:
             self._do(action)
         return decision
 
@@ -375,6 +378,8 @@ class ClusterStage:
         if self.namespace_terminating:
             return
         for router in self.cluster.routers:
+            if router.stops_by is not None and self.now > router.stops_by:
+                continue
             if router.applied is not None:
                 assert fleet not in fleets_of(router.applied[2]), f"{router.pod} still sends to {fleet}"
             assert fleet not in router.busy, f"{router.pod} has requests of {fleet} running"

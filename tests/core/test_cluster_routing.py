@@ -118,7 +118,7 @@ def test_names_fit_and_tell_variants_apart(endpoint: str, variant: str) -> None:
 def test_routes_are_written_in_the_lowest_shape_that_live_routers_understand() -> None:
     def seen(*versions: int, terminating: bool = False) -> ClusterObservation:
         reports = [RouterReportSpec(pod_uid=str(v), schema_version=v) for v in versions]
-        made = tuple(RouterSeen(r.pod_uid, r.pod_uid, True, terminating, None, r) for r in reports)
+        made = tuple(RouterSeen(r.pod_uid, r.pod_uid, True, terminating, report=r) for r in reports)
         return ClusterObservation(routers=made)
 
     assert routers.schema_version(seen(), newest=3) == 3

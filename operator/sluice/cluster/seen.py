@@ -103,6 +103,7 @@ def routers(router: Iterable[Object], reports: Iterable[Object], endpoint: str) 
                 ready=pods.is_ready(pod),
                 terminating=pods.is_terminating(pod),
                 since=pods.moment(metadata.get("creationTimestamp")),
+                stops_by=pods.moment(metadata.get("deletionTimestamp")),
                 report=_report(report, metadata["uid"], endpoint) if report is not None else None,
             )
         )

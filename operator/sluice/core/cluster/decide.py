@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sluice.api import names
-from sluice.api.reasons import Cause, Reason
-from sluice.core import guardrails
+from sluice.api.reasons import Cause, CommandResult, Reason
+from sluice.core import capabilities, guardrails
 from sluice.core.actions import DropRevision, PatchEndpoint
 from sluice.core.cluster import deploy, keeping, life, sides
 from sluice.core.cluster.routing import Side
@@ -19,7 +19,7 @@ from sluice.core.endpoint import bookkeeping, commands, deployment, facts, freez
 from sluice.core.endpoint.draft import Draft, Pass, deletion_asked, has_finalizer
 from sluice.core.finding import Finding
 from sluice.core.resolve import spec_counts
-from sluice.core.revision import Revision
+from sluice.core.revision import Revision, StoredRevision
 
 ADDRESS = "http://{service}.{namespace}.svc:8080/endpoints/{name}/invocations"
 
@@ -98,7 +98,7 @@ def _seniority(metadata: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _plan(d: Draft) -> None:
-    wanted_back = commands.answer(d)
+    wanted_back = _wanted_back(d)
     if d.status.revision is None:
         finding = _finding(d)
         if finding is not None:
@@ -121,6 +121,29 @@ def _plan(d: Draft) -> None:
         _keep_books(d)
         return
     _settled(d, serving, wanted_back.revision(d.given.resolution.owner) if wanted_back is not None else None)
+
+
+def _wanted_back(d: Draft) -> StoredRevision | None:
+    """The revision that a person wants back. What a running deployment has to end for is queued until then: the
+    deployment goes back at once or, where it only cleans up, comes to its end."""
+    before = d.status
+    wanted = commands.answer(d)
+    deployment, serving = d.status.deployment, d.status.revision
+    if wanted is None or deployment is None or serving is None or wanted.fleet_hash == serving.fleet_hash:
+        return wanted
+    if wanted.fleet_hash == deployment.fleet_hash and deployment.stage != "RollingBack":
+        return None  # it is on its way
+    said = next((ack for ack in before.commands if ack.command == capabilities.ROLLBACK), None)
+    value = d.annotation(names.ROLLBACK)
+    d.set(commands=tuple(ack for ack in d.status.commands if ack.command != capabilities.ROLLBACK))
+    if said is not None:
+        d.set(commands=(*d.status.commands, said))
+    text = f"done when the deployment of revision {deployment.revision} has ended"
+    commands.acknowledge(d, capabilities.ROLLBACK, value, CommandResult.QUEUED, text)
+    held, latch = before.latch, d.status.latch
+    if held is not None and latch is not None and (held.fleet_hash, held.reason) == (latch.fleet_hash, latch.reason):
+        d.set(latch=held)
+    return wanted
 
 
 def _settled(d: Draft, serving: Side, wanted_back: Revision | None) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from sluice.api.reasons import Cause, Outcome, Reason
 from sluice.api.status import DeploymentStatus, Latch, PlanStep, VariantSummary
 from sluice.core import guardrails
-from sluice.core.actions import StoreRevision
 from sluice.core.cluster import fleets, keeping, sides
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint import latches
@@ -103,9 +102,7 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
             plan=steps,
         ),
     )
-    number = max((stored.number for stored in d.given.stored), default=0) + 1
-    if d.find_stored(revision.name) is None:
-        d.act(StoreRevision(revision.name, revision.data(), number))
+    keeping.store(d, revision)
     d.act(*(fleets.ensure(fleet, green) for fleet in wanted if keeping.seen(d).fleet(fleet.name) is None))
     d.confirm_references = not commanded
     d.again(keeping.WAIT_SECONDS)
@@ -175,6 +172,9 @@ def go_on(d: Draft, blue: Side) -> None:
     if deployment is None:
         return
     green = sides.deployed(d, deployment)
+    subject = d.subject(deployment.revision)
+    if subject is not None and deployment.stage != "RollingBack":
+        keeping.store(d, subject)
     if deployment.stage == "RollingBack":
         _back(d, blue, deployment)
     elif deployment.stage == "CleaningUp":
@@ -265,6 +265,7 @@ def _promote(d: Draft, green: Side, deployment: DeploymentStatus) -> None:
     counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
     retained = bool(deployment.retain_all_variant_properties)
     d.set(
+        intent=None,  # counts that were on their way to the old fleets
         previous_revision=before,
         revision=revision.status().model_copy(update={"since": d.now}),
         production_variants=tuple(

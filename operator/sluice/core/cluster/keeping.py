@@ -7,12 +7,14 @@ from collections.abc import Iterable
 
 from sluice.api.routes import EndpointRouteSpec
 from sluice.api.status import RouteStatus
+from sluice.core.actions import StoreRevision
 from sluice.core.cluster import fleets, routers, routing
 from sluice.core.cluster.actions import DeleteFleet, EnsureRouter, EvictRouter, RecordFleet, WriteRoute
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.cluster.routers import Progress
 from sluice.core.decision import EventNote
 from sluice.core.endpoint.draft import Draft
+from sluice.core.revision import Revision
 
 WAIT_SECONDS = 2.0
 """Between two looks while routers or pods are on their way; they also wake the Endpoint themselves."""
@@ -59,6 +61,14 @@ def router(d: Draft) -> None:
             d.again(HELD_SECONDS)
         else:
             d.act(EnsureRouter(update=True))
+
+
+def store(d: Draft, revision: Revision) -> None:
+    """A revision that fleets are made of is stored, again if that was lost: a pass may be killed before its first
+    action, and an endpoint whose revision is stored nowhere could not be changed any more."""
+    if d.find_stored(revision.name) is None:
+        number = max((stored.number for stored in d.given.stored), default=0) + 1
+        d.act(StoreRevision(revision.name, revision.data(), number))
 
 
 def made(d: Draft, fleet: fleets.Wanted, sides: dict[str, routing.Side]) -> None:
@@ -165,7 +175,7 @@ def clean_up(d: Draft, needed: frozenset[str], *, rolling_back: bool = False) ->
     if not standing:
         return Progress(not extra, "pods to stop" if extra else "")
     note_route(d)
-    progress = routers.destroy(seen(d), (fleet.name for fleet in standing))
+    progress = routers.destroy(seen(d), (fleet.name for fleet in standing), d.now)
     if progress.done:
         d.act(*(DeleteFleet(fleet.name, fleet.uid) for fleet in standing))
         progress = Progress(False, "pods to stop")

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from sluice.api.reasons import Cause, ConditionType, Outcome, Reason
 from sluice.api.status import Intent, Latch, VariantSummary, WantedVariant
 from sluice.core import conditions
-from sluice.core.actions import DropRevision, PatchEndpoint, StoreRevision
+from sluice.core.actions import DropRevision, PatchEndpoint
 from sluice.core.cluster import fleets, keeping, routers, routing, sides
 from sluice.core.cluster.actions import DeleteFleet, DeleteRoute, RemoveRouter, RetainRoute, ScaleFleet, WriteRoute
 from sluice.core.cluster.routing import Side, Split
@@ -88,8 +88,9 @@ def _tell(d: Draft, type_: ConditionType, holds: bool, message: str) -> None:
 
 
 def recover(d: Draft) -> bool:
-    """An Endpoint without a status beside standing routes: it serves what the routes send most requests to. True if
-    the pass goes on with that revision as the one in service."""
+    """An Endpoint without a status beside standing routes: it serves what was in service and still answers, else what
+    the routes send most requests to (in the last bake of a deployment the new revision has them all, and has proved
+    nothing). True if the pass goes on with that revision as the one in service."""
     seen = keeping.seen(d)
     if d.status.revision is not None or d.status.intent is not None or seen.route is None:
         return False
@@ -98,7 +99,9 @@ def recover(d: Draft) -> bool:
     for entry in seen.route.spec.fleets:
         if entry.name in hashes:
             share[hashes[entry.name]] = share.get(hashes[entry.name], 0) + entry.weight
-    for fleet_hash in sorted(share, key=lambda key: -share[key]):
+    proven = {s.fleet_hash for s in d.given.stored if s.outcome == Outcome.SUCCEEDED}
+    proven &= {fleet.fleet_hash for fleet in seen.fleets if fleet.ready}
+    for fleet_hash in sorted(share, key=lambda key: (key not in proven, -share[key])):
         revision = _known(d, fleet_hash)
         if revision is not None and _served(d, fleet_hash):
             counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
@@ -164,6 +167,7 @@ def create(d: Draft) -> None:
     if d.find_stored(desired.name) is None and begun.name != desired.name:
         _begin(d, desired, since=intent.time if intent is not None else None)
         return
+    keeping.store(d, begun)
     side = sides.side(begun, ())
     wanted = fleets.wanted(_name(d), side, {})
     progress = keeping.keep(d, Split(side, excluded=fleets.strangers(keeping.seen(d))), wanted)
@@ -175,15 +179,13 @@ def create(d: Draft) -> None:
 
 
 def _begin(d: Draft, desired: Revision, since: datetime | None = None) -> None:
-    number = max((stored.number for stored in d.given.stored), default=0) + 1
     d.set(
         intent=Intent(operation="CreateEndpoint", revision=desired.name, time=since or d.now),
         endpoint_status="Creating",
         failure_reason=None,
         creation_time=d.status.creation_time or d.now,
     )
-    if d.find_stored(desired.name) is None:
-        d.act(StoreRevision(desired.name, desired.data(), number))
+    keeping.store(d, desired)
     side = sides.side(desired, ())
     keeping.warn_of_moving_images(d, side)
     keeping.router(d)
@@ -284,7 +286,8 @@ def serve(d: Draft, serving: Side) -> bool:
     if not progress.done:
         text = progress.rejected or f"waiting for {progress.waiting_for}"
         reason = Reason.ROUTER_NOT_CONVERGED if progress.rejected else Reason.WAITING_FOR_ROUTERS
-        d.reconciling(reason, text, keep_ready=not edited and not progress.rejected)
+        keep_ready = not edited and not progress.rejected and routers.serves(keeping.seen(d))
+        d.reconciling(reason, text, keep_ready=keep_ready)
         return False
     d.set(
         production_variants=tuple(
@@ -311,14 +314,16 @@ def _store_content(d: Draft) -> None:
     serving, desired = d.status.revision, d.desired
     if serving is None or desired is None or d.given.resolution.finding is not None:
         return
-    if desired.fleet_hash != serving.fleet_hash or desired.name == serving.name:
+    if desired.fleet_hash != serving.fleet_hash:
+        return
+    if desired.name == serving.name:
+        keeping.store(d, desired)
         return
     before = d.find_stored(serving.name)
     if before is not None and not edited_live(str(d.spec["backend"]), before, desired):
         return  # weights and counts are in the status; they make no other revision
     if d.find_stored(desired.name) is None:
-        number = max((stored.number for stored in d.given.stored), default=0) + 1
-        d.act(StoreRevision(desired.name, desired.data(), number))
+        keeping.store(d, desired)
         d.again(1.0)
     else:
         d.set(revision=serving.model_copy(update={"name": desired.name}))
@@ -389,13 +394,14 @@ def _scale(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> bool:
 
 
 def _word(d: Draft, wanted: tuple[fleets.Wanted, ...], progress: routers.Progress, *, scaled: bool) -> None:
-    """SageMaker's status: Updating while an edit comes into force, OutOfService without a pod that answers."""
+    """SageMaker's status: Updating while an edit comes into force, OutOfService without a pod, or without a router,
+    that answers."""
     alive = [
         fleet
         for fleet in wanted
         if not fleet.shadow and (here := keeping.seen(d).fleet(fleet.name)) is not None and here.ready
     ]
-    if not alive:
+    if not alive or not routers.ready(keeping.seen(d)):
         d.set(endpoint_status="OutOfService")
     elif d.status.intent is not None and not (progress.done and scaled):
         d.set(endpoint_status="Updating")
@@ -441,12 +447,14 @@ def delete(d: Draft) -> None:
     d.set(endpoint_status="Deleting" if seen.fleets or seen.route else d.status.endpoint_status)
     route = seen.route
     drained = seen.namespace_terminating or not seen.routers
-    if route is not None and route.spec.fleets and not drained:
-        d.act(WriteRoute(routing.retired(d.endpoint_name), route.resource_version))
+    standing = [fleet for fleet in seen.fleets if not fleet.deleting]
+    # Routes that somebody deleted are written, too: only what routers have confirmed says that they let go.
+    if not drained and (route.spec.fleets if route is not None else standing):
+        version = route.resource_version if route is not None else None
+        d.act(WriteRoute(routing.retired(d.endpoint_name), version))
         d.again(1.0)
         d.reconciling(Reason.DRAINING, "The routers let go of the endpoint.")
         return
-    standing = [fleet for fleet in seen.fleets if not fleet.deleting]
     progress = _let_go(d, [fleet.name for fleet in seen.fleets])
     if standing and not progress.done:
         d.again(keeping.WAIT_SECONDS)
@@ -474,7 +482,7 @@ def _let_go(d: Draft, names: list[str]) -> routers.Progress:
     """destroy, with a deadline: a drain never takes longer than the longest invocation and a router's stop."""
     if d.status.route is None or keeping.seen(d).route is None:
         keeping.note_route(d)
-    progress = routers.destroy(keeping.seen(d), names)
+    progress = routers.destroy(keeping.seen(d), names, d.now)
     if progress.done or d.status.route is None:
         return progress
     keeping.note_route(d)

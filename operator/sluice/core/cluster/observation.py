@@ -85,6 +85,8 @@ class RouterSeen:
     terminating: bool
     since: datetime | None = None
     """When it was created."""
+    stops_by: datetime | None = None
+    """When kubelet kills it at the latest (metadata.deletionTimestamp, which has the grace period in it)."""
     report: RouterReportSpec | None = None
     """Its RouterReport, if there is one for this very pod (podUID equal)."""
 

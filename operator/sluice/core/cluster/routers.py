@@ -43,6 +43,25 @@ def confirms(router: RouterSeen, route: RouteSeen) -> bool:
     return report is not None and report.generation >= route.generation
 
 
+def ready(seen: ClusterObservation) -> tuple[RouterSeen, ...]:
+    """The routers that callers reach."""
+    return tuple(router for router in seen.routers if router.ready and not router.terminating)
+
+
+def serves(seen: ClusterObservation) -> bool:
+    """Whether a router that callers reach has these routes, if perhaps not their newest generation."""
+    route = seen.route
+    return route is not None and any(report_of(router, route) is not None for router in ready(seen))
+
+
+def is_lost(router: RouterSeen, now: datetime) -> bool:
+    """Whether a terminating router is past the time by which kubelet kills it, and its pod is still there: its node is
+    lost. No Service names it any more, no request that it took can still be running, and nobody may ever delete it."""
+    if not router.terminating or router.stops_by is None:
+        return False
+    return now >= router.stops_by + timedelta(seconds=STOP_GRACE_SECONDS)
+
+
 def schema_version(seen: ClusterObservation, newest: int = SCHEMA_VERSION) -> int:
     """The shape of routes to write: the lowest that the namespace's live routers understand, and never a newer one than
     this operator's. Where no router has reported yet, the newest."""
@@ -55,16 +74,16 @@ def advance(seen: ClusterObservation, *, require_ready: bool = True) -> Progress
     route = seen.route
     if route is None:
         return Progress(False, "the routes are not written yet")
-    ready = [router for router in seen.routers if router.ready and not router.terminating]
-    if not ready:
-        return Progress(False, "no router is ready")
-    rejected = _rejected(ready, route)
-    late = [router.pod for router in ready if not confirms(router, route)]
+    reached = ready(seen)
+    if not reached:
+        return Progress(False, "a router to be ready")
+    rejected = _rejected(reached, route)
+    late = [router.pod for router in reached if not confirms(router, route)]
     if late:
         return Progress(False, f"{_names(late)} to apply generation {route.generation}", rejected)
     if require_ready:
         rising = {fleet.name for fleet in route.spec.fleets if fleet.require_ready}
-        for router in ready:
+        for router in reached:
             report = report_of(router, route)
             healthy = {f.name: f.healthy for f in report.fleets} if report is not None else {}
             empty = sorted(name for name in rising if healthy.get(name, 0) < 1)
@@ -73,24 +92,25 @@ def advance(seen: ClusterObservation, *, require_ready: bool = True) -> Progress
     return Progress(True)
 
 
-def destroy(seen: ClusterObservation, fleets: Iterable[str]) -> Progress:
+def destroy(seen: ClusterObservation, fleets: Iterable[str], now: datetime) -> Progress:
     """Whether nobody can be sending to these fleets any more. No router pod at all: nobody."""
-    if seen.namespace_terminating or not seen.routers:
+    routers = [router for router in seen.routers if not is_lost(router, now)]
+    if seen.namespace_terminating or not routers:
         return Progress(True)
     route = seen.route
-    if route is None:
-        return Progress(True)  # routes are deleted only after they were retired and confirmed
+    if route is None:  # somebody deleted them, and routers may not know it yet
+        return Progress(False, "the routes to be written")
     names = frozenset(fleets)
     named = names & {fleet.name for fleet in route.spec.fleets} | names & {s.fleet.name for s in route.spec.shadows}
     if named:
         return Progress(False, f"the routes to let go of {_names(sorted(named))}")
-    rejected = _rejected(seen.routers, route)
-    late = [router.pod for router in seen.routers if not confirms(router, route)]
+    rejected = _rejected(routers, route)
+    late = [router.pod for router in routers if not confirms(router, route)]
     if late:
         return Progress(False, f"{_names(late)} to let go", rejected)
     busy = [
         router.pod
-        for router in seen.routers
+        for router in routers
         if (report := report_of(router, route)) is not None and names & set(report.draining)
     ]
     return Progress(not busy, f"requests running in {_names(busy)}" if busy else "", rejected)
@@ -99,10 +119,10 @@ def destroy(seen: ClusterObservation, fleets: Iterable[str]) -> Progress:
 def sees_healthy(seen: ClusterObservation, fleet: str, wanted: int) -> bool:
     """Whether every Ready router (at least one) sees so many pods of the fleet pass the sample invocation."""
     route = seen.route
-    ready = [router for router in seen.routers if router.ready and not router.terminating]
-    if route is None or not ready:
+    reached = ready(seen)
+    if route is None or not reached:
         return False
-    for router in ready:
+    for router in reached:
         report = report_of(router, route)
         if report is None or next((f.healthy for f in report.fleets if f.name == fleet), 0) < wanted:
             return False
@@ -116,19 +136,20 @@ def to_evict(
     another Ready one has. A terminating one is given its time to stop first. Never the last router, and one at a
     time."""
     route = seen.route
-    if route is None or any(router.terminating for router in seen.routers):
+    routers = [router for router in seen.routers if not is_lost(router, now)]
+    if route is None or any(router.terminating for router in routers):
         return None
-    peers = [router for router in seen.routers if router.ready and confirms(router, route)]
+    peers = [router for router in routers if router.ready and confirms(router, route)]
     wait = EVICT_AFTER_IN_ROLLBACK_SECONDS if rolling_back else EVICT_AFTER_SECONDS
     late = [
         router
-        for router in seen.routers
+        for router in routers
         if not confirms(router, route) and now >= max(since, router.since or since) + timedelta(seconds=wait)
     ]
     if late and peers:
         return min(late, key=lambda router: router.pod)
     bound = since + timedelta(seconds=timeout_seconds + STOP_GRACE_SECONDS)
-    stuck = [r for r in seen.routers if confirms(r, route) and now >= bound and _drains(r, route)]
+    stuck = [r for r in routers if confirms(r, route) and now >= bound and _drains(r, route)]
     others = [r for r in peers if r not in stuck]
     return min(stuck, key=lambda router: router.pod) if stuck and others else None
 

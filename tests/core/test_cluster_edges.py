@@ -1,0 +1,232 @@
+"""Endpoints in the cluster where something goes wrong in between: passes that are killed, objects that go by hand,
+nodes that are lost, people who change their mind late."""
+
+from datetime import timedelta
+
+from tests.core.cluster_stage import ClusterStage, blue_green
+
+from sluice.api.reasons import CommandResult
+from sluice.core.actions import StoreRevision
+
+
+def _images(stage: ClusterStage) -> list[str]:
+    return sorted(fleet.image for fleet in stage.cluster.fleets.values())
+
+
+# A pass that is killed --------------------------------------------------------------------------------------------
+
+
+def test_a_revision_whose_storing_was_lost_at_creation_is_stored_all_the_same() -> None:
+    stage = ClusterStage()
+    stage.step()
+    stage.step(killed_after=0)
+    assert any(isinstance(action, StoreRevision) for action in stage.actions)
+    stage.in_service()
+    assert list(stage.revisions) == [stage.status.revision.name]  # type: ignore[union-attr]
+
+
+def test_a_revision_whose_storing_was_lost_when_its_deployment_started_is_stored_all_the_same() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.image("good:2")
+    stage.step()
+    stage.step(10.0, killed_after=0)
+    assert stage.status.deployment is not None
+    assert any(isinstance(action, StoreRevision) for action in stage.actions)
+    stage.in_service()
+    assert stage.status.revision is not None
+    assert stage.status.revision.name in stage.revisions
+    stage.image("good:3")
+    stage.in_service()
+    assert _images(stage) == ["good:3"]
+
+
+def test_a_stored_revision_that_somebody_deleted_is_stored_again_while_the_spec_has_it() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.revisions.clear()
+    stage.run(2)
+    assert stage.status.revision is not None
+    assert list(stage.revisions) == [stage.status.revision.name]
+    assert stage.condition("Ready")[0] == "True"
+
+
+# Edits and commands at the wrong moment ---------------------------------------------------------------------------
+
+
+def test_a_count_that_never_came_into_force_does_not_scale_the_next_revision() -> None:
+    stage = ClusterStage({"variantName": "a", "initialInstanceCount": 2}, deploymentConfig=blue_green(final=0))
+    stage.in_service()
+    stage.edit_variant("a", initialInstanceCount=9)
+    stage.step()
+    (fleet,) = stage.cluster.fleets.values()
+    assert fleet.replicas == 9
+    fleet.image = "bad:no-room"  # the pods do not get ready
+    stage.run(3)
+    assert stage.status.intent is not None
+    stage.edit_variant("a", initialInstanceCount=3)
+    stage.image("good:2")
+    stage.step()
+    stage.in_service()
+    stage.run(30)
+    assert [fleet.replicas for fleet in stage.cluster.fleets.values()] == [3]
+
+
+def test_a_rollback_said_while_the_old_fleet_goes_is_done_afterwards() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=5))
+    stage.in_service()
+    first = stage.status.revision
+    assert first is not None
+    stage.image("good:2")
+    for _ in range(100):
+        stage.step()
+        if stage.stages and stage.stages[-1] == "CleaningUp":
+            break
+    stage.annotate(rollback=first.name)
+    stage.step()
+    (ack,) = stage.status.commands
+    assert ack.result is CommandResult.QUEUED
+    before = stage.status.commands, stage.status.latch
+    stage.step(0.1)
+    if stage.status.deployment is not None:
+        assert (stage.status.commands, stage.status.latch) == before, "said once"
+    stage.run(100)
+    assert stage.status.revision is not None
+    assert stage.status.revision.name == first.name
+    assert stage.status.commands[0].result is CommandResult.DONE
+    assert stage.condition("Stalled") == ("True", "HeldByRollback")
+
+
+def test_a_rollback_to_a_third_revision_is_done_when_the_deployment_has_gone_back() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=5))
+    stage.in_service()
+    first = stage.status.revision
+    assert first is not None
+    stage.image("good:2")
+    stage.step()
+    stage.in_service()
+    stage.image("good:3")
+    stage.run(12)
+    assert stage.status.deployment is not None
+    stage.annotate(rollback=first.name)
+    stage.run(100)
+    assert stage.status.revision is not None
+    assert stage.status.revision.name == first.name
+    assert _images(stage) == ["registry.example/churn:1"] or len(stage.cluster.fleets) == 1
+
+
+# Routers ----------------------------------------------------------------------------------------------------------
+
+
+def test_ready_is_not_true_without_a_router_that_answers() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    for router in stage.cluster.routers:
+        router.ready = False
+    stage.step()
+    assert stage.condition("Ready") == ("False", "WaitingForRouters")
+    assert stage.message() == "waiting for a router to be ready"
+    assert stage.condition("Serving")[0] == "False"
+    for router in stage.cluster.routers:
+        router.ready = True
+    stage.step()
+    assert stage.condition("Ready")[0] == "True"
+
+
+def test_a_new_router_leaves_ready_as_it_was() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.cluster.routers[0].slow, stage.cluster.routers[0].applied = True, None
+    stage.step()
+    assert stage.condition("Ready")[0] == "True"
+    assert stage.condition("Reconciling") == ("True", "WaitingForRouters")
+
+
+def test_routes_that_somebody_deleted_are_written_and_confirmed_before_fleets_go() -> None:
+    """A slow router still sends by the routes that were deleted."""
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=60))
+    stage.in_service()
+    stage.image("good:2")
+    for _ in range(100):
+        stage.step()
+        if stage.stages and stage.stages[-1] == "Baking":
+            break
+    for router in stage.cluster.routers:
+        router.slow = True
+    stage.cluster.route = None
+    stage.image("registry.example/churn:1")
+    stage.edit("Model", primaryContainer=ClusterStage().objects["Model", "churn"]["spec"]["primaryContainer"])
+    stage.run(4)
+    assert stage.status.deployment is not None
+    assert stage.status.deployment.stage == "RollingBack"
+    assert len(stage.cluster.fleets) == 2
+    for router in stage.cluster.routers:
+        router.slow = False
+    stage.run(20)
+    assert len(stage.cluster.fleets) == 1
+
+
+def test_deleted_without_its_routes_the_routers_let_go_first() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    for router in stage.cluster.routers:
+        router.slow = True
+    stage.cluster.route = None
+    stage.delete()
+    stage.run(3)
+    assert all(fleet.gone_at is None for fleet in stage.cluster.fleets.values())
+    for router in stage.cluster.routers:
+        router.slow = False
+    stage.run(20)
+    assert stage.gone
+    assert stage.cluster.route is None
+
+
+def test_a_router_on_a_lost_node_holds_nothing_up_for_ever() -> None:
+    """Kubelet is gone, so the pod stays Terminating for days."""
+    stage = ClusterStage(deploymentConfig=blue_green(final=0))
+    stage.in_service()
+    lost = stage.cluster.routers[0]
+    lost.ready, lost.frozen, lost.terminating = False, True, True
+    lost.stops_by = stage.now + timedelta(seconds=60)
+    stage.image("good:2")
+    stage.run(50)
+    assert len(stage.cluster.fleets) == 2, "until it must have stopped it may send"
+    stage.run(60)
+    assert _images(stage) == ["good:2"]
+    assert stage.status.deployment is None
+
+
+def test_a_router_that_is_lost_does_not_keep_another_from_being_evicted() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=0))
+    stage.in_service()
+    stage.run(1)
+    lost, frozen = stage.cluster.routers
+    lost.ready, lost.frozen, lost.terminating, lost.stops_by = False, True, True, stage.now
+    frozen.frozen = True
+    stage.run(5)
+    stage.image("good:2")
+    stage.run(120)
+    assert _images(stage) == ["good:2"]
+
+
+# Lost status ------------------------------------------------------------------------------------------------------
+
+
+def test_a_status_lost_in_the_final_bake_does_not_promote_what_was_never_in_service() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=300))
+    stage.in_service()
+    first = stage.status.revision
+    assert first is not None
+    stage.image("good:2")
+    for _ in range(100):
+        stage.step()
+        if stage.stages and stage.stages[-1] == "FinalBaking":
+            break
+    stage.status = type(stage.status)()
+    stage.step()
+    assert stage.status.revision is not None
+    assert stage.status.revision.name == first.name
+    stage.run(60)
+    assert stage.status.deployment is not None, "it bakes anew"
+    assert len(stage.cluster.fleets) == 2
