@@ -1,5 +1,7 @@
 """Every example is accepted as it stands, and names only what is there."""
 
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ from sluice.core.resolve import spec_counts
 
 from .conftest import Admission
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 FILES = sorted(EXAMPLES.glob("*/*.yaml"))
+DOCUMENTS = sorted((ROOT / "README.md", *ROOT.glob("docs/**/*.md")))
+YAML_BLOCK = re.compile(r"^( *)```yaml\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 # What images and models are built from; no manifests.
 SOURCES = {"models"}
 # Manifests that use objects of another directory say so in a comment.
@@ -23,6 +28,13 @@ BORROWS = {"policies": "quickstart", "cluster-policies": "cluster"}
 
 def _documents(*files: Path) -> list[dict[str, Any]]:
     return [document for file in files for document in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
+
+
+def _whole_manifests(text: str) -> list[dict[str, Any]]:
+    """Those in a document's YAML that stand there as they would be applied."""
+    blocks = (textwrap.dedent(block[2]) for block in YAML_BLOCK.finditer(text))
+    read = [each for block in blocks for each in yaml.safe_load_all(block)]
+    return [each for each in read if isinstance(each, dict) and each.get("apiVersion") == API_VERSION]
 
 
 def test_every_directory_is_in_the_list_of_examples() -> None:
@@ -40,6 +52,15 @@ def test_example_is_accepted(admission: Admission, file: Path) -> None:
     for document in documents:
         assert document["apiVersion"] == API_VERSION
         assert admission.create(document) == (), document["metadata"]["name"]
+
+
+@pytest.mark.apiserver
+def test_manifests_in_documents_are_accepted(admission: Admission) -> None:
+    found = [(file.name, each) for file in DOCUMENTS for each in _whole_manifests(file.read_text(encoding="utf-8"))]
+    assert {each["kind"] for _, each in found} == {"Model", "EndpointConfig", "Endpoint"}
+    for file, manifest in found:
+        del manifest["metadata"]["namespace"]  # the stage has one of its own
+        assert admission.create(manifest) == (), (file, manifest["metadata"]["name"])
 
 
 @pytest.mark.parametrize("directory", sorted({file.parent for file in FILES}), ids=lambda directory: directory.name)
