@@ -23,7 +23,7 @@ from tests.operator.harness.kube import Object
 from tests.operator.harness.proxy import Point, Proxies
 from tests.operator.harness.world import Surroundings, World
 
-AT_ONCE = 6
+AT_ONCE = 10
 """Runs beside each other: most of a run is waiting."""
 SECONDS = 180.0
 """Bounds what never comes; nothing that comes depends on it."""
