@@ -20,28 +20,34 @@ import boto3
 import kubernetes
 from rich.console import Console
 from rich.table import Table
-from tests.bench import measures
-from tests.bench.measures import Figure
+from tests.bench import lost, measures, router
+from tests.bench.figures import Figure
 from tests.bench.world import CHECKOUT, World
 
 DEFAULT_OUTPUT = CHECKOUT / "build" / "bench.json"
 FAILED = "failed"
-PARTS = ("creation", "restart", "steady", "throttling", "moving", "changes", "deletions")
+SAGEMAKER_PARTS = ("creation", "restart", "steady", "throttling", "moving", "changes", "deletions")
+LOST = {f"lost-{case}": case for case in lost.CASES}
+PARTS = (*SAGEMAKER_PARTS, *router.PARTS, *LOST)
 Measure = Callable[[World], list[Figure]]
 
 
 def main() -> int:
     """Parse arguments, measure, report."""
     arguments = _arguments()
-    counts = [50] if arguments.quick else arguments.endpoints
+    sagemaker = set(arguments.only) & set(SAGEMAKER_PARTS)
+    counts = ([50] if arguments.quick else arguments.endpoints) if sagemaker else []
     console, figures, began = Console(stderr=True), [], datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as directory:
         for count in counts:
             for number, plan in enumerate(_plan(count, arguments, largest=count == max(counts))):
                 with World(Path(directory) / f"{count}-{number}") as world:
                     for measure in plan:
-                        figures += _run(measure, world, console)
+                        figures += _run(lambda take=measure, stage=world: take(stage), console)  # type: ignore[misc]
                         _write(arguments.json, began, arguments, figures)
+        for name, part in _cluster_parts(arguments).items():
+            figures += _run(lambda take=part, where=Path(directory) / name: take(where), console)  # type: ignore[misc]
+            _write(arguments.json, began, arguments, figures)
     output = Console(width=None if sys.stdout.isatty() else 140)
     _table(figures, output)
     failed = [figure for figure in figures if figure.value.startswith(FAILED)]
@@ -55,6 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="50 endpoints and short windows: is the benchmark whole?")
     parser.add_argument("--steady-minutes", type=float, default=5.0, help="5 holds exactly one full listing (default)")
     parser.add_argument("--throttle-minutes", type=float, default=3.0, help="default 3; 10 for the record")
+    parser.add_argument("--requests", type=int, default=100_000, help="of each case of lost-*, at least")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="default: all of them")
     parser.add_argument("--json", type=Path, default=DEFAULT_OUTPUT, metavar="FILE")
     return parser.parse_args()
@@ -95,11 +102,25 @@ def _plan(count: int, arguments: argparse.Namespace, *, largest: bool) -> list[l
     return worlds
 
 
-def _run(measure: Measure, world: World, console: Console) -> list[Figure]:
+def _cluster_parts(arguments: argparse.Namespace) -> dict[str, Callable[[Path], list[Figure]]]:
+    """The measurements of the Cluster backend that were asked for; each makes its world in a directory of its own."""
+    quick, requests = arguments.quick, 2_000 if arguments.quick else arguments.requests
+    parts: dict[str, Callable[[Path], list[Figure]]] = {
+        name: lambda directory, take=take: take(directory, quick=quick)  # type: ignore[misc]
+        for name, take in router.PARTS.items()
+    }
+    parts |= {
+        name: lambda directory, case=case: lost.measure(case, requests, directory)  # type: ignore[misc]
+        for name, case in LOST.items()
+    }
+    return {name: part for name, part in parts.items() if name in arguments.only}
+
+
+def _run(measure: Callable[[], list[Figure]], console: Console) -> list[Figure]:
     began = time.monotonic()
     try:
         with console.status("measuring ..."):
-            figures = measure(world)
+            figures = measure()
     except RuntimeError as error:  # the others are still worth having
         figures = [Figure("a measurement", f"{FAILED}: {error}")]
     for figure in figures:

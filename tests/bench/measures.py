@@ -7,10 +7,9 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
 
 from tests.bench.counting import READS, WRITES, kubernetes_requests, operator_requests, samples, total
+from tests.bench.figures import Figure
 from tests.bench.processes import machine_busy_seconds
 from tests.bench.watching import Shown
 from tests.bench.world import CREATE_SECONDS, NAMESPACE, ROLE, UNLIMITED, World, gauge, names
@@ -22,16 +21,6 @@ CLOCK_SECONDS = 0.05
 """How far the simulator's clock and ours may be apart by our reckoning."""
 QUIET_SECONDS = 40
 """Longer than a sweep: after it, nothing that was done before is still being found out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured value, with the aim it stands against."""
-
-    name: str
-    value: str
-    aim: str = ""
-    detail: dict[str, Any] = field(default_factory=dict)
 
 
 def creation(world: World, count: int, latency_seconds: float) -> list[Figure]:
