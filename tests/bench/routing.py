@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -205,8 +206,6 @@ def address_of(router: RouterPod) -> str:
 
 def listens(address: str, port: int) -> bool:
     """Whether somebody accepts connections there."""
-    import socket
-
     try:
         socket.create_connection((address, port), 1).close()
     except OSError:
