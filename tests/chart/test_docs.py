@@ -12,6 +12,7 @@ from tests.chart import argocd_cm
 from sluice.api import names
 from sluice.api.reasons import CommandResult, ConditionType, Reason
 from sluice.core.cluster import names as cluster_names
+from sluice.router.bootstrap import BootstrapSettings, bootstrap
 
 ROOT = Path(__file__).parents[2]
 OURS = sorted(
@@ -113,6 +114,25 @@ def test_argocd_scripts_use_what_argo_cd_has() -> None:
             assert reason in {r.value for r in Reason}, f"{name}: {reason}"
         for annotation in re.findall(r'"(sluice\.dev/[\w-]+)"', code):
             assert annotation in vars(names).values(), f"{name}: {annotation}"
+
+
+def test_routers_let_out_the_metrics_that_documents_name() -> None:
+    text = (ROOT / "docs" / "howto" / "watch-the-router.md").read_text()
+    stats = bootstrap(BootstrapSettings(directory=Path("/run")))["stats_config"]
+    let_out = [each["safe_regex"]["regex"] for each in stats["stats_matcher"]["inclusion_list"]["patterns"]]
+    named = set(re.findall(r"\benvoy_(cluster_(?!external_)\w+|server_\w+)", text))
+    assert len(named) > 10
+    for name in named:
+        assert any(re.fullmatch(pattern, _as_envoy_has_it(name)) for pattern in let_out), name
+    labels = set(re.findall(r"\bsluice_(?:endpoint|variant|revision|fleet|container)\b", text))
+    assert labels == {tag["tag_name"] for tag in stats["stats_tags"] if tag["tag_name"].startswith("sluice_")}
+
+
+def _as_envoy_has_it(name: str) -> str:
+    """A metric's name before Envoy writes it for Prometheus: with dots, and the class of an answer at its end."""
+    name = re.sub(r"^cluster_", "cluster.fleet.", re.sub(r"^server_", "server.", name.removesuffix("_bucket")))
+    name = re.sub(r"\.(outlier_detection|health_check)_", r".\1.", name)
+    return f"{name}_2xx" if name.endswith(".upstream_rq") else name
 
 
 def test_nothing_names_a_machine() -> None:
