@@ -1,6 +1,8 @@
 """Routes and weights as values: exact totals, shares of variants and revisions, shadows, names, schema versions."""
 
 import math
+from dataclasses import replace
+from datetime import timedelta
 from fractions import Fraction
 
 from hypothesis import given
@@ -163,3 +165,19 @@ def test_a_stopping_router_is_waited_for_before_others_are_evicted() -> None:
 def test_shares_of_many_small_weights_are_finite() -> None:
     assert sum(shares([1e-300, *[1.0] * 30])) == WEIGHT_TOTAL
     assert math.isclose(sum(shares([1e-9, 1e9])), WEIGHT_TOTAL)
+
+
+def test_a_router_that_starts_is_given_time_for_it() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    route = stage.cluster.route
+    assert route is not None
+    starting = RouterSeen("starting", "s", ready=False, terminating=False, since=stage.now, report=None)
+    seen = replace(stage.observe(), routers=(*stage.observe().routers, starting))
+
+    def evicted(seconds: float) -> RouterSeen | None:
+        now = stage.now + timedelta(seconds=seconds)
+        return routers.to_evict(seen, now, since=stage.now, rolling_back=True, timeout_seconds=60)
+
+    assert evicted(100) is None
+    assert evicted(121) is starting

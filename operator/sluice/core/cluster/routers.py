@@ -16,6 +16,8 @@ from sluice.core.cluster.observation import ClusterObservation, RouterSeen, Rout
 
 EVICT_AFTER_SECONDS = 15.0
 EVICT_AFTER_IN_ROLLBACK_SECONDS = 5.0
+START_SECONDS = 120.0
+"""What a router's start may take: evicting one that starts only makes another start."""
 STOP_GRACE_SECONDS = 15.0
 """Beyond the longest invocation: what a router may take to stop."""
 
@@ -144,7 +146,8 @@ def to_evict(
     late = [
         router
         for router in routers
-        if not confirms(router, route) and now >= max(since, router.since or since) + timedelta(seconds=wait)
+        if not confirms(router, route)
+        and now >= max(since, router.since or since) + timedelta(seconds=START_SECONDS if _starts(router) else wait)
     ]
     if late and peers:
         return min(late, key=lambda router: router.pod)
@@ -152,6 +155,11 @@ def to_evict(
     stuck = [r for r in routers if confirms(r, route) and now >= bound and _drains(r, route)]
     others = [r for r in peers if r not in stuck]
     return min(stuck, key=lambda router: router.pod) if stuck and others else None
+
+
+def _starts(router: RouterSeen) -> bool:
+    """Whether a router has never said anything: its image is being pulled, or its first snapshot applied."""
+    return router.report is None and not router.ready
 
 
 def _drains(router: RouterSeen, route: RouteSeen) -> bool:
