@@ -1,7 +1,7 @@
 """A client of the run's real API server, with the CRDs installed and a namespace of its own for each test."""
 
-import itertools
 import os
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from sluice.kube.client import KubeClient
 from sluice.kube.configuration import load_configuration
 from sluice.kube.resources import RESOURCES, Resource
 
-_names = itertools.count(1)
 CRDS = Path(__file__).parents[2] / "crds"
 
 
@@ -52,7 +51,7 @@ async def kube(control_plane: ControlPlane, telemetry: Telemetry) -> AsyncIterat
 async def namespace(control_plane: ControlPlane, kube: KubeClient) -> str:
     """A new namespace; the CRDs are there."""
     await install_crds(kube)
-    name = f"ns-{os.getpid()}-{next(_names)}"
+    name = f"ns-{uuid.uuid4().hex[:12]}"  # conftests are loaded under several names, so no counter is the only one
     await kube.create("Namespace", "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     return name
 
