@@ -63,7 +63,7 @@ def judge(world: World, case: Accepted) -> str | None:
 
 @pytest.mark.timeout(240)
 def test_bad_manifests_are_named_and_hold_nobody_up(make_world: MakeWorld) -> None:
-    world = make_world(policy=POLICY)
+    world = make_world(policy=POLICY, environment={"SLUICE_CLUSTER_BACKEND": "false"})
     world.operator.start()
     world.apply(
         model(name="good-one"),

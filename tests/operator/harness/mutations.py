@@ -68,7 +68,7 @@ def _broken(base: Manifest, value: Any, schema: Manifest, path: Path) -> Iterato
         wrong = 7 if schema["type"] == "integer" else "NoSuchWord"
         yield broken("enum", wrong, "FieldValueNotSupported")
     elif isinstance(value, str):
-        if "pattern" in schema:
+        if "pattern" in schema and schema["pattern"] not in _ANYTHING:
             yield broken("pattern", "\t\n", "FieldValueInvalid")
         if "maxLength" in schema:
             yield broken("length", "x" * (schema["maxLength"] + 1), "FieldValueTooLong")
@@ -81,6 +81,8 @@ def _broken(base: Manifest, value: Any, schema: Manifest, path: Path) -> Iterato
         yield broken("no items", [], "FieldValueInvalid")
 
 
+_ANYTHING = (r"^[\S\s]*$", r"^[\s\S]+$")
+"""Patterns of SageMaker's that no text breaks."""
 _OTHER_TYPE: Manifest = {
     "object": "text", "array": "text", "string": 5, "integer": "five", "number": "five", "boolean": "yes",
 }  # fmt: skip
@@ -264,7 +266,7 @@ def _no_model(dice: Random, name: str) -> Accepted:
 
 def _cluster(dice: Random, name: str) -> Accepted:
     manifests = _three(name, backend="Cluster")
-    return Accepted("cluster", name, manifests, "BackendNotAvailable", "spec.backend: found Cluster")
+    return Accepted("cluster", name, manifests, "BackendNotAvailable", "Start: spec.backend: found Cluster")
 
 
 def _region(dice: Random, name: str) -> Accepted:
