@@ -5,7 +5,7 @@ import asyncio
 import itertools
 from contextlib import suppress
 
-from tests.cluster_backend.objects import make_ready, pod_manifest, replica_set_manifest
+from tests.cluster_backend.objects import make_ready, pod_manifest, replica_set_manifest, replica_set_of
 
 from sluice.api import names
 from sluice.core.cluster.names import LABEL_FLEET, LABEL_ROUTER, ROUTER
@@ -51,6 +51,10 @@ class Hands:
         for pod in pods:
             if pod["metadata"]["labels"][LABEL_FLEET] not in deployments:
                 await self._kube.delete("Pod", self._namespace, pod["metadata"]["name"])
+        uids = {item["metadata"]["uid"] for item in deployments.values()}
+        for replicas in await self._listed("ReplicaSet"):
+            if replicas["metadata"]["ownerReferences"][0]["uid"] not in uids:
+                await self._kube.delete("ReplicaSet", self._namespace, replicas["metadata"]["name"])
         for name, deployment in deployments.items():
             if name == ROUTER:
                 continue
@@ -64,7 +68,9 @@ class Hands:
     async def _pod(self, deployment: Object) -> None:
         template = deployment["spec"]["template"]
         name = f"{deployment['metadata']['name'][:50]}-{next(_names)}"
-        pod = pod_manifest(name, self._namespace, template["metadata"]["labels"])
+        labels = template["metadata"]["labels"]
+        owner = await replica_set_of(self._kube, self._namespace, deployment["metadata"]["name"], labels)
+        pod = pod_manifest(name, self._namespace, labels, owner)
         made = await self._kube.create("Pod", self._namespace, pod)
         image = template["spec"]["containers"][0]["image"]
         if image not in self.bad_images:

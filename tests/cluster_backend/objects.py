@@ -65,6 +65,18 @@ def replica_set_manifest(name: str, namespace: str, labels: dict[str, str], owne
     }
 
 
+async def replica_set_of(kube: KubeClient, namespace: str, fleet: str, labels: dict[str, str]) -> Object | None:
+    """The ReplicaSet of a fleet's Deployment, made where it is missing. None: there is no such Deployment."""
+    deployment = await kube.get("Deployment", namespace, fleet)
+    if deployment is None:
+        return None
+    name = f"{fleet}-{deployment['metadata']['uid'][:8]}"
+    found = await kube.get("ReplicaSet", namespace, name)
+    if found is not None:
+        return found
+    return await kube.create("ReplicaSet", namespace, replica_set_manifest(name, namespace, labels, deployment))
+
+
 async def create(kube: KubeClient, *manifests: Object) -> list[Object]:
     return [await kube.create(item["kind"], item["metadata"]["namespace"], item) for item in manifests]
 

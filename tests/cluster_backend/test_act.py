@@ -293,3 +293,51 @@ def test_a_quota_is_told_from_a_missing_right() -> None:
     }
     for message, reason in told.items():
         assert problem("EnsureFleet", Forbidden(message)).reason is reason
+
+
+@pytest.mark.parametrize("taken", ["owner", "label"])
+async def test_a_fleet_that_is_not_seen_as_ours_any_more_is_not_made_again_and_again(world: World, taken: str) -> None:
+    action = world.fleet()
+    await world.act(action)
+    await world.act(action)  # made already: fine
+    found = await world.get("Deployment", action.name)
+    if taken == "owner":
+        found["metadata"]["annotations"].pop("sluice.dev/owner")
+    else:
+        found["metadata"]["labels"].pop("sluice.dev/endpoint")
+    await world.kube.replace("Deployment", world.namespace, found)
+    assert (await world.look()).fleets == ()
+    with pytest.raises(ActFailed, match=f"Deployment {world.namespace}/{action.name} does not bear") as failed:
+        await world.act(action)
+    assert failed.value.problem.reason is Reason.NAME_CONFLICT
+
+
+async def test_a_service_that_somebody_deleted_is_made_again(world: World) -> None:
+    action = world.fleet()
+    await world.act(action)
+    assert [fleet.reachable for fleet in (await world.look()).fleets] == [True]
+    await world.kube.delete("Service", world.namespace, action.name)
+    assert [fleet.reachable for fleet in (await world.look()).fleets] == [False]
+    await world.act(action)
+    assert [fleet.reachable for fleet in (await world.look()).fleets] == [True]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+async def test_a_config_map_in_a_records_place_is_told_of(world: World, labelled: bool) -> None:
+    """Somebody else's, or one that cannot be read: the fleet would never have a record, and each pass would try."""
+    action = world.fleet()
+    await world.act(action)
+    labels = {"sluice.dev/managed-by": "sluice", "sluice.dev/endpoint": world.name, "sluice.dev/fleet": action.name}
+    made: Object = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": record_name(action.name),
+            "namespace": world.namespace,
+            **({"labels": labels, "annotations": {"sluice.dev/owner": str(world.owner)}} if labelled else {}),
+        },
+    }
+    await create(world.kube, made)
+    with pytest.raises(ActFailed, match=record_name(action.name)) as failed:
+        await world.act(RecordFleet(action.name, RECORD))
+    assert failed.value.problem.reason is Reason.NAME_CONFLICT

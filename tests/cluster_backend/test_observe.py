@@ -1,15 +1,15 @@
 """What is seen of an Endpoint in the cluster, from a real API server."""
 
 import pytest
-from tests.cluster_backend.objects import create, pod_manifest, set_status
+from tests.cluster_backend.objects import create, make_ready, pod_manifest, replica_set_of, set_status
 from tests.cluster_backend.world import World
 from tests.controller.memory_kube import MemoryKube
 
 from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.cluster.observe import Observer
-from sluice.core.cluster.actions import EnsureRouter, RecordFleet, RetainRoute, ScaleFleet, WriteRoute
-from sluice.core.cluster.names import LABEL_ROUTER, ROUTER
+from sluice.core.cluster.actions import DeleteFleet, EnsureRouter, RecordFleet, RetainRoute, ScaleFleet, WriteRoute
+from sluice.core.cluster.names import LABEL_FLEET, LABEL_ROUTER, ROUTER
 from sluice.core.instance_types import parse
 from sluice.core.resolve import Resolution
 from sluice.kube.client import KubeClient
@@ -176,10 +176,10 @@ async def test_zones_are_those_of_the_nodes(world: World) -> None:
         action = world.fleet()
         await world.act(action)
         for number in (1, 2):
-            pod = pod_manifest(f"p{number}", world.namespace, {})
-            pod["spec"]["nodeName"] = f"{world.namespace}-{number}"
             labels = {"sluice.dev/fleet": action.name, "sluice.dev/endpoint": world.name}
-            pod["metadata"]["labels"] |= labels
+            owner = await replica_set_of(world.kube, world.namespace, action.name, labels)
+            pod = pod_manifest(f"p{number}", world.namespace, labels, owner)
+            pod["spec"]["nodeName"] = f"{world.namespace}-{number}"
             (made,) = await create(world.kube, pod)
             await set_status(
                 world.kube, made, {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
@@ -256,3 +256,22 @@ async def _has_rolled(world: World) -> None:
     status = {"observedGeneration": deployment["metadata"]["generation"]}
     status |= dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), count)
     await set_status(world.kube, deployment, status)
+
+
+async def test_pods_of_the_deployment_before_do_not_count(world: World) -> None:
+    """A fleet that was deleted and is made again has the same name, and for seconds both have ready pods."""
+    action = world.fleet()
+    await world.act(action)
+    await world.fleet_pod(action.name)
+    (before,) = (await world.look()).fleets
+    assert before.ready == 1
+    await world.act(DeleteFleet(action.name, before.uid), action)
+    (fleet,) = (await world.look()).fleets
+    assert (fleet.ready, fleet.candidate) == (0, None)
+    await world.fleet_pod(action.name)
+    labels = {LABEL_FLEET: action.name, "sluice.dev/endpoint": world.name}
+    (forged,) = await create(world.kube, pod_manifest("forged", world.namespace, labels))
+    await make_ready(world.kube, forged)
+    (fleet,) = (await world.look()).fleets
+    assert fleet.ready == 1
+    assert fleet.strangers == ()

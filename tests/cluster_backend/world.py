@@ -4,7 +4,13 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.cluster_backend.objects import create, make_ready, pod_manifest, replica_set_manifest
+from tests.cluster_backend.objects import (
+    create,
+    make_ready,
+    pod_manifest,
+    replica_set_manifest,
+    replica_set_of,
+)
 from tests.controller.clock import SteppedClock
 
 from sluice.api import names
@@ -105,14 +111,9 @@ class World:
 
     async def fleet_pod(self, fleet: str, *, ready: bool = True, **status: Any) -> Object:
         """A pod that the fleet's ReplicaSet would make, and that kubelet runs."""
-        (pod,) = await create(
-            self.kube,
-            pod_manifest(
-                f"{fleet}-{next(_names)}",
-                self.namespace,
-                {LABEL_FLEET: fleet, "sluice.dev/endpoint": self.name[:63].rstrip("-.")},
-            ),
-        )
+        labels = {LABEL_FLEET: fleet, "sluice.dev/endpoint": self.name[:63].rstrip("-.")}
+        owner = await replica_set_of(self.kube, self.namespace, fleet, labels)
+        (pod,) = await create(self.kube, pod_manifest(f"{fleet}-{next(_names)}", self.namespace, labels, owner))
         return await make_ready(self.kube, pod, **status) if ready or status else pod
 
     async def router_pods(self, count: int) -> list[Object]:

@@ -37,7 +37,7 @@ from sluice.core.cluster.routing import fleets_of
 from sluice.core.decision import Decision
 from sluice.core.endpoint.decide import decide
 from sluice.core.endpoint.draft import DecideSettings, Pass
-from sluice.core.observation import Observation, Presence
+from sluice.core.observation import CallProblem, Observation, Presence
 from sluice.core.resolve import Resolution, ResolveSettings, resolve
 from sluice.core.revision import StoredRevision, controller_revision, stored_revision
 
@@ -71,6 +71,7 @@ class Fleet:
     record: FleetRecord | None = None
     strangers: tuple[str, ...] = ()
     gone_at: datetime | None = None
+    reachable: bool = True
 
 
 @dataclass
@@ -198,6 +199,7 @@ class ClusterStage:
                     candidate=FleetRecord((ImageSeen(f.image, f"{f.image}@sha256:1"),), {}, at) if f.ready else None,
                     strangers=f.strangers,
                     troubles=self._troubles(f),
+                    reachable=f.reachable,
                 )
                 for f in self.cluster.fleets.values()
             ),
@@ -247,16 +249,22 @@ class ClusterStage:
     # The pass --------------------------------------------------------------------------------------------------
 
     def step(
-        self, seconds: float = 1.0, *, rivals: tuple[dict[str, Any], ...] = (), killed_after: int | None = None
+        self,
+        seconds: float = 1.0,
+        *,
+        rivals: tuple[dict[str, Any], ...] = (),
+        killed_after: int | None = None,
+        problem: CallProblem | None = None,
     ) -> Decision:
-        """Time passes, then one pass: decide, keep the status, carry out the actions (`killed_after`: so many)."""
+        """Time passes, then one pass: decide, keep the status, carry out the actions (`killed_after`: so many).
+        `problem`: what an action of the last pass failed with."""
         self.tick(seconds)
         decision = decide(
             Pass(
                 endpoint=self.endpoint,
                 status=self.status,
                 resolution=self.resolution(),
-                observation=Observation(presence=Presence.UNKNOWN, at=self.now),
+                observation=Observation(presence=Presence.DESCRIBED, at=self.now, act_problem=problem),
                 now=self.now,
                 stored=self.stored(),
                 rivals=rivals,
@@ -324,6 +332,7 @@ class ClusterStage:
                         action.name, action.variant, action.fleet_hash, action.replicas, self.now, image,
                         f"uid-{cluster.version}",
                     )  # fmt: skip
+                cluster.fleets[action.name].reachable = True
             case ScaleFleet():
                 if action.name in cluster.fleets:
                     self._must_not_serve_less(action)

@@ -5,8 +5,10 @@ from datetime import timedelta
 
 from tests.core.cluster_stage import ClusterStage, blue_green
 
-from sluice.api.reasons import CommandResult
+from sluice.api.reasons import CommandResult, Reason
 from sluice.core.actions import StoreRevision
+from sluice.core.cluster.actions import EnsureFleet, WriteRoute
+from sluice.core.observation import CallProblem
 
 
 def _images(stage: ClusterStage) -> list[str]:
@@ -49,6 +51,101 @@ def test_a_stored_revision_that_somebody_deleted_is_stored_again_while_the_spec_
     assert stage.status.revision is not None
     assert list(stage.revisions) == [stage.status.revision.name]
     assert stage.condition("Ready")[0] == "True"
+
+
+# What is refused --------------------------------------------------------------------------------------------------
+
+
+def _refused(operation: str) -> CallProblem:
+    return CallProblem(operation, Reason.QUOTA_EXCEEDED, "exceeded quota", transient=False)
+
+
+def test_what_is_refused_again_and_again_is_tried_ever_more_seldom() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.cluster.fleets.clear()
+    failed, tried = None, 0
+    for _ in range(600):
+        stage.step(problem=failed, killed_after=0)
+        failed = _refused("EnsureFleet") if stage.actions else None
+        tried += bool(stage.actions)
+    assert 5 <= tried <= 12
+    assert stage.condition("Stalled") == ("True", "QuotaExceeded")
+    stage.step(600.0)
+    stage.in_service()
+    assert stage.status.problem is None
+
+
+def test_what_was_refused_and_is_not_needed_any_more_is_forgotten() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.run(3)
+    held = dict(stage.cluster.fleets)
+    stage.cluster.fleets.clear()
+    stage.step(killed_after=0)
+    stage.step(problem=_refused("EnsureFleet"))
+    assert stage.status.problem is not None
+    stage.cluster.fleets.update(held)
+    stage.step()
+    assert stage.status.problem is None
+    assert stage.condition("Ready")[0] == "True"
+
+
+def test_traffic_goes_back_although_something_else_is_refused() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=60))
+    stage.in_service()
+    stage.image("good:2")
+    for _ in range(100):
+        stage.step()
+        if stage.stages and stage.stages[-1] == "Baking":
+            break
+    for fleet in stage.cluster.fleets.values():
+        fleet.record = None
+    stage.step(killed_after=0)
+    stage.step(problem=_refused("RecordFleet"))
+    assert not stage.actions
+    stage.edit("Model", primaryContainer=ClusterStage().objects["Model", "churn"]["spec"]["primaryContainer"])
+    stage.step()
+    assert [type(action) for action in stage.actions] == [WriteRoute]
+    assert stage.percent_new() == 100
+
+
+def test_in_a_rollback_the_routes_come_first() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=60))
+    stage.in_service()
+    old = next(iter(stage.cluster.fleets))
+    stage.image("good:2")
+    for _ in range(100):
+        stage.step()
+        if stage.stages and stage.stages[-1] == "Baking":
+            break
+    del stage.cluster.fleets[old]
+    for fleet in stage.cluster.fleets.values():
+        fleet.ready, fleet.image = 0, "bad:1"
+    stage.step()
+    assert stage.status.deployment is not None
+    assert stage.status.deployment.stage == "RollingBack"
+    assert [type(action) for action in stage.actions][:1] == [WriteRoute]
+    assert len(stage.actions) > 1
+
+
+def test_what_serves_and_is_stored_nowhere_is_left_alone_until_a_person_says_retry() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.run(3)
+    stage.revisions.clear()
+    stage.image("good:2")
+    stage.run(20)
+    assert stage.condition("Stalled") == ("True", "Drifted")
+    assert "sluice.dev/retry" in stage.message("Stalled")
+    assert len(stage.cluster.fleets) == 1
+    stage.annotate(retry="1")
+    stage.run(4)
+    assert len(stage.cluster.fleets) == 2, "what serves goes on until the new fleets answer"
+    assert stage.percent_new() == 0
+    stage.in_service()
+    stage.run(10)
+    assert _images(stage) == ["good:2"]
 
 
 # Edits and commands at the wrong moment ---------------------------------------------------------------------------
@@ -208,6 +305,19 @@ def test_a_router_that_is_lost_does_not_keep_another_from_being_evicted() -> Non
     stage.image("good:2")
     stage.run(120)
     assert _images(stage) == ["good:2"]
+
+
+def test_a_fleet_that_no_router_finds_is_not_ready_and_gets_its_service_again() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.run(3)
+    (fleet,) = stage.cluster.fleets.values()
+    fleet.reachable = False
+    stage.step()
+    assert [type(action) for action in stage.actions] == [EnsureFleet]
+    assert stage.condition("Ready")[0] == "False"
+    stage.step()
+    assert stage.condition("Ready")[0] == "True"
 
 
 # Lost status ------------------------------------------------------------------------------------------------------

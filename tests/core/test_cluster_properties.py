@@ -3,6 +3,7 @@ commands. What must never happen is checked by the stage at every action; at the
 the Endpoint has come to rest where it belongs."""
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -66,6 +67,50 @@ class Life(RuleBasedStateMachine):
         if self.stage.status.last_deployment is not None:
             SEEN[f"outcome {self.stage.status.last_deployment.outcome}"] += 1
         SEEN[f"word {self.stage.status.endpoint_status}"] += 1
+
+    @rule(done=st.integers(0, 4), times=st.integers(1, 3))
+    def the_operator_is_killed(self, done: int, times: int) -> None:
+        for _ in range(times):
+            self.stage.step(killed_after=done)
+            if done < len(self.stage.actions):
+                SEEN["killed between actions"] += 1
+
+    @rule(passes=st.integers(1, 12))
+    def writing_is_off(self, passes: int) -> None:
+        self.stage.annotate(reconcile="disabled")
+        for _ in range(passes):
+            self.pass_(2.0)
+            assert not self.stage.actions
+        self.stage.annotate(reconcile="")
+        SEEN["writing off"] += 1
+
+    @rule()
+    def the_route_is_deleted_by_hand(self) -> None:
+        if self.stage.cluster.route is not None:
+            self.stage.cluster.route = None
+            SEEN["route deleted"] += 1
+
+    @rule()
+    def a_stored_revision_is_lost(self) -> None:
+        """The one that the spec asks for; it can be told anew."""
+        desired = self.stage.resolution().revision
+        if desired is not None and self.stage.revisions.pop(desired.name, None):
+            SEEN["revision lost"] += 1
+            self.pass_(1.0)
+
+    @precondition(lambda self: len(self.stage.cluster.routers) == 2)
+    @rule()
+    def a_router_is_replaced(self) -> None:
+        """By the Deployment: the old one stops for a while, and still sends what it was told last."""
+        router = self.stage.cluster.routers[0]
+        router.ready, router.terminating, router.frozen = False, True, True
+        router.stops_by = self.stage.now + timedelta(seconds=30)
+        SEEN["router replaced"] += 1
+
+    @precondition(lambda self: bool(self.stage.cluster.routers))
+    @rule(slow=st.booleans())
+    def a_router_is_slow(self, slow: bool) -> None:
+        self.stage.cluster.routers[-1].slow = slow
 
     @rule(image=st.sampled_from(IMAGES), passes=st.integers(0, 25))
     def image_is_edited(self, image: str, passes: int) -> None:
@@ -161,23 +206,25 @@ class Life(RuleBasedStateMachine):
         if route is not None:
             assert len({fleet.revision for fleet in route.spec.fleets if fleet.weight}) <= 2
 
+    def _let_routers_be(self) -> None:
+        for router in self.stage.cluster.routers:
+            router.frozen, router.slow, router.busy = False, False, frozenset()
+
     def teardown(self) -> None:
         stage = self.stage
-        for router in stage.cluster.routers:
-            router.frozen, router.busy = False, frozenset()
+        self._let_routers_be()
         stage.run(5)
-        for router in stage.cluster.routers:
-            router.frozen, router.busy = False, frozenset()
+        self._let_routers_be()
         for _ in range(40):
             stage.step(6.0)
-            for router in stage.cluster.routers:
-                router.frozen, router.busy = False, frozenset()
-        if stage.status.endpoint_status == "Creating":
-            stage.step(2000.0)
-            stage.run(3)
-        if stage.status.deployment is not None:
-            stage.step(5000.0)
-            stage.run(40)
+            self._let_routers_be()
+        for _ in range(6):  # one deployment may follow another: a command was queued, or the spec changed meanwhile
+            if stage.status.endpoint_status == "Creating":
+                stage.step(2000.0)
+                stage.run(3)
+            if stage.status.deployment is not None:
+                stage.step(5000.0)
+                stage.run(60)
         before = stage.status
         for _ in range(5):
             stage.step(30.0)
@@ -222,6 +269,7 @@ def test_random_lives_keep_the_invariants_and_come_to_rest() -> None:
     outcomes = {Outcome.SUCCEEDED, Outcome.ROLLED_BACK, Outcome.SUPERSEDED, Outcome.FAILED}
     words = {"Creating", "InService", "Updating", "OutOfService", "Failed"}
     happened = {"pods died", "fleet deleted", "router froze", "router killed", "status lost", "rollback said"}
+    happened |= {"killed between actions", "writing off", "route deleted", "revision lost", "router replaced"}
     wanted = {f"stage {s}" for s in stages} | {f"outcome {o}" for o in outcomes} | {f"word {w}" for w in words}
     missing = sorted((wanted | happened) - set(SEEN))
     assert not missing, f"each stage, outcome and word occurs, not so {missing}"

@@ -9,7 +9,7 @@ from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.api.routes import EndpointRouteSpec
 from sluice.cluster import records
-from sluice.cluster.labels import endpoint_labels
+from sluice.cluster.labels import endpoint_labels, endpoint_selector, is_ours
 from sluice.cluster.problems import FAILURES, problem
 from sluice.cluster.rendering import Rendering, UnknownInstanceType
 from sluice.core.cluster.actions import (
@@ -25,7 +25,8 @@ from sluice.core.cluster.actions import (
     ScaleFleet,
     WriteRoute,
 )
-from sluice.core.cluster.names import ANNOTATION_OWNER, ANNOTATION_TEMPLATE, ROUTER, record_name
+from sluice.core.cluster.names import ANNOTATION_OWNER, ANNOTATION_TEMPLATE, LABEL_FLEET, ROUTER, record_name
+from sluice.core.cluster.observation import FleetRecord
 from sluice.core.identity import Owner
 from sluice.core.observation import CallProblem
 from sluice.core.revision import LABEL_MANAGED_BY, MANAGED_BY
@@ -61,7 +62,7 @@ class Actor:
             case ScaleFleet(name=name, replicas=replicas):
                 await self._scale(owner, name, replicas)
             case RecordFleet(name=name, record=record):
-                await self._create(records.config_map(owner, name, record))
+                await self._record(owner, name, record)
             case DeleteFleet(name=name, uid=uid):
                 await delete_fleet(self._kube, owner.namespace, name, uid)
             case WriteRoute(spec=spec, resource_version=version):
@@ -91,7 +92,35 @@ class Actor:
                 )
             ) from unknown
         for manifest in manifests:
-            await self._create(manifest)
+            if not await self._create(manifest):
+                await self._check_ours(owner, manifest)
+
+    async def _record(self, owner: Owner, name: str, record: FleetRecord) -> None:
+        manifest = records.config_map(owner, name, record)
+        if await self._create(manifest):
+            return
+        # Looked for as a pass looks: what it does not find, or cannot read, it would try to record again and again.
+        selector = f"{endpoint_selector(owner.name)},{LABEL_FLEET}={name}"
+        async for found in self._kube.list("ConfigMap", owner.namespace, selector):
+            if found["metadata"]["name"] == record_name(name) and records.read(found) is not None:
+                return
+        raise _in_the_way("RecordFleet", manifest, "is not the fleet's record, or one that cannot be read; delete it")
+
+    async def _check_ours(self, owner: Owner, manifest: Object) -> None:
+        """What of a fleet is there already must be seen as ours, or it would be made again and again."""
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        found = await self._kube.get(kind, metadata["namespace"], metadata["name"])
+        if found is None:
+            return  # went meanwhile
+        selected = {**endpoint_labels(owner.name), LABEL_FLEET: metadata["name"]}
+        if is_ours(found, owner) and selected.items() <= (found["metadata"].get("labels") or {}).items():
+            return
+        raise _in_the_way(
+            "EnsureFleet",
+            manifest,
+            f"does not bear the labels and the annotation {ANNOTATION_OWNER} that tell that it is this Endpoint's; "
+            "delete it, or give it back what was taken away",
+        )
 
     async def _scale(self, owner: Owner, name: str, replicas: int) -> None:
         try:
@@ -153,6 +182,12 @@ class Actor:
         await self._kube.replace(
             kind, metadata["namespace"], {**found, "metadata": {**found["metadata"], **marks}, "spec": manifest["spec"]}
         )
+
+
+def _in_the_way(operation: str, manifest: Object, why: str) -> ActFailed:
+    metadata = manifest["metadata"]
+    text = f"{manifest['kind']} {metadata['namespace']}/{metadata['name']} {why}"
+    return ActFailed(CallProblem(operation, Reason.NAME_CONFLICT, text, transient=False, retry_after_seconds=30.0))
 
 
 async def delete_fleet(kube: Kube, namespace: str, name: str, uid: str) -> None:

@@ -77,7 +77,9 @@ class Observer:
                 looks = _Looks(
                     namespace=group.create_task(self._kube.get("Namespace", "", owner.namespace)),
                     deployments=group.create_task(self._of_endpoint("Deployment", owner)),
+                    of_fleets=group.create_task(self._of_endpoint("ReplicaSet", owner)),
                     pods=group.create_task(self._of_endpoint("Pod", owner)),
+                    services=group.create_task(self._of_endpoint("Service", owner)),
                     records=group.create_task(self._of_endpoint("ConfigMap", owner)),
                     route=group.create_task(self._kube.get(names.ENDPOINT_ROUTE, owner.namespace, owner.name)),
                     routers=group.create_task(self._list("Deployment", owner.namespace, ROUTERS)),
@@ -102,7 +104,14 @@ class Observer:
         ours = [item for item in looks.deployments.result() if is_ours(item, owner)]
         router_pods = seen.router_pods(router, looks.replica_sets.result(), looks.router_pods.result())
         return ClusterObservation(
-            fleets=seen.fleets(ours, looks.pods.result(), looks.records.result(), zones.of_node),
+            fleets=seen.fleets(
+                ours,
+                looks.of_fleets.result(),
+                looks.pods.result(),
+                looks.records.result(),
+                looks.services.result(),
+                zones.of_node,
+            ),
             route=seen.route(route) if route is not None else None,
             routers=seen.routers(router_pods, looks.reports.result(), owner.name),
             router=seen.router_deployment(
@@ -187,7 +196,9 @@ class _Looks:
 
     namespace: asyncio.Task[Object | None]
     deployments: asyncio.Task[list[Object]]
+    of_fleets: asyncio.Task[list[Object]]
     pods: asyncio.Task[list[Object]]
+    services: asyncio.Task[list[Object]]
     records: asyncio.Task[list[Object]]
     route: asyncio.Task[Object | None]
     routers: asyncio.Task[list[Object]]

@@ -97,6 +97,8 @@ class OrphanSweep:
             if kind == "Endpoint":
                 await self._collect(namespace, name, remains[namespace, name])
             elif kind == "fleet":
+                if await self._kube.get("Deployment", namespace, name) is not None:
+                    continue  # made a moment ago: its Service must stay
                 logger.warning("collecting what is left of fleet %s/%s", namespace, name)
                 await delete_beside(self._kube, namespace, name)
             else:

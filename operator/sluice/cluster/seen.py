@@ -20,9 +20,14 @@ Object = Mapping[str, Any]
 
 
 def fleet(
-    deployment: Object, fleet_pods: Iterable[Object], record: Object | None, zone_of: Mapping[str, str]
+    deployment: Object,
+    fleet_pods: Iterable[Object],
+    record: Object | None,
+    zone_of: Mapping[str, str],
+    *,
+    reachable: bool = True,
 ) -> FleetSeen:
-    """One fleet. `zone_of`: node -> zone."""
+    """One fleet. `zone_of`: node -> zone; `reachable`: its Service stands."""
     metadata = deployment["metadata"]
     annotations = metadata.get("annotations") or {}
     stored = records.read(record) if record is not None else None
@@ -44,19 +49,34 @@ def fleet(
         strangers=found.strangers,
         troubles=found.troubles,
         zones=len({zone_of[node] for node in found.ready_nodes if node in zone_of}),
+        reachable=reachable,
     )
 
 
 def fleets(
-    deployments: Iterable[Object], all_pods: Iterable[Object], stored: Iterable[Object], zone_of: Mapping[str, str]
+    deployments: Iterable[Object],
+    replica_sets: Iterable[Object],
+    all_pods: Iterable[Object],
+    stored: Iterable[Object],
+    services: Iterable[Object],
+    zone_of: Mapping[str, str],
 ) -> tuple[FleetSeen, ...]:
-    """The fleets that these Deployments are, with their pods and records."""
-    by_fleet: dict[str, list[Object]] = {}
+    """The fleets that these Deployments are, with their pods and records. Pods by the UIDs of their owners: those of a
+    Deployment of the same name that was deleted a moment ago bear the same label and are still ready."""
+    deployment_of = {item["metadata"]["uid"]: _controller(item) for item in replica_sets}
+    by_deployment: dict[str | None, list[Object]] = {}
     for pod in all_pods:
-        by_fleet.setdefault(_fleet_of(pod), []).append(pod)
+        by_deployment.setdefault(deployment_of.get(_controller(pod)), []).append(pod)
     of_fleet = {_fleet_of(record): record for record in stored}
+    reachable = {item["metadata"]["name"] for item in services if not item["metadata"].get("deletionTimestamp")}
     found = (
-        fleet(deployment, by_fleet.get(name, ()), of_fleet.get(name), zone_of)
+        fleet(
+            deployment,
+            by_deployment.get(deployment["metadata"]["uid"], ()),
+            of_fleet.get(name),
+            zone_of,
+            reachable=name in reachable,
+        )
         for deployment in deployments
         for name in (str(deployment["metadata"]["name"]),)
     )

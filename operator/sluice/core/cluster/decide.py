@@ -11,8 +11,9 @@ from typing import Any
 from sluice.api import names
 from sluice.api.reasons import Cause, CommandResult, Reason
 from sluice.core import capabilities, guardrails
-from sluice.core.actions import DropRevision, PatchEndpoint
+from sluice.core.actions import Action, DropRevision, PatchEndpoint
 from sluice.core.cluster import deploy, keeping, life, sides
+from sluice.core.cluster.actions import WriteRoute
 from sluice.core.cluster.routing import Side
 from sluice.core.decision import Decision
 from sluice.core.endpoint import bookkeeping, commands, deployment, facts, freezing, latches
@@ -65,15 +66,26 @@ def _unseen(d: Draft) -> None:
 
 
 def _guarded(step: Any) -> Any:
-    """A step whose actions are held back while the next attempt after a failed one is still to come."""
+    """A step whose actions are held back while the next attempt after a failed one is still to come. Where there is
+    nothing left to do the problem is over."""
 
     def run(d: Draft) -> None:
         step(d)
-        if facts.waiting(d) and d.actions:
-            d.actions.clear()
+        if not d.actions:
+            d.set(problem=None)
+        elif facts.waiting(d):
+            d.actions[:] = [action for action in d.actions if _cannot_wait(d, action)]
             facts.say_problem(d)
 
     return run
+
+
+def _cannot_wait(d: Draft, action: Action) -> bool:
+    """Traffic goes back whatever else failed."""
+    problem, deployment = d.status.problem, d.status.deployment
+    if deployment is None or deployment.stage != "RollingBack" or (problem and problem.operation == "WriteRoute"):
+        return False
+    return isinstance(action, WriteRoute)
 
 
 def _name_taken(d: Draft) -> bool:
@@ -108,11 +120,7 @@ def _plan(d: Draft) -> None:
         return
     serving = sides.serving(d)
     if serving is None:
-        d.stalled(
-            Reason.DRIFTED,
-            f"Revision {d.status.revision.name} serves but is stored nowhere any more; what stands is left alone. "
-            "Restore its ControllerRevision, or annotate sluice.dev/redeploy once the spec names what is to serve.",
-        )
+        _unknown_serves(d)
         return
     if d.status.deployment is not None:
         if wanted_back is not None:
@@ -121,6 +129,21 @@ def _plan(d: Draft) -> None:
         _keep_books(d)
         return
     _settled(d, serving, wanted_back.revision(d.given.resolution.owner) if wanted_back is not None else None)
+
+
+def _unknown_serves(d: Draft) -> None:
+    """What serves is stored nowhere and the spec asks for something else: a person decides."""
+    if commands.said_now(d, capabilities.RETRY) and d.desired is not None:
+        d.set(revision=None, deployment=None)
+        life.create(d)
+        return
+    name = d.status.revision.name if d.status.revision else "?"
+    d.stalled(
+        Reason.DRIFTED,
+        f"Revision {name} serves but is stored nowhere any more; what stands is left alone. Restore its "
+        "ControllerRevision, set the spec back to what serves, or annotate sluice.dev/retry: fleets of what the spec "
+        "names are made, and take all requests when they are ready.",
+    )
 
 
 def _wanted_back(d: Draft) -> StoredRevision | None:

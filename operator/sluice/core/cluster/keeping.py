@@ -46,8 +46,9 @@ def keep(
         sides[split.deployed.fleet_hash] = split.deployed
     for fleet in standing:
         made(d, fleet, sides)
+    progress = route(d, split, rolling_back=rolling_back, require_ready=require_ready)
     record(d)
-    return route(d, split, rolling_back=rolling_back, require_ready=require_ready)
+    return progress
 
 
 def router(d: Draft) -> None:
@@ -72,9 +73,9 @@ def store(d: Draft, revision: Revision) -> None:
 
 
 def made(d: Draft, fleet: fleets.Wanted, sides: dict[str, routing.Side]) -> None:
-    """A fleet that must stand and does not is made, from the stored revision."""
+    """A fleet that must stand and does not, or whose pods no router finds, is made, from the stored revision."""
     here = seen(d).fleet(fleet.name)
-    if here is None:
+    if here is None or (not here.reachable and not here.deleting):
         side = next(s for s in sides.values() if fleet.name in {w.name for w in fleets.wanted(_endpoint(d), s, {})})
         d.act(fleets.ensure(fleet, side))
         d.again(WAIT_SECONDS)
@@ -118,7 +119,9 @@ def route(d: Draft, split: routing.Split, *, rolling_back: bool = False, require
     # A later step of the same pass decides: its routes take the place of what an earlier one wanted to write.
     d.actions[:] = [action for action in d.actions if not isinstance(action, WriteRoute)]
     if found is None or wanted != found.spec:
-        d.act(WriteRoute(wanted, found.resource_version if found is not None else None))
+        write = WriteRoute(wanted, found.resource_version if found is not None else None)
+        # The first action that fails ends a pass. Traffic that goes back waits for nothing.
+        d.actions.insert(0 if rolling_back else len(d.actions), write)
         d.again(1.0)
         return Progress(False, "the routes to be written")
     return confirm(d, rolling_back=rolling_back, require_ready=require_ready)

@@ -4,12 +4,12 @@ from datetime import datetime, timedelta
 
 from sluice.api.reasons import Cause, ConditionType, Outcome, Reason
 from sluice.api.status import Intent, Latch, VariantSummary, WantedVariant
-from sluice.core import conditions
+from sluice.core import capabilities, conditions
 from sluice.core.actions import DropRevision, PatchEndpoint
 from sluice.core.cluster import fleets, keeping, routers, routing, sides
 from sluice.core.cluster.actions import DeleteFleet, DeleteRoute, RemoveRouter, RetainRoute, ScaleFleet, WriteRoute
 from sluice.core.cluster.routing import Side, Split
-from sluice.core.endpoint import live
+from sluice.core.endpoint import commands, live
 from sluice.core.endpoint.draft import Draft, has_finalizer
 from sluice.core.endpoint.history import ended
 from sluice.core.resolve import spec_counts, spec_weights
@@ -263,8 +263,7 @@ def _failed(d: Draft, reason: str) -> None:
 
 def _retried(d: Draft) -> bool:
     """Begin anew to wait: Kubernetes goes on trying by itself, and what only another template mends is for redeploy."""
-    failed = d.status.endpoint_status == "Failed"
-    return failed and any(ack.command == "retry" and ack.time == d.now for ack in d.status.commands)
+    return d.status.endpoint_status == "Failed" and commands.said_now(d, capabilities.RETRY)
 
 
 # In service -----------------------------------------------------------------------------------------------------
@@ -418,7 +417,7 @@ def _without_pods(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> bool:
         for fleet in wanted
         if not fleet.shadow
         and weights.get(str(fleet.variant["variantName"]), 1.0)
-        and ((here := seen.fleet(fleet.name)) is None or here.ready == 0)
+        and ((here := seen.fleet(fleet.name)) is None or here.ready == 0 or not here.reachable)
     ]
     if not empty:
         return False

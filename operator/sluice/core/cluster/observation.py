@@ -73,6 +73,8 @@ class FleetSeen:
     """The worst first."""
     zones: int = 0
     """Distinct zones of the ready pods' nodes; 0 where nodes carry no zone."""
+    reachable: bool = True
+    """Its Service stands: without it the routers find no pod."""
 
 
 @dataclass(frozen=True, slots=True)

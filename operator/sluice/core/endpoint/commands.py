@@ -52,6 +52,11 @@ def acknowledge(
     d.set(commands=(*(a for a in d.status.commands if a.command != command), ack))
 
 
+def said_now(d: Draft, command: str) -> bool:
+    """Whether this pass has acted on a command."""
+    return any(ack.command == command and ack.time == d.now for ack in d.status.commands)
+
+
 def remember_all(d: Draft) -> None:
     """Take all present commands as answered: for a status that was lost, which says nothing of what was done."""
     for command, value in unanswered(d.given.endpoint, d.status).items():

@@ -141,6 +141,8 @@ def _looked_well(d: Draft, before: Problem) -> bool:
     if before.operation in HOUSEKEEPING:
         return before.operation == "ListTags" and d.observation.tags is not None
     looking = before.operation.startswith(("Describe", "List", "Get", "AssumeRole"))
+    if d.given.cluster is not None:
+        return looking  # whether the action is still to be done, the plan knows
     return d.observation.presence is not Presence.UNKNOWN and (looking or d.status.intent is None)
 
 
