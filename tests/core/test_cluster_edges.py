@@ -7,7 +7,7 @@ from tests.core.cluster_stage import ClusterStage, blue_green
 
 from sluice.api.reasons import CommandResult, Reason
 from sluice.core.actions import StoreRevision
-from sluice.core.cluster.actions import EnsureFleet, WriteRoute
+from sluice.core.cluster.actions import EnsureFleet, ScaleFleet, WriteRoute
 from sluice.core.observation import CallProblem
 
 
@@ -210,6 +210,23 @@ def test_a_rollback_to_a_third_revision_is_done_when_the_deployment_has_gone_bac
     assert stage.status.revision is not None
     assert stage.status.revision.name == first.name
     assert _images(stage) == ["registry.example/churn:1"] or len(stage.cluster.fleets) == 1
+
+
+def test_a_scaler_that_does_not_allow_the_count_is_not_fought() -> None:
+    stage = ClusterStage({"variantName": "a", "initialInstanceCount": 4})
+    stage.in_service()
+    stage.run(3)
+    (fleet,) = stage.cluster.fleets.values()
+    stage.edit_variant("a", initialInstanceCount=1)
+    written = 0
+    for number in range(60):
+        stage.step()
+        written += sum(isinstance(action, ScaleFleet) for action in stage.actions)
+        if number % 15 == 14:
+            fleet.replicas = max(fleet.replicas, 3)  # its least
+    assert written == 1
+    assert fleet.replicas == 3
+    assert stage.condition("Ready")[0] == "True"
 
 
 # Routers ----------------------------------------------------------------------------------------------------------

@@ -373,20 +373,28 @@ def _merged(d: Draft, changes: tuple[WantedVariant, ...]) -> tuple[WantedVariant
 
 
 def _scale(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> bool:
-    """Bring the counts of the edit under way into force. True if there are none, or they stand and are ready."""
+    """Bring the counts of the edit under way into force. True if there are none, or they stand and are ready. Once they
+    were seen to stand (`accepted`) they are a scaler's: it is not fought."""
     intent = d.status.intent
     if intent is None:
         return True
     asked = {i.variant_name: i.desired_instance_count for i in intent.variants if i.desired_instance_count is not None}
+    stood = intent.accepted is not None or all(
+        here.replicas == asked.get(str(fleet.variant["variantName"]), here.replicas)
+        for fleet in wanted
+        if (here := keeping.seen(d).fleet(fleet.name)) is not None
+    )
+    if asked and stood and intent.accepted is None:
+        d.set(intent=intent.model_copy(update={"accepted": d.now}))
     done = True
     for fleet in wanted:
         count = asked.get(str(fleet.variant["variantName"]))
         here = keeping.seen(d).fleet(fleet.name)
         if count is None or here is None:
             continue
-        if here.replicas != count:
+        if not stood and here.replicas != count:
             d.act(ScaleFleet(fleet.name, count))
-        done = done and here.replicas == count and fleets.ready(keeping.seen(d), fleet)
+        done = done and stood and fleets.ready(keeping.seen(d), fleet)
     if not done:
         d.again(keeping.WAIT_SECONDS)
     return done
