@@ -20,6 +20,7 @@ def test_the_benchmark_is_one_make_away() -> None:
     )
     assert asked.returncode == 0, asked.stderr
     documented = (ROOT / "docs" / "performance.md").read_text()
-    for option in ("--quick", "--only"):
+    options = ("--quick", "--only", "--requests")
+    for option in (*options, "router-latency", "router-confirm", "cluster-edits", "lost-pod-killed", "lost-drained"):
         assert option in asked.stdout
         assert option in documented
