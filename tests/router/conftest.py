@@ -7,12 +7,22 @@ import pytest
 from tests.router.harness.container import Container
 from tests.router.harness.drive import Drive
 from tests.router.harness.envoy import Envoy
+from tests.router.harness.relay import Relay
 
 
 @pytest.fixture
 def envoy(tmp_path: Path) -> Iterator[Envoy]:
     """A running Envoy without routes."""
     made = Envoy(tmp_path / "run")
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def relay(envoy: Envoy) -> Iterator[Relay]:
+    """A running relay of streams beside it."""
+    made = Relay(envoy)
     made.start()
     yield made
     made.kill()

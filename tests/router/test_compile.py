@@ -91,7 +91,8 @@ def test_bootstrap() -> None:
     ]
     script = filters[1]["typed_config"]
     assert "ModelError" in script.pop("default_source_code")["inline_string"]
-    assert "PayloadPart" in script.pop("source_codes")["stream.lua"]["inline_string"]
+    inner = plain["static_resources"]["listeners"][1]["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    assert "ModelError" in inner[0]["typed_config"].pop("default_source_code")["inline_string"]
     same("bootstrap", plain)
     full = bootstrap(BootstrapSettings(directory=Path("/run"), access_log=True, heap_bytes=1 << 30))
     manager = full["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]

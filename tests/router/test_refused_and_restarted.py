@@ -1,13 +1,14 @@
 """What goes wrong: routes that cannot be applied, an Envoy that is killed, frozen or restarted."""
 
 import signal
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 
 import pytest
-from tests.router.harness.caller import Load
+from tests.router.harness.caller import Load, client, order
 from tests.router.harness.container import Container
 from tests.router.harness.drive import Drive
 from tests.router.harness.envoy import Envoy
@@ -137,14 +138,20 @@ def test_draining_fails_the_health_check_and_loses_nothing(envoy: Envoy, drive: 
     made = container("c", keep=False, delay_seconds=0.02)
     drive.put(route("Dr", fleet("dr", port=made.port)), ("dr", "127.0.0.1"))
     drive.settle()
+    waits = threading.Thread(
+        target=lambda: client(envoy.url).invoke_endpoint(EndpointName="Dr", Body=order("wait")), daemon=True
+    )
     with Load(envoy.url, "Dr", concurrency=4) as load:
-        Envoy.until(lambda: load.total > 50, 10)
-        assert not envoy.ask(lambda admin: drain(admin, 1.0, 0.2)), "callers that stay keep it busy"
+        Envoy.until(lambda: load.total > 50, 60)
+        waits.start()
+        Envoy.until(lambda: made.waiting == 1, 60)
+        assert not envoy.ask(lambda admin: drain(admin, 1.0, 0.2)), "a request that runs keeps it waiting"
         assert not envoy.ask(lambda admin: admin.ready())
         with pytest.raises(urllib.error.HTTPError, match="503"):
             urllib.request.urlopen(envoy.url + "/ping", timeout=5)  # noqa: S310 - loopback
     assert load.lost() == {}, load.samples
-    assert envoy.ask(lambda admin: drain(admin, 5.0, 0.2))
+    made.open_gate()
+    assert envoy.ask(lambda admin: drain(admin, 60.0, 0.2))
 
     async def running(admin: Admin) -> int:
         return await admin.requests_running()

@@ -6,7 +6,6 @@ from typing import Any
 
 import botocore.exceptions
 import pytest
-import urllib3
 from tests.router.harness.caller import client, order
 from tests.router.harness.container import Container
 from tests.router.harness.drive import Drive
@@ -93,6 +92,7 @@ def test_every_header_goes_through_and_no_other(envoy: Envoy, one: Container) ->
         ({"EndpointName": "Churn", "TargetContainerHostname": "x"}, "not Direct"),
     ],
 )
+@pytest.mark.usefixtures("relay")
 @pytest.mark.parametrize("operation", ["invoke_endpoint", "invoke_endpoint_with_response_stream"])
 def test_unknown_names_are_validation_errors(
     envoy: Envoy, one: Container, operation: str, arguments: dict[str, str], words: str
@@ -102,6 +102,7 @@ def test_unknown_names_are_validation_errors(
     assert words in answer["Error"]["Message"]
 
 
+@pytest.mark.usefixtures("relay")
 @pytest.mark.parametrize("operation", ["invoke_endpoint", "invoke_endpoint_with_response_stream"])
 def test_a_containers_error_is_a_model_error(envoy: Envoy, one: Container, operation: str) -> None:
     said = b'{"bad": "\\"quoted\\""}\n\xff\x00 caf\xc3\xa9 \xed\xa0\x80'
@@ -135,6 +136,7 @@ def test_a_container_that_breaks_off_is_a_model_error_without_status(envoy: Envo
     assert len(one.requests) == 1, "it may have run, so it is not sent again"
 
 
+@pytest.mark.usefixtures("relay")
 def test_a_late_answer_is_a_model_error_with_status_zero(envoy: Envoy, drive: Drive, container: Start) -> None:
     slow = container("slow")
     drive.put(route("Slow", fleet("slow", port=slow.port), timeout_seconds=1), ("slow", "127.0.0.1"))
@@ -183,38 +185,3 @@ def test_what_is_not_the_api_is_unknown(envoy: Envoy, one: Container) -> None:
     assert ask("/endpoints/Churn", "POST") == unknown
     assert ask("/endpoints/Churn//invocations", "POST") == (200, None), "slashes are merged"
     assert not one.requests[0]["headers"].get("x-request-id")
-
-
-def test_the_stream_comes_as_the_container_sends_it(envoy: Envoy, one: Container) -> None:
-    parts = [f"part {n}".encode().hex() for n in range(5)]
-    answer = client(envoy.url).invoke_endpoint_with_response_stream(
-        EndpointName="Churn", Body=order("stream", parts=parts, pause=0.2), Accept="text/plain", TargetVariant="a"
-    )
-    assert answer["ContentType"] == "text/plain"
-    assert answer["InvokedProductionVariant"] == "a"
-    times, said = [], []
-    for event in answer["Body"]:
-        times.append(time.monotonic())
-        said.append(event["PayloadPart"]["Bytes"])
-    assert said == [f"part {n}".encode() for n in range(5)]
-    assert times[-1] - times[0] > 0.6, "not in one piece at the end"
-    assert one.requests[-1]["headers"]["accept"] == "text/plain"
-
-
-def test_a_large_stream_is_whole(envoy: Envoy, one: Container) -> None:
-    answer = client(envoy.url).invoke_endpoint_with_response_stream(
-        EndpointName="Churn", Body=order("stream", parts=[], mebibytes=16)
-    )
-    sizes = [len(event["PayloadPart"]["Bytes"]) for event in answer["Body"]]
-    assert sum(sizes) == 16 << 20
-    assert max(sizes) <= 65536
-
-
-def test_a_stream_that_breaks_off_never_looks_whole(envoy: Envoy, one: Container) -> None:
-    answer = client(envoy.url).invoke_endpoint_with_response_stream(
-        EndpointName="Churn", Body=order("break", after=b"part".hex())
-    )
-    events = iter(answer["Body"])
-    assert next(events) == {"PayloadPart": {"Bytes": b"part"}}
-    with pytest.raises(urllib3.exceptions.ProtocolError, match="ended prematurely"):
-        next(events)

@@ -1,5 +1,5 @@
-"""A namespace's router as Kubernetes objects: an Envoy Deployment with the agent beside it, and what belongs to it.
-Pure builders. It is made with the first Cluster Endpoint of the namespace and goes with the last.
+"""A namespace's router as Kubernetes objects: an Envoy Deployment with relay and agent beside it, and what belongs to
+it. Pure builders. It is made with the first Cluster Endpoint of the namespace and goes with the last.
 
 None of the objects has an ownerReference: whatever is deleted in the foreground, traffic flows until it is drained."""
 
@@ -27,6 +27,8 @@ RUN_DIRECTORY: Final = "/var/run/sluice/envoy"
 """Envoy's configuration as files, and its admin socket: only the containers of the pod reach it."""
 _TOKEN_DIRECTORY: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - where every client looks
 _TOKEN_SECONDS: Final = 3607
+_HUNG_RELAY_SECONDS: Final = 5
+"""What it has to end when its probe fails: nobody waits for streams that hang."""
 _DRAIN: Final = ["python", "-m", "sluice.router", "drain"]
 _LABELS: Final = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_ROUTER: ROUTER}
 _SELECTOR: Final = {"matchLabels": {LABEL_ROUTER: ROUTER}}
@@ -37,7 +39,7 @@ class RouterSettings:
     """What the installation says about routers."""
 
     image: str
-    """Holds Envoy and the agent."""
+    """Holds Envoy, the relay and the agent."""
     cluster_role: str = ROUTER
     """The ClusterRole of the chart that the agents are bound to."""
     replicas: int = 2
@@ -55,6 +57,10 @@ class RouterSettings:
     agent_resources: Mapping[str, Mapping[str, str]] = field(
         default_factory=lambda: {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
     )
+    relay_resources: Mapping[str, Mapping[str, str]] = field(
+        default_factory=lambda: {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+    )
+    """Of the process that all streams go through."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """More for the agent and for the bootstrap."""
     scrape_from_anywhere: bool = True
@@ -150,7 +156,7 @@ def pod_template(settings: RouterSettings) -> Object:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "initContainers": [_bootstrap(settings)],
-        "containers": [_envoy(settings), _agent(settings)],
+        "containers": [_envoy(settings), _relay(settings), _agent(settings)],
         "volumes": [
             {"name": "bootstrap", "emptyDir": {}},
             {"name": "run", "emptyDir": {}},
@@ -233,9 +239,30 @@ def _envoy(settings: RouterSettings) -> Object:
             "periodSeconds": 10,
             "failureThreshold": 6,
         },
-        # Either container's hook drains; Envoy gets SIGTERM only when its own has ended.
+        # Either of two containers' hooks drains; Envoy gets SIGTERM only when its own has ended.
         lifecycle={"preStop": {"exec": {"command": _DRAIN}}},
         volumeMounts=[{**_mount("bootstrap", "/etc/envoy"), "readOnly": True}, _mount("run", RUN_DIRECTORY)],
+    )
+
+
+def _relay(settings: RouterSettings) -> Object:
+    """A container of its own, so that no restart of the agent cuts a stream. It has no port: its probes go through
+    Envoy. None for readiness: while it hangs, invocations that are no streams are served all the same."""
+    probe = {
+        "httpGet": {"path": "/relay", "port": ROUTER_METRICS_PORT},
+        "terminationGracePeriodSeconds": _HUNG_RELAY_SECONDS,
+    }
+    return _container(
+        settings,
+        "relay",
+        settings.relay_resources,
+        command=["python", "-m", "sluice.router", "relay"],
+        env=_environment(settings),
+        # The pod gets requests only when it can serve streams too.
+        startupProbe={**probe, "timeoutSeconds": 2, "periodSeconds": 1, "failureThreshold": 120},
+        livenessProbe={**probe, "timeoutSeconds": 5, "periodSeconds": 10, "failureThreshold": 6},
+        # No preStop, which a failing probe would run too: told to end, it waits until Envoy is drained.
+        volumeMounts=[_mount("run", RUN_DIRECTORY), _mount("scratch", "/tmp")],  # noqa: S108 - a volume of the container
     )
 
 

@@ -1,5 +1,5 @@
 """`python -m sluice.router`: `bootstrap --out FILE` writes Envoy's configuration, `agent` keeps its routes up to date,
-`drain` lets the router go. Exit codes: 0 done, 1 failed, 2 wrong settings."""
+`relay` serves streams, `drain` lets the router go. Exit codes: 0 done, 1 failed, 2 wrong settings."""
 
 import argparse
 import asyncio
@@ -14,9 +14,10 @@ from sluice.kube.configuration import NoKubernetesError, load_configuration
 from sluice.router.admin import Admin
 from sluice.router.agent import Agent
 from sluice.router.bootstrap import BootstrapSettings, bootstrap
-from sluice.router.draining import drain
+from sluice.router.draining import drain, drained
 from sluice.router.files import Files
 from sluice.router.probes import serve
+from sluice.router.relay import Relay
 from sluice.router.settings import Settings, WrongSettingError
 
 logger = logging.getLogger("sluice.router")
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     written.add_argument("--out", type=Path, required=True)
     agent = commands.add_parser("agent", help="keep Envoy's routes up to date")
     agent.add_argument("--bootstrap", type=Path, default=BOOTSTRAP, help="what Envoy was started with")
+    commands.add_parser("relay", help="frame streams between Envoy and Envoy")
     commands.add_parser("drain", help="fail health checks and wait until no request is left")
     chosen = parser.parse_args(arguments)
     try:
@@ -47,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if chosen.command == "drain":
         return asyncio.run(_drain(settings))
+    if chosen.command == "relay":
+        return asyncio.run(_relay(settings))
     return asyncio.run(_agent(settings, chosen.bootstrap))
 
 
@@ -86,9 +90,7 @@ async def _agent(settings: Settings, bootstrap_file: Path) -> int:
     agent = Agent(settings, kube, admin, bootstrap_file)
     runner = await serve(agent, settings.health_port)
     task = asyncio.create_task(agent.run(), name="agent")
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = _stop_signal()
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -102,6 +104,28 @@ async def _agent(settings: Settings, bootstrap_file: Path) -> int:
         await admin.close()
         await kube.close()
     return 0
+
+
+async def _relay(settings: Settings) -> int:
+    relay, admin = Relay(settings.run_directory), admin_of(settings)
+    stop = _stop_signal()
+    try:
+        await relay.start()
+        await stop.wait()
+        # Envoy takes streams for as long as it takes anything: the hooks of the other containers drain it.
+        await drained(admin, settings.drain_seconds)
+    finally:
+        await relay.close()
+        await admin.close()
+    return 0
+
+
+def _stop_signal() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 async def _drain(settings: Settings) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sluice.core.cluster.names import ROUTER_METRICS_PORT, ROUTER_PORT
 from sluice.router import headers
 from sluice.router.replies import local_replies
-from sluice.router.routes import BUFFER_FILTER, LUA_FILTER, STREAM_SCRIPT
+from sluice.router.routes import BUFFER_FILTER, RELAY_CLUSTER
 
 Json = dict[str, Any]
 
@@ -18,6 +18,12 @@ STAT_PREFIX: Final = "data"
 SCOPES: Final = "endpoints"
 CLUSTERS_FILE: Final = "clusters.json"
 SCOPES_FILE: Final = "scopes.json"
+RELAY_SOCKET: Final = "relay.sock"
+"""Where the relay of streams listens; Envoy calls it."""
+INNER_SOCKET: Final = "inner.sock"
+"""Where Envoy listens for the relay alone."""
+MAX_STREAMS: Final = 1024
+"""Streams at once in one router: each costs the relay memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,8 @@ def bootstrap(settings: BootstrapSettings) -> Json:
         },
         "dynamic_resources": {"cds_config": _file(settings, CLUSTERS_FILE)},
         "static_resources": {
-            "listeners": [_data_listener(settings), _metrics_listener(settings)],
-            "clusters": [_admin_cluster(settings)],
+            "listeners": [_data_listener(settings), _inner_listener(settings), _metrics_listener(settings)],
+            "clusters": [_admin_cluster(settings), _relay_cluster(settings)],
         },
         "stats_config": _STATS,
         "overload_manager": _overload(settings),
@@ -74,9 +80,46 @@ def _file(settings: BootstrapSettings, name: str) -> Json:
 
 
 def _data_listener(settings: BootstrapSettings) -> Json:
-    manager = {
+    """What callers reach."""
+    manager = _manager(settings, STAT_PREFIX, headers.REQUEST_HEADERS_REMOVED)
+    manager["http_filters"].insert(0, _HEALTH_CHECK)
+    if settings.access_log:
+        # Streams are logged where their fleet and pod are known; here only what never came to the relay.
+        manager["access_log"] = [{**_ACCESS_LOG, "filter": _NOT_RELAYED}]
+    return {
+        "name": "data",
+        "address": _address(settings.address, settings.port),
+        "per_connection_buffer_limit_bytes": 32768,
+        "enable_reuse_port": True,
+        "filter_chains": [_chain(manager)],
+    }
+
+
+def _inner_listener(settings: BootstrapSettings) -> Json:
+    """Streams, as the relay sends them back. Counts nothing of its own: callers are counted at the data listener,
+    fleets by their clusters. Does not drain: what comes here belongs to a request that the data listener has taken."""
+    manager = _manager(settings, "inner", headers.RELAYED_HEADERS_REMOVED)
+    if settings.access_log:
+        manager["access_log"] = [_ACCESS_LOG]
+    return {
+        "name": "inner",
+        "address": {"pipe": {"path": str(settings.directory / INNER_SOCKET), "mode": 0o600}},
+        "per_connection_buffer_limit_bytes": 32768,
+        "drain_type": "MODIFY_ONLY",
+        "ignore_global_conn_limit": True,
+        "filter_chains": [_chain(manager)],
+    }
+
+
+def _chain(manager: Json) -> Json:
+    return {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+
+
+def _manager(settings: BootstrapSettings, stat_prefix: str, request_headers_removed: str) -> Json:
+    """Routes by endpoint. Both listeners name the same scopes, so Envoy reads them once."""
+    return {
         "@type": _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": STAT_PREFIX,
+        "stat_prefix": stat_prefix,
         "codec_type": "AUTO",
         "scoped_routes": {
             "name": SCOPES,
@@ -95,7 +138,7 @@ def _data_listener(settings: BootstrapSettings) -> Json:
                 "name": "envoy.http.early_header_mutation.header_mutation",
                 "typed_config": {
                     "@type": _TYPE + "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-                    "mutations": [_remove(headers.REQUEST_HEADERS_REMOVED)],
+                    "mutations": [_remove(request_headers_removed)],
                 },
             }
         ],
@@ -123,39 +166,16 @@ def _data_listener(settings: BootstrapSettings) -> Json:
             "initial_connection_window_size": 1048576,
         },
     }
-    if settings.access_log:
-        manager["access_log"] = [_ACCESS_LOG]
-    return {
-        "name": "data",
-        "address": _address(settings.address, settings.port),
-        "per_connection_buffer_limit_bytes": 32768,
-        "enable_reuse_port": True,
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
-    }
 
 
 def _filters(settings: BootstrapSettings) -> list[Json]:
     """Requests pass them downwards, answers upwards."""
     return [
         {
-            "name": "envoy.filters.http.health_check",
-            "typed_config": {
-                "@type": _TYPE + "extensions.filters.http.health_check.v3.HealthCheck",
-                "pass_through_mode": False,
-                "headers": [
-                    {"name": ":path", "string_match": {"exact": "/ping"}},
-                    {"name": ":method", "string_match": {"exact": "GET"}},
-                ],
-            },
-        },
-        {
-            "name": LUA_FILTER,
+            "name": "envoy.filters.http.lua",
             "typed_config": {
                 "@type": _TYPE + "extensions.filters.http.lua.v3.Lua",
                 "default_source_code": {"inline_string": answers_script(settings.namespace)},
-                "source_codes": {STREAM_SCRIPT: {"inline_string": stream_script(settings.namespace)}},
             },
         },
         {
@@ -178,10 +198,7 @@ def _filters(settings: BootstrapSettings) -> list[Json]:
                             "mutations": {"response_mutations": [_remove(headers.RESPONSE_HEADERS_REMOVED)]},
                         },
                     },
-                    {
-                        "name": "envoy.filters.http.upstream_codec",
-                        "typed_config": {"@type": _TYPE + "extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
-                    },
+                    _CODEC,
                 ],
             },
         },
@@ -191,20 +208,11 @@ def _filters(settings: BootstrapSettings) -> list[Json]:
 def answers_script(namespace: str) -> str:
     """The filter of every route."""
     group = f"arn:sluice:logs:cluster:{namespace}:log-group:/aws/sagemaker/Endpoints/"
-    return f'local LOG_GROUP = "{group}"\n' + _script("answers.lua")
-
-
-def stream_script(namespace: str) -> str:
-    """The filter of the routes that stream."""
-    return answers_script(namespace) + _script("stream.lua")
-
-
-def _script(name: str) -> str:
-    return (resources.files("sluice.router") / name).read_text()
+    return f'local LOG_GROUP = "{group}"\n' + (resources.files("sluice.router") / "answers.lua").read_text()
 
 
 def _metrics_listener(settings: BootstrapSettings) -> Json:
-    """Of the admin interface only the two paths that read."""
+    """Of the admin interface only the two paths that read; and whether the relay lives."""
     return {
         "name": "metrics",
         "address": _address(settings.address, settings.metrics_port),
@@ -224,7 +232,11 @@ def _metrics_listener(settings: BootstrapSettings) -> Json:
                             "route_config": {
                                 "name": "metrics",
                                 "virtual_hosts": [
-                                    {"name": "admin", "domains": ["*"], "routes": [_METRICS_ROUTE, _READY_ROUTE]}
+                                    {
+                                        "name": "admin",
+                                        "domains": ["*"],
+                                        "routes": [_METRICS_ROUTE, _READY_ROUTE, _RELAY_ROUTE],
+                                    }
                                 ],
                             },
                             "http_filters": [
@@ -241,25 +253,50 @@ def _metrics_listener(settings: BootstrapSettings) -> Json:
     }
 
 
-def _get(path: str, rewrite: str) -> Json:
+def _get(path: str, rewrite: str, cluster: str = "admin") -> Json:
     return {
         "match": {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
-        "route": {"cluster": "admin", "regex_rewrite": {"pattern": {"regex": ".*"}, "substitution": rewrite}},
+        "route": {"cluster": cluster, "regex_rewrite": {"pattern": {"regex": ".*"}, "substitution": rewrite}},
     }
 
 
 _METRICS_ROUTE: Final = _get("/stats/prometheus", "/stats/prometheus?usedonly")
 _READY_ROUTE: Final = _get("/ready", "/ready")
+_RELAY_ROUTE: Final = _get("/relay", "/relay", RELAY_CLUSTER)
 
 
 def _admin_cluster(settings: BootstrapSettings) -> Json:
+    return _socket_cluster("admin", settings.admin)
+
+
+def _relay_cluster(settings: BootstrapSettings) -> Json:
     return {
-        "name": "admin",
+        **_socket_cluster(RELAY_CLUSTER, settings.directory / RELAY_SOCKET),
+        "circuit_breakers": {
+            "thresholds": [
+                {"max_requests": MAX_STREAMS, "max_connections": MAX_STREAMS, "max_pending_requests": MAX_STREAMS}
+            ]
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http_protocol_options": {}},
+                "common_http_protocol_options": {"idle_timeout": "30s"},  # the relay keeps them for longer
+                # In place of the router's: the relay's headers are not a container's.
+                "http_filters": [_CODEC],
+            }
+        },
+    }
+
+
+def _socket_cluster(name: str, path: Path) -> Json:
+    return {
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": {
-            "cluster_name": "admin",
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(settings.admin)}}}}]}],
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(path)}}}}]}],
         },
     }
 
@@ -306,6 +343,23 @@ def _remove(pattern: str) -> Json:
 def _tag(name: str, regex: str) -> Json:
     return {"tag_name": name, "regex": regex}
 
+
+_HEALTH_CHECK: Final[Json] = {
+    "name": "envoy.filters.http.health_check",
+    "typed_config": {
+        "@type": _TYPE + "extensions.filters.http.health_check.v3.HealthCheck",
+        "pass_through_mode": False,
+        "headers": [
+            {"name": ":path", "string_match": {"exact": "/ping"}},
+            {"name": ":method", "string_match": {"exact": "GET"}},
+        ],
+    },
+}
+
+_CODEC: Final[Json] = {
+    "name": "envoy.filters.http.upstream_codec",
+    "typed_config": {"@type": _TYPE + "extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
+}
 
 _RUNTIME: Final[Json] = {
     # headers.all_but is one automaton over whole names; Envoy's default refuses anything beyond a prefix or two.
@@ -375,4 +429,14 @@ _ACCESS_LOG: Final[Json] = {
             }
         },
     },
+}
+
+_NOT_RELAYED: Final[Json] = {
+    "extension_filter": {
+        "name": "envoy.access_loggers.extension_filters.cel",
+        "typed_config": {
+            "@type": _TYPE + "extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+            "expression": f"xds.cluster_name != '{RELAY_CLUSTER}' || response.code_details != 'via_upstream'",
+        },
+    }
 }

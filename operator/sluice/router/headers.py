@@ -16,6 +16,9 @@ STREAM_CONTENT_TYPE: Final = "x-amzn-sagemaker-content-type"
 INVOKED_VARIANT: Final = "x-amzn-invoked-production-variant"
 ERROR_TYPE: Final = "x-amzn-errortype"
 REQUEST_ID: Final = "x-amzn-requestid"
+RELAY: Final = "x-sluice-relay"
+"""Between Envoy and the relay of streams, never from or to anybody else: `PAUSE/WHOLE`, the seconds that the container
+may take to the next byte and to the end."""
 
 REQUEST_HEADERS: Final = (
     "content-type",
@@ -69,4 +72,5 @@ def all_but(names: Iterable[str]) -> str:
 
 
 REQUEST_HEADERS_REMOVED: Final = all_but((*REQUEST_HEADERS, *_FRAMING))
+RELAYED_HEADERS_REMOVED: Final = all_but((*REQUEST_HEADERS, *_FRAMING, RELAY))
 RESPONSE_HEADERS_REMOVED: Final = all_but((*RESPONSE_HEADERS, *_FRAMING))

@@ -18,6 +18,22 @@ BROKEN: Final = ("UC", "UR", "LR", "UPE", "URX")
 """The container closed the connection or broke the protocol: the request may have run."""
 
 
+def _model_error(message: str, original: str) -> Json:
+    return {
+        "ErrorCode": "ModelError",
+        "Message": message,
+        "OriginalStatusCode": 0,  # there was no status
+        "OriginalMessage": original,
+        "LogStreamArn": "",
+    }
+
+
+TIMED_OUT_REPLY: Final = _model_error(
+    "Your invocation timed out while waiting for a response from the container", "timed out"
+)
+CONTAINER_BROKE_OFF: Final = _model_error("The container broke off before it answered", "%RESPONSE_CODE_DETAILS%")
+
+
 def local_replies() -> Json:
     """HttpConnectionManager.local_reply_config. The first mapper that matches wins; answers that the routes themselves
     give (an unknown variant) are none of these."""
@@ -36,18 +52,8 @@ def local_replies() -> Json:
                 "ServiceUnavailable",
                 {"Message": "The endpoint cannot take this request now (%RESPONSE_CODE_DETAILS%); try again"},
             ),
-            _mapper(
-                _flags(TIMED_OUT),
-                424,
-                "ModelError",
-                _model_error("Your invocation timed out while waiting for a response from the container", "timed out"),
-            ),
-            _mapper(
-                _flags(BROKEN),
-                424,
-                "ModelError",
-                _model_error("The container broke off before it answered", "%RESPONSE_CODE_DETAILS%"),
-            ),
+            _mapper(_flags(TIMED_OUT), 424, "ModelError", TIMED_OUT_REPLY),
+            _mapper(_flags(BROKEN), 424, "ModelError", CONTAINER_BROKE_OFF),
             _mapper(
                 _status(413), 413, "ValidationError", {"Message": "The request body is larger than this endpoint takes"}
             ),
@@ -66,16 +72,6 @@ def local_replies() -> Json:
                 ],
             },
         ],
-    }
-
-
-def _model_error(message: str, original: str) -> Json:
-    return {
-        "ErrorCode": "ModelError",
-        "Message": message,
-        "OriginalStatusCode": 0,  # there was no status
-        "OriginalMessage": original,
-        "LogStreamArn": "",
     }
 
 

@@ -14,16 +14,16 @@ from sluice.router.clusters import Json, cluster_name
 
 _SCOPE: Final = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration"
 _BUFFER: Final = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
-_LUA: Final = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute"
 
 BUFFER_FILTER: Final = "envoy.filters.http.buffer"
-LUA_FILTER: Final = "envoy.filters.http.lua"
-STREAM_SCRIPT: Final = "stream.lua"
+RELAY_CLUSTER: Final = "relay"
 
 INVOCATIONS: Final = "invocations"
 STREAM: Final = "invocations-response-stream"
 STREAM_SECONDS: Final = 480
 """SageMaker's limit of a whole stream."""
+_AFTER_THE_RELAY_SECONDS: Final = 5
+"""The relay keeps a stream's limits, because it can still say so in the stream; Envoy's own only end what hangs."""
 
 
 class RouteProblem(Exception):
@@ -82,6 +82,8 @@ def _operation(spec: EndpointRouteSpec, operation: str) -> Iterable[Json]:
             variants.setdefault(fleet.variant_name, []).append(fleet)
     hostnames = sorted({container.hostname for fleet in spec.fleets for container in fleet.containers})
     path = f"/endpoints/{spec.endpoint_name}/{operation}"
+    if operation == STREAM:
+        yield _to_the_relay(spec, path)
     for hostname in hostnames or (None,):
         for variant, fleets in variants.items():
             having = [fleet for fleet in fleets if _has(fleet, hostname)]
@@ -126,6 +128,23 @@ def _match(path: str, variant: str | None, hostname: str | None) -> Json:
     }
 
 
+def _to_the_relay(spec: EndpointRouteSpec, path: str) -> Json:
+    """Whatever did not come from it; callers cannot set the header. What it sends back takes the other routes."""
+    return {
+        "name": spec.endpoint_name,
+        "match": {"path": path, "headers": [_equals(":method", "POST"), _absent(headers.RELAY)]},
+        "route": {"cluster": RELAY_CLUSTER, **_stream_limits(spec)},
+        "request_headers_to_add": [_set(headers.RELAY, f"{spec.timeout_seconds}/{_longest_stream(spec)}")],
+    }
+
+
+def _stream_limits(spec: EndpointRouteSpec) -> Json:
+    return {
+        "timeout": f"{_longest_stream(spec) + _AFTER_THE_RELAY_SECONDS}s",
+        "idle_timeout": f"{spec.timeout_seconds + _AFTER_THE_RELAY_SECONDS}s",
+    }
+
+
 def _longest_stream(spec: EndpointRouteSpec) -> int:
     return max(STREAM_SECONDS, spec.timeout_seconds)
 
@@ -153,9 +172,11 @@ def _forward(
     action: Json = {
         "weighted_clusters": {"clusters": clusters},
         "prefix_rewrite": "/invocations",  # on an exact path it replaces the whole path
-        # The whole answer, or of a stream the time between two chunks.
-        "timeout": f"{spec.timeout_seconds if operation == INVOCATIONS else _longest_stream(spec)}s",
-        "idle_timeout": f"{spec.timeout_seconds}s" if operation == STREAM else "0s",
+        **(
+            _stream_limits(spec)
+            if operation == STREAM
+            else {"timeout": f"{spec.timeout_seconds}s", "idle_timeout": "0s"}
+        ),
     }
     mirrors = [
         {
@@ -170,7 +191,7 @@ def _forward(
         action["request_mirror_policies"] = mirrors
     route: Json = {"name": spec.endpoint_name, "match": match, "route": action}
     if operation == STREAM:
-        route["typed_per_filter_config"] = {LUA_FILTER: {"@type": _LUA, "name": STREAM_SCRIPT}}
+        route["request_headers_to_remove"] = [headers.RELAY]
         route["request_headers_to_add"] = [_set("accept", f"%REQ({headers.STREAM_ACCEPT})%")]
     return route
 

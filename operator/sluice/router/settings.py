@@ -1,4 +1,4 @@
-"""The router's settings: environment variables of its two containers, the same for both."""
+"""The router's settings: environment variables of its containers, the same for all."""
 
 import os
 from collections.abc import Callable, Mapping

@@ -37,6 +37,7 @@ async def find_refused(envoy: str, bootstrap: str, specs: Mapping[Key, EndpointR
 
 async def _validate(envoy: str, bootstrap: str, specs: list[EndpointRouteSpec]) -> str:
     body = json.loads(bootstrap)
+    del body["static_resources"]["listeners"][1:]
     manager = body["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     del manager["scoped_routes"], body["dynamic_resources"]
     hosts = []

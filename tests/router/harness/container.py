@@ -22,6 +22,10 @@ class Container:
     status: int = 200
     requests: list[dict[str, Any]] = field(default_factory=list)
     answered: Counter[int] = field(default_factory=Counter)
+    waiting: int = 0
+    """Requests that came to wait for the gate."""
+    written: int = 0
+    """Bytes of large streams that have left it."""
     keep: bool = True
     """Whether requests are remembered (not under load)."""
     enter: Callable[[], None] = lambda: None
@@ -90,6 +94,7 @@ class Container:
         )
 
     async def _do_wait(self, request: web.Request, order: dict[str, Any]) -> web.StreamResponse:
+        self.waiting += 1
         await self._gate.wait()
         return web.Response(text=self.name)
 
@@ -111,7 +116,10 @@ class Container:
         for part in order["parts"]:
             await answer.write(bytes.fromhex(part))
             await asyncio.sleep(order.get("pause", 0))
+        if order.get("gate"):
+            await self._gate.wait()
         for _ in range(order.get("mebibytes", 0) * 16):
             await answer.write(bytes(65536))
+            self.written += 65536
         await answer.write_eof()
         return answer
