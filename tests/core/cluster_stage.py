@@ -152,6 +152,13 @@ class ClusterStage:
     def delete(self) -> None:
         self.endpoint["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z"
 
+    def make_again(self) -> None:
+        """The Endpoint is gone; one of the same name is made."""
+        metadata = self.endpoint["metadata"]
+        for field_ in ("deletionTimestamp", "finalizers", "annotations"):
+            metadata.pop(field_, None)
+        self.gone, self.namespace_terminating, self.status = False, False, EndpointStatus()
+
     def resolution(self) -> Resolution:
         return resolve(self.endpoint, lambda kind, name: self.objects.get((kind, name)), ResolveSettings("test", None))
 

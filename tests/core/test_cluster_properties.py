@@ -84,6 +84,25 @@ class Life(RuleBasedStateMachine):
         self.stage.annotate(reconcile="")
         SEEN["writing off"] += 1
 
+    @precondition(lambda self: self.stage.endpoint["metadata"].get("finalizers"))
+    @rule(done=st.sampled_from((None, 0, 1, 2)), terminating=st.booleans())
+    def it_is_deleted_and_made_again(self, done: int | None, terminating: bool) -> None:
+        stage = self.stage
+        self._let_routers_be()
+        stage.delete()
+        stage.namespace_terminating = terminating
+        for _ in range(6):
+            if not stage.gone:
+                stage.step(1.0, killed_after=done)
+        for _ in range(100):
+            if not stage.gone:
+                stage.step(2.0)
+        assert stage.gone, "a deletion comes to its end"
+        assert all(fleet.gone_at is not None for fleet in stage.cluster.fleets.values())
+        assert (stage.cluster.route, stage.cluster.routers, stage.revisions) == (None, [], {})
+        stage.make_again()
+        SEEN["deleted"] += 1
+
     @rule()
     def the_route_is_deleted_by_hand(self) -> None:
         if self.stage.cluster.route is not None:
@@ -270,6 +289,7 @@ def test_random_lives_keep_the_invariants_and_come_to_rest() -> None:
     words = {"Creating", "InService", "Updating", "OutOfService", "Failed"}
     happened = {"pods died", "fleet deleted", "router froze", "router killed", "status lost", "rollback said"}
     happened |= {"killed between actions", "writing off", "route deleted", "revision lost", "router replaced"}
+    happened |= {"deleted"}
     wanted = {f"stage {s}" for s in stages} | {f"outcome {o}" for o in outcomes} | {f"word {w}" for w in words}
     missing = sorted((wanted | happened) - set(SEEN))
     assert not missing, f"each stage, outcome and word occurs, not so {missing}"
