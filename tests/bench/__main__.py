@@ -121,8 +121,8 @@ def _run(measure: Callable[[], list[Figure]], console: Console) -> list[Figure]:
     try:
         with console.status("measuring ..."):
             figures = measure()
-    except RuntimeError as error:  # the others are still worth having
-        figures = [Figure("a measurement", f"{FAILED}: {error}")]
+    except (RuntimeError, AssertionError, OSError) as error:  # the others are still worth having
+        figures = [Figure("a measurement", f"{FAILED}: {type(error).__name__}: {error}")]
     for figure in figures:
         console.print(f"{figure.name}: {figure.value}", highlight=False)
     console.print(f"  ({time.monotonic() - began:.0f} s)", style="bright_black")
