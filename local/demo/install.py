@@ -76,7 +76,11 @@ def operator_values(image: str, router_image: str) -> dict[str, Any]:
     }
     return {
         "image": _image(image),
-        "router": {"image": {name: part for name, part in _image(router_image).items() if name != "pullPolicy"}},
+        "router": {
+            "image": {name: part for name, part in _image(router_image).items() if name != "pullPolicy"},
+            # The node is small, and a router that is rolled needs room for one more.
+            "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
+        },
         "aws": {"region": REGION, "credentials": {"existingSecret": "aws-credentials"}, "endpointUrls": addresses},
         "settings": {
             "settleSeconds": 2,

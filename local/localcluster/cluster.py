@@ -75,6 +75,10 @@ class Cluster:
         listed = self._ctr("images", "list", f"name=={name}").splitlines()
         return next(word for word in listed[1].split() if word.startswith("sha256:"))
 
+    def kill_container(self, container_id: str) -> None:
+        """SIGKILL a container's first process; the id is as in a pod's status, without its scheme."""
+        self._ctr("tasks", "kill", "--signal", "SIGKILL", container_id)
+
     def _ctr(self, *arguments: str) -> str:
         from localcluster import providers  # see load_image
 

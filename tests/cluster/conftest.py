@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.cluster.hosting import Hosting
+from tests.operator.harness.kube import Kube
 
 from demo import install, steps
 from demo.example import read_example
@@ -100,3 +102,14 @@ def stage(surroundings: Surroundings, told: Told) -> Iterator[steps.Stage]:
         made = steps.Stage(surroundings, aws, example, watcher, print)
         watcher.until("the demo's Endpoint is seen", lambda seen: seen.is_ready, seconds=30)
         yield made
+
+
+@pytest.fixture(scope="session")
+def hosting(stage: steps.Stage, cluster: Cluster, mlflow: ModelServer) -> Iterator[Hosting]:
+    """A namespace for Cluster Endpoints beside the demo's, driven by the demo's operator."""
+    kube = Kube(stage.surroundings.kubeconfig)
+    hosting = Hosting(stage, cluster, kube, mlflow.image, "hosted")
+    hosting.open()
+    yield hosting
+    hosting.close()
+    kube.close()

@@ -39,14 +39,18 @@ class Load:
         *,
         concurrency: int = 8,
         keep_alive: bool = True,
+        body: bytes = b"x",
+        content_type: str = "application/octet-stream",
         enter: Callable[[], None] = lambda: None,
     ) -> None:
         self._url = f"{url}/endpoints/{endpoint}/invocations"
         self._concurrency, self._keep_alive, self._enter = concurrency, keep_alive, enter
+        self._body, self._headers = body, {"Content-Type": content_type}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name=f"load on {endpoint}", daemon=True)
         self.statuses: Counter[str] = Counter()
         self.variants: Counter[str] = Counter()
+        self.answers: Counter[str] = Counter()
         self.samples: list[str] = []
 
     def __enter__(self) -> "Load":
@@ -79,9 +83,10 @@ class Load:
     async def _caller(self, session: aiohttp.ClientSession) -> None:
         while not self._stop.is_set():
             try:
-                async with session.post(self._url, data=b"x") as answer:
+                async with session.post(self._url, data=self._body, headers=self._headers) as answer:
                     text = await answer.text()
                     self.statuses[str(answer.status)] += 1
+                    self.answers[text] += 1
                     self.variants[answer.headers.get("x-amzn-invoked-production-variant", "")] += 1
                     if answer.status != 200 and len(self.samples) < 5:
                         self.samples.append(f"{answer.status} {text}")
