@@ -72,6 +72,8 @@ class Fleet:
     strangers: tuple[str, ...] = ()
     gone_at: datetime | None = None
     reachable: bool = True
+    unseen: bool = False
+    """No router sees a pod of it that answers."""
 
 
 @dataclass
@@ -238,7 +240,7 @@ class ClusterStage:
         if router.applied is None:
             return RouterReportSpec(pod_uid=router.uid)
         uid, generation, spec = router.applied
-        ready = {name: fleet.ready for name, fleet in self.cluster.fleets.items()}
+        ready = {name: 0 if fleet.unseen else fleet.ready for name, fleet in self.cluster.fleets.items()}
         known = fleets_of(spec)
         return RouterReportSpec(
             pod_uid=router.uid,

@@ -3,6 +3,7 @@ nodes that are lost, people who change their mind late."""
 
 from datetime import timedelta
 
+import pytest
 from tests.core.cluster_stage import ClusterStage, blue_green
 
 from sluice.api.reasons import CommandResult, Reason
@@ -335,6 +336,24 @@ def test_a_fleet_that_no_router_finds_is_not_ready_and_gets_its_service_again() 
     assert stage.condition("Ready")[0] == "False"
     stage.step()
     assert stage.condition("Ready")[0] == "True"
+
+
+@pytest.mark.parametrize("sample", [None, {"body": "{}", "periodSeconds": 5}])
+def test_ready_is_not_true_where_no_router_sees_a_pod_that_answers(sample: dict[str, object] | None) -> None:
+    """/ping says that all is well; the sample invocation, or the EndpointSlices, say otherwise."""
+    stage = ClusterStage(model_spec={"kubernetes": {"sampleInvocation": sample}} if sample else None)
+    stage.in_service()
+    stage.run(3)
+    (fleet,) = stage.cluster.fleets.values()
+    fleet.unseen = True
+    stage.step()
+    assert stage.condition("Ready") == ("False", "SampleInvocationFailed" if sample else "PingFailing")
+    assert ("sample invocation" if sample else "no router sees one of them") in stage.message()
+    assert stage.condition("Serving")[0] == "False"
+    fleet.unseen = False
+    stage.step()
+    assert stage.condition("Ready")[0] == "True"
+    assert stage.condition("Serving")[0] == "True"
 
 
 # Lost status ------------------------------------------------------------------------------------------------------

@@ -407,6 +407,7 @@ def _word(d: Draft, wanted: tuple[fleets.Wanted, ...], progress: routers.Progres
         fleet
         for fleet in wanted
         if not fleet.shadow and (here := keeping.seen(d).fleet(fleet.name)) is not None and here.ready
+        if not routers.sees_none(keeping.seen(d), fleet.name)
     ]
     if not alive or not routers.ready(keeping.seen(d)):
         d.set(endpoint_status="OutOfService")
@@ -427,12 +428,17 @@ def _without_pods(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> bool:
         and weights.get(str(fleet.variant["variantName"]), 1.0)
         and ((here := seen.fleet(fleet.name)) is None or here.ready == 0 or not here.reachable)
     ]
+    unseen = [fleet for fleet in wanted if not fleet.shadow and routers.sees_none(seen, fleet.name)]
+    if not empty and unseen:
+        empty = [fleet for fleet in unseen if weights.get(str(fleet.variant["variantName"]), 1.0)]
     if not empty:
         return False
     blocked = fleets.trouble(seen, empty)
     reason = fleets.meaning(blocked[1])[0] if blocked else Reason.PING_FAILING
     names = ", ".join(str(fleet.variant["variantName"]) for fleet in empty)
     text = fleets.words(*blocked) if blocked else fleets.starting(seen, empty)
+    if not blocked and empty[0] in unseen:
+        text += ", and no router sees one of them"
     d.again(keeping.WAIT_SECONDS)
     d.reconciling(reason, f"no ready pod of variant {names}: {text}")
     return True

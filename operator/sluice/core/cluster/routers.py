@@ -131,6 +131,16 @@ def sees_healthy(seen: ClusterObservation, fleet: str, wanted: int) -> bool:
     return True
 
 
+def sees_none(seen: ClusterObservation, fleet: str) -> bool:
+    """Whether routers that callers reach have the routes in force, and none of them has a pod of the fleet that
+    answers: its Service or its sample invocation fails although the pods say that they are ready."""
+    route, counts = seen.route, []
+    for router in ready(seen):
+        report = report_of(router, route) if route is not None and confirms(router, route) else None
+        counts += [found.healthy for found in report.fleets if found.name == fleet] if report is not None else []
+    return bool(counts) and not any(counts)
+
+
 def to_evict(
     seen: ClusterObservation, now: datetime, *, since: datetime, rolling_back: bool, timeout_seconds: int
 ) -> RouterSeen | None:
