@@ -1,6 +1,7 @@
 """An Endpoint in the cluster as people declare it, and what they can see of it."""
 
 import time
+from contextlib import suppress
 
 from tests.cluster_backend.hands import Hands
 from tests.controller.process import OperatorProcess
@@ -9,7 +10,7 @@ from tests.controller.waiting import until
 from sluice.api import names
 from sluice.core.cluster.names import ROUTER
 from sluice.kube.client import KubeClient
-from sluice.ports.kube import Object
+from sluice.ports.kube import Conflict, Object
 
 MODEL: Object = {"primaryContainer": {"image": "registry.example/churn:1"}}
 VARIANTS = [
@@ -28,13 +29,18 @@ class Declared:
         self.hands = hands
 
     async def apply(self, kind: str, spec: Object, name: str = "churn") -> None:
-        found = await self.kube.get(kind, self.namespace, name)
+        """As a person does: over whatever the operator has just written into its status."""
         metadata = {"name": name, "namespace": self.namespace}
         body: Object = {"apiVersion": names.API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
-        if found is None:
-            await self.kube.create(kind, self.namespace, body)
-        else:
-            await self.kube.replace(kind, self.namespace, {**found, "spec": spec})
+        for _ in range(20):
+            found = await self.kube.get(kind, self.namespace, name)
+            with suppress(Conflict):
+                if found is None:
+                    await self.kube.create(kind, self.namespace, body)
+                else:
+                    await self.kube.replace(kind, self.namespace, {**found, "spec": spec})
+                return
+        raise AssertionError(f"{kind} {name} could not be written")
 
     async def declare(self, **endpoint: Object) -> None:
         await self.apply("Model", MODEL)
