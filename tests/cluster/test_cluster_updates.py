@@ -1,0 +1,91 @@
+"""New revisions under load: a canary takes its share, a model that does not start takes none."""
+
+from collections.abc import Iterator
+from math import sqrt
+
+import pytest
+from tests.cluster.conftest import ModelServer
+from tests.cluster.hosting import Hosting, Loads, parrot
+
+pytestmark = pytest.mark.cluster
+
+ENDPOINT = "moult"
+CANARY_PERCENT = 10
+POLICY = {
+    "blueGreenUpdatePolicy": {
+        "trafficRoutingConfiguration": {
+            "type": "CANARY",
+            "canarySize": {"type": "CAPACITY_PERCENT", "value": CANARY_PERCENT},
+            "waitIntervalInSeconds": 6,
+        },
+        "terminationWaitInSeconds": 2,
+    }
+}
+SIGMAS = 4.9
+"""Beyond this is one in a million."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def moult(hosting: Hosting) -> Iterator[None]:
+    """One variant whose model is going to be replaced."""
+    hosting.model("ara", hosting.upload("ara", parrot("ara")))
+    hosting.endpoint(ENDPOINT, [{"variantName": "ara"}], deploymentConfig=POLICY)
+    hosting.ready(ENDPOINT)
+    yield
+    hosting.delete(ENDPOINT)
+    hosting.gone(ENDPOINT)
+
+
+def by(loads: Loads, name: str) -> int:
+    """The answers that one model gave."""
+    return loads.answers().get(f'{{"predictions": ["{name}"]}}', 0)
+
+
+def counted(loads: Loads) -> tuple[int, int]:
+    """The answers of the old model and of the new one."""
+    return by(loads, "ara"), by(loads, "moulted")
+
+
+def stage_of(hosting: Hosting) -> str:
+    """The stage of the deployment that runs; empty: none does."""
+    return str((hosting.status(ENDPOINT).get("deployment") or {}).get("stage", ""))
+
+
+def test_a_canary_takes_its_share_and_the_rest_follows(hosting: Hosting) -> None:
+    before = hosting.status(ENDPOINT)["revision"]["name"]
+    with hosting.load(ENDPOINT) as loads:
+        hosting.model("ara", hosting.upload("moulted", parrot("moulted")))
+        hosting.until(ENDPOINT, lambda: stage_of(hosting) == "Baking" or None)
+        began = baked = counted(loads)
+        # What is counted before a look that still sees the stage was answered in the stage.
+        while (now := counted(loads)) and stage_of(hosting) == "Baking":
+            baked = now
+        hosting.ready(ENDPOINT, lambda status: status["revision"]["name"] != before)
+        loads.more(50)
+        last = by(loads, "ara")
+        loads.more(100)
+
+    loads.assert_none_lost()
+    total, new, share = sum(baked) - sum(began), baked[1] - began[1], CANARY_PERCENT / 100
+    assert abs(new - total * share) <= SIGMAS * sqrt(total * share * (1 - share)), f"{new} of {total}"
+    assert by(loads, "ara") == last
+
+
+def test_a_model_that_does_not_start_gets_no_traffic_and_is_rolled_back(hosting: Hosting, mlflow: ModelServer) -> None:
+    before = hosting.status(ENDPOINT)["revision"]["name"]
+    with hosting.load(ENDPOINT) as loads:
+        hosting.model("ara", hosting.upload("incomplete", mlflow.archives["incomplete"].read_bytes()))
+        stalled = hosting.until(
+            ENDPOINT,
+            lambda: next(
+                (one for one in hosting.status(ENDPOINT)["conditions"] if one["reason"] == "RolledBack"), None
+            ),
+        )
+        loads.more(100)
+
+    loads.assert_none_lost()
+    assert "model.pkl" in stalled["message"]
+    status = hosting.status(ENDPOINT)
+    assert status["revision"]["name"] == before
+    assert status["endpointStatus"] == "InService"
+    assert sum(loads.answers().values()) == by(loads, "moulted")
