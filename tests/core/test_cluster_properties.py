@@ -143,6 +143,13 @@ class Life(RuleBasedStateMachine):
         self.pass_(2000.0)
         self.pass_(1.0)
 
+    @precondition(lambda self: self.stage.status.endpoint_status == "InService")
+    @rule()
+    def an_image_never_gets_ready(self) -> None:
+        self.stage.image("bad:1")
+        for seconds in (*[1.0] * 10, 2000.0, *[1.0] * 10):
+            self.pass_(seconds)
+
     @rule(weight=st.floats(0.1, 10), count=st.integers(1, 6))
     def variant_is_edited(self, weight: float, count: int) -> None:
         self.stage.edit_variant("a", initialVariantWeight=weight, initialInstanceCount=count)
