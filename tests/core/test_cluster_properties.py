@@ -113,7 +113,7 @@ class Life(RuleBasedStateMachine):
     def a_stored_revision_is_lost(self) -> None:
         """The one that the spec asks for; it can be told anew."""
         desired = self.stage.resolution().revision
-        if desired is not None and self.stage.revisions.pop(desired.name, None):
+        if desired is not None and self.stage.revisions.pop(desired.name, {}):
             SEEN["revision lost"] += 1
             self.pass_(1.0)
 
