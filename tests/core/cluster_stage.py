@@ -58,6 +58,17 @@ def blue_green(type_: str = "ALL_AT_ONCE", *, wait: int = 60, final: int = 60, *
     return {"blueGreenUpdatePolicy": {"trafficRoutingConfiguration": routing, "terminationWaitInSeconds": final}}
 
 
+def rolling(batch: int = 50, *, wait: int = 30, back: int | None = None, **size: Any) -> dict[str, Any]:
+    """A DeploymentConfig with a rolling policy; sizes in percent."""
+    policy: dict[str, Any] = {
+        "maximumBatchSize": {"type": "CAPACITY_PERCENT", "value": batch, **size},
+        "waitIntervalInSeconds": wait,
+    }
+    if back is not None:
+        policy["rollbackMaximumBatchSize"] = {"type": "CAPACITY_PERCENT", "value": back}
+    return {"rollingUpdatePolicy": policy}
+
+
 @dataclass
 class Fleet:
     name: str
@@ -129,6 +140,11 @@ class ClusterStage:
         """Not None: the router is not current; what holds its replacement up."""
         self.seen_percents: list[float] = []
         self.stages: list[str] = []
+        self.peak: dict[str, int] = {}
+        """The most replicas that a fleet ever had."""
+        self.most_pods = 0
+        self.capped: dict[str, int] = {}
+        """Fleet -> the most pods that find room."""
 
     # The world -------------------------------------------------------------------------------------------------
 
@@ -177,7 +193,7 @@ class ClusterStage:
                 continue
             broken = fleet.image.startswith("bad") or fleet.image in self.cluster.troubles
             if not broken and self.now >= fleet.born + timedelta(seconds=self.cluster.start_seconds):
-                fleet.ready = fleet.replicas
+                fleet.ready = min(fleet.replicas, self.capped.get(name, fleet.replicas))
             elif broken:
                 fleet.ready = 0
             fleet.ready = min(fleet.ready, fleet.replicas)
@@ -287,6 +303,9 @@ class ClusterStage:
         self._note()
         for action in self.actions[:killed_after]:
             self._do(action)
+        for name, fleet in self.cluster.fleets.items():
+            self.peak[name] = max(self.peak.get(name, 0), fleet.replicas)
+        self.most_pods = max(self.most_pods, sum(f.replicas for f in self.cluster.fleets.values() if not f.gone_at))
         return decision
 
     def run(self, seconds: int) -> None:
@@ -414,8 +433,26 @@ class ClusterStage:
                 here = self.cluster.fleets.get(fleet.name)
                 rolling_back = self.status.deployment is not None and self.status.deployment.stage == "RollingBack"
                 assert rolling_back or (here is not None and here.ready), f"{fleet.name} gets weight without pods"
+        self._must_have_room(spec)
         if spec.fleets:
             assert sum(f.weight for f in spec.fleets) == 1_000_000
+
+    def _must_have_room(self, spec: EndpointRouteSpec) -> None:
+        """In a rolling deployment no fleet of the old revision gets more traffic than its ready pods are for, unless
+        the new one answers nothing at all."""
+        deployment = self.status.deployment
+        if deployment is None or deployment.policy != "ROLLING" or len(spec.fleets) < 1:
+            return
+        new = [f for f in self.cluster.fleets.values() if f.fleet_hash == deployment.fleet_hash]
+        if not any(fleet.ready for fleet in new) or len({f.variant_name for f in spec.fleets}) > 1:
+            return
+        before = {f.name: f.weight for f in self.cluster.route.spec.fleets} if self.cluster.route else {}
+        for entry in spec.fleets:
+            here = self.cluster.fleets.get(entry.name)
+            if here is None or here in new or entry.weight <= before.get(entry.name, 0):
+                continue
+            whole = self.peak.get(entry.name, here.replicas)
+            assert entry.weight / 1_000_000 * whole <= here.ready + 1e-3, f"{entry.name} gets traffic before capacity"
 
     def _must_not_be_the_last(self, action: EvictRouter) -> None:
         others = [r for r in self.cluster.routers if r.uid != action.uid and r.ready and not r.frozen]
@@ -424,7 +461,21 @@ class ClusterStage:
     def _must_not_serve_less(self, action: ScaleFleet) -> None:
         fleet = self.cluster.fleets[action.name]
         deployment = self.status.deployment
-        assert deployment is None or action.replicas >= fleet.replicas, "nothing scales in during a deployment"
+        if deployment is None or action.replicas >= fleet.replicas:
+            return
+        assert deployment.policy == "ROLLING", "nothing scales in during a blue/green deployment"
+        share = self._share_of(fleet.name) / 1_000_000
+        whole = max(max(self.peak.get(fleet.name, 0), fleet.replicas), 1)
+        assert action.replicas >= int(share * whole - 1e-6), "a fleet keeps what its share of the traffic needs"
+        assert all(
+            router.applied is not None and router.applied[1] == self.cluster.route.generation  # type: ignore[union-attr]
+            for router in self.cluster.routers
+            if router.ready and not router.frozen
+        ), "capacity goes down only when the routers have confirmed"
+
+    def _share_of(self, fleet: str) -> int:
+        route = self.cluster.route
+        return sum(f.weight for f in route.spec.fleets if f.name == fleet) if route else 0
 
 
-__all__ = ["ClusterStage", "Router", "blue_green", "replace", "variants"]
+__all__ = ["ClusterStage", "Router", "blue_green", "replace", "rolling", "variants"]

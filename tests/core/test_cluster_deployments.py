@@ -170,7 +170,7 @@ def test_the_deadline_rolls_back() -> None:
     assert stage.status.last_deployment.cause is Cause.DEADLINE
 
 
-def test_alarms_and_rolling_are_refused_by_name_before_anything_is_made() -> None:
+def test_alarms_are_refused_by_name_before_anything_is_made() -> None:
     config = {**blue_green(), "autoRollbackConfiguration": {"alarms": [{"alarmName": "x"}]}}
     stage = ClusterStage(deploymentConfig=config)
     stage.in_service()

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.core.cluster_stage import ClusterStage, blue_green
+from tests.core.cluster_stage import ClusterStage, blue_green, rolling
 
 from sluice.api.reasons import Outcome
 from sluice.api.status import EndpointStatus
@@ -29,6 +29,8 @@ POLICIES = st.sampled_from(
         blue_green(final=20),
         blue_green("CANARY", wait=20, final=10),
         blue_green("LINEAR", wait=10, final=0, value=50),
+        rolling(50, wait=5),
+        rolling(34, wait=5, back=34),
     ]
 )
 IMAGES = ("good:1", "good:2", "good:3", "bad:1")

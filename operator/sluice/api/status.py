@@ -117,11 +117,21 @@ class AlarmStatus(StatusModel):
     message: Annotated[str, Field(max_length=512)] | None = None
 
 
+class PlannedCount(StatusModel):
+    """Instances of one variant's fleet when a step is done."""
+
+    variant_name: Annotated[str, Field(max_length=63)]
+    count: int
+    new: bool
+
+
 class PlanStep(StatusModel):
     """One step of a deployment's plan: so much of the traffic on the new revision, then a bake."""
 
     traffic_percent: float
     wait_seconds: int
+    instances: Annotated[tuple[PlannedCount, ...], Field(max_length=20)] = ()
+    """Of a rolling deployment: the new fleets' before traffic moves, the old fleets' after the bake."""
 
 
 class RouteStatus(StatusModel):
@@ -161,6 +171,8 @@ class DeploymentStatus(StatusModel):
     """When this stage began (backend Cluster)."""
     cause: Cause | None = None
     """Why it is being rolled back (backend Cluster)."""
+    before: Annotated[tuple[PlannedCount, ...], Field(max_length=10)] = ()
+    """The old fleets' instances when it started: what a rollback brings back (rolling, backend Cluster)."""
 
 
 class LastDeployment(StatusModel):

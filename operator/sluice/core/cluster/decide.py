@@ -12,7 +12,7 @@ from sluice.api import names
 from sluice.api.reasons import Cause, CommandResult, Reason
 from sluice.core import capabilities, guardrails
 from sluice.core.actions import Action, DropRevision, PatchEndpoint
-from sluice.core.cluster import deploy, keeping, life, sides
+from sluice.core.cluster import deploy, keeping, life, rolling, sides
 from sluice.core.cluster.actions import WriteRoute
 from sluice.core.cluster.routing import Side
 from sluice.core.decision import Decision
@@ -123,9 +123,12 @@ def _plan(d: Draft) -> None:
         _unknown_serves(d)
         return
     if d.status.deployment is not None:
-        if wanted_back is not None:
+        rolls = d.status.deployment.policy == guardrails.ROLLING
+        if wanted_back is not None and rolls:
+            rolling.turn_back(d, Cause.PERSON, f"annotation {names.ROLLBACK}")
+        elif wanted_back is not None:
             deploy.turn_back(d, serving, Cause.PERSON, f"annotation {names.ROLLBACK}")
-        deploy.go_on(d, serving)
+        (rolling if rolls else deploy).go_on(d, serving)
         _keep_books(d)
         return
     _settled(d, serving, wanted_back.revision(d.given.resolution.owner) if wanted_back is not None else None)

@@ -9,9 +9,9 @@ from datetime import timedelta
 from typing import Any
 
 from sluice.api.reasons import Cause, Outcome, Reason
-from sluice.api.status import DeploymentStatus, Latch, PlanStep, VariantSummary
+from sluice.api.status import DeploymentStatus, Latch, PlannedCount, PlanStep, VariantSummary
 from sluice.core import guardrails
-from sluice.core.cluster import fleets, keeping, sides
+from sluice.core.cluster import batches, fleets, keeping, routers, sides
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint import latches
 from sluice.core.endpoint.draft import Draft
@@ -29,15 +29,7 @@ SLACK_SECONDS = 3600
 
 def refused(deployment_config: Mapping[str, Any] | None) -> Finding | None:
     """What of a DeploymentConfig this version does not do in the cluster: never silently another policy."""
-    config = deployment_config or {}
-    if guardrails.policy_name(config) == guardrails.ROLLING:
-        return Finding(
-            Reason.NOT_SUPPORTED_BY_BACKEND,
-            "found a rolling policy; in the cluster this version deploys blue/green (ALL_AT_ONCE, CANARY, LINEAR): use "
-            "blueGreenUpdatePolicy",
-            "spec.deploymentConfig.rollingUpdatePolicy",
-        )
-    alarms = guardrails.alarm_names(config)
+    alarms = guardrails.alarm_names(deployment_config)
     if alarms:
         return Finding(
             Reason.NOT_SUPPORTED_BY_BACKEND,
@@ -48,8 +40,11 @@ def refused(deployment_config: Mapping[str, Any] | None) -> Finding | None:
     return None
 
 
-def plan(deployment_config: Mapping[str, Any] | None, counts: Mapping[str, int]) -> tuple[PlanStep, ...]:
-    """The steps: percent of the traffic, then a bake; the last is 100 % with the final bake.
+def plan(
+    deployment_config: Mapping[str, Any] | None, counts: Mapping[str, int], old: Mapping[str, int]
+) -> tuple[PlanStep, ...]:
+    """The steps: percent of the traffic, then a bake; the last is 100 % with the final bake. `counts`, `old`: the new
+    and the old fleets' instances, by variant.
 
     With one variant the share is that of whole instances, as on SageMaker; one instance cannot be split, there the
     asked share holds. With several variants, which move in lock-step, the asked share holds (a number of instances: of
@@ -60,6 +55,8 @@ def plan(deployment_config: Mapping[str, Any] | None, counts: Mapping[str, int])
     wait = int(routing.get("waitIntervalInSeconds") or 0)
     final = PlanStep(traffic_percent=100.0, wait_seconds=int(blue_green.get("terminationWaitInSeconds") or 0))
     policy = guardrails.policy_name(config)
+    if policy == guardrails.ROLLING:
+        return batches.plan(config["rollingUpdatePolicy"], counts, old)
     if policy == "CANARY":
         share = _canary_percent(routing["canarySize"], counts)
         return (PlanStep(traffic_percent=share, wait_seconds=wait), final) if share < 100 else (final,)
@@ -73,12 +70,14 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
     """Persist the plan, store the revision, make the new fleets."""
     counts, variants = _variants(d, revision)
     config = None if commanded else _deployment_config(d)
-    steps = plan(config, counts)
+    old = sides.counts(d.status.production_variants)
+    steps = plan(config, counts, old)
     green = sides.side(revision, variants)
     keeping.warn_of_moving_images(d, green)
     wanted = fleets.wanted(str(d.metadata["name"]), green, counts)
     waits = sum(step.wait_seconds for step in steps)
-    asked = ((config or {}).get("blueGreenUpdatePolicy") or {}).get("maximumExecutionTimeoutInSeconds")
+    first = batches.new_of(steps[0])
+    asked = _policy(config).get("maximumExecutionTimeoutInSeconds")
     limit = timedelta(seconds=int(asked)) if asked else fleets.budget(wanted) + timedelta(seconds=waits + SLACK_SECONDS)
     d.set(
         endpoint_status="Updating",
@@ -100,13 +99,21 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
             retain_all_variant_properties=bool(d.spec.get("retainAllVariantProperties")),
             pending_variants=variants,
             plan=steps,
+            before=tuple(PlannedCount(variant_name=n, count=c, new=False) for n, c in sorted(old.items())),
         ),
     )
     keeping.store(d, revision)
-    d.act(*(fleets.ensure(fleet, green) for fleet in wanted if keeping.seen(d).fleet(fleet.name) is None))
+    to_make = fleets.wanted(str(d.metadata["name"]), green, {**counts, **first})
+    d.act(*(fleets.ensure(fleet, green) for fleet in to_make if keeping.seen(d).fleet(fleet.name) is None))
     d.confirm_references = not commanded
     d.again(keeping.WAIT_SECONDS)
     d.reconciling(Reason.DEPLOYING, f"Revision {revision.name} under {guardrails.policy_name(config)}: Provisioning.")
+
+
+def _policy(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The one policy of a DeploymentConfig."""
+    held = config or {}
+    return held.get("rollingUpdatePolicy") or held.get("blueGreenUpdatePolicy") or {}
 
 
 def _deployment_config(d: Draft) -> Mapping[str, Any] | None:
@@ -183,9 +190,9 @@ def go_on(d: Draft, blue: Side) -> None:
         _turn_back(d, blue, Cause.UNKNOWN, f"revision {deployment.revision} is stored nowhere any more")
     else:
         wanted = fleets.wanted(str(d.metadata["name"]), green, sides.counts(deployment.pending_variants))
-        trigger = _trigger(d, deployment, wanted)
-        if trigger is not None:
-            _turn_back(d, blue, *trigger)
+        failure = trigger(d, deployment, wanted)
+        if failure is not None:
+            _turn_back(d, blue, *failure)
         else:
             _forward(d, blue, green, wanted)
 
@@ -197,7 +204,7 @@ def _forward(d: Draft, blue: Side, green: Side, wanted: tuple[fleets.Wanted, ...
     percent = _percent_of_step(deployment)
     split = Split(blue, green, percent, fleets.strangers(keeping.seen(d)))
     progress = keeping.keep(d, split, (*held, *wanted))
-    _show(d, wanted)
+    show(d, wanted)
     if deployment.stage == "Provisioning":
         if progress.done and all(fleets.ready(keeping.seen(d), fleet) for fleet in wanted):
             _next_step(d, blue, green, held, wanted)
@@ -205,21 +212,21 @@ def _forward(d: Draft, blue: Side, green: Side, wanted: tuple[fleets.Wanted, ...
         d.again(keeping.WAIT_SECONDS)
         blocked = fleets.trouble(keeping.seen(d), wanted)
         text = fleets.words(*blocked) if blocked else fleets.starting(keeping.seen(d), wanted)
-        _say(d, text)
+        say(d, text)
     elif deployment.stage == "Shifting":
         if progress.done:
-            _bake(d)
+            bake(d)
         else:
-            _say(d, f"waiting for {progress.waiting_for}", progress.rejected)
+            say(d, f"waiting for {progress.waiting_for}", progress.rejected)
     elif deployment.bake_until is not None and d.now < deployment.bake_until:
         d.again_at(deployment.bake_until)
-        _say(d, f"until {deployment.bake_until:%H:%M:%S}")
+        say(d, f"until {deployment.bake_until:%H:%M:%S}")
     elif not progress.done:
-        _say(d, f"waiting for {progress.waiting_for}", progress.rejected)
+        say(d, f"waiting for {progress.waiting_for}", progress.rejected)
     elif (deployment.step or 0) < len(deployment.plan):
         _next_step(d, blue, green, held, wanted)
     else:
-        _promote(d, green, deployment)
+        promote(d, green, deployment)
 
 
 def _next_step(
@@ -237,10 +244,10 @@ def _next_step(
         stage="Shifting", stage_since=d.now, bake_until=None, step=step, step_text=f"{step}/{len(deployment.plan)}"
     )
     keeping.route(d, Split(blue, green, share, fleets.strangers(keeping.seen(d))))
-    _say(d, f"moving {share:g}% of the traffic")
+    say(d, f"moving {share:g}% of the traffic")
 
 
-def _bake(d: Draft) -> None:
+def bake(d: Draft) -> None:
     """The step is confirmed: its bake begins."""
     deployment = d.status.deployment
     assert deployment is not None  # noqa: S101
@@ -255,10 +262,10 @@ def _bake(d: Draft) -> None:
         traffic_text=f"{step.traffic_percent:g}%",
     )
     d.again_at(until)
-    _say(d, f"{step.wait_seconds} s with {step.traffic_percent:g}% of the traffic")
+    say(d, f"{step.wait_seconds} s with {step.traffic_percent:g}% of the traffic")
 
 
-def _promote(d: Draft, green: Side, deployment: DeploymentStatus) -> None:
+def promote(d: Draft, green: Side, deployment: DeploymentStatus) -> None:
     """The final bake is over: the new revision is the one in service, the old fleets go."""
     before, revision = d.status.revision, d.subject(deployment.revision)
     assert revision is not None  # noqa: S101 - green is this revision's
@@ -282,7 +289,7 @@ def _promote(d: Draft, green: Side, deployment: DeploymentStatus) -> None:
     )
     d.set_deployment(stage="CleaningUp", stage_since=d.now, bake_until=None)
     keeping.route(d, Split(green, excluded=fleets.strangers(keeping.seen(d))))
-    _say(d, "the old fleet goes")
+    say(d, "the old fleet goes")
 
 
 def _clean(d: Draft, serving: Side, deployment: DeploymentStatus) -> None:
@@ -291,7 +298,7 @@ def _clean(d: Draft, serving: Side, deployment: DeploymentStatus) -> None:
     progress = keeping.keep(d, Split(serving, excluded=fleets.strangers(keeping.seen(d))), held)
     gone = keeping.clean_up(d, frozenset(fleet.name for fleet in held))
     if not progress.done or not gone.done:
-        _say(d, f"waiting for {gone.waiting_for or progress.waiting_for}")
+        say(d, f"waiting for {gone.waiting_for or progress.waiting_for}")
         return
     latch = d.status.latch
     revision = d.subject(deployment.revision)
@@ -319,7 +326,7 @@ def turn_back(d: Draft, blue: Side, cause: Cause, message: str) -> None:
         _turn_back(d, blue, cause, message)
 
 
-def _trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted, ...]) -> tuple[Cause, str] | None:
+def trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted, ...]) -> tuple[Cause, str] | None:
     """What ends a deployment before its time; the first that holds."""
     seen, desired, serving = keeping.seen(d), d.desired, d.status.revision
     if desired is not None and desired.fleet_hash != deployment.fleet_hash and not _held_by_person(d):
@@ -355,8 +362,13 @@ def _held_by_person(d: Draft) -> bool:
     return desired is not None and latch.fleet_hash == desired.fleet_hash
 
 
-def _turn_back(d: Draft, blue: Side, cause: Cause, message: str) -> None:
+def begin_back(d: Draft, cause: Cause, message: str) -> None:
+    """The deployment goes back from now on: the latch of its stage outranks everything."""
     d.set_deployment(stage="RollingBack", stage_since=d.now, bake_until=None, cause=cause, message=message[:1024])
+
+
+def _turn_back(d: Draft, blue: Side, cause: Cause, message: str) -> None:
+    begin_back(d, cause, message)
     deployment = d.status.deployment
     assert deployment is not None  # noqa: S101
     _back(d, blue, deployment)
@@ -367,7 +379,13 @@ def _back(d: Draft, blue: Side, deployment: DeploymentStatus) -> None:
     are deleted."""
     held = _standing(d, blue)
     split = Split(blue, excluded=fleets.strangers(keeping.seen(d)))
-    progress = keeping.keep(d, split, held, rolling_back=True)
+    finish_back(d, held, keeping.keep(d, split, held, rolling_back=True), deployment)
+
+
+def finish_back(
+    d: Draft, held: tuple[fleets.Wanted, ...], progress: routers.Progress, deployment: DeploymentStatus
+) -> None:
+    """No traffic is left on the new revision once `progress` is done: its fleets go, and the deployment has ended."""
     gone = keeping.clean_up(d, frozenset(fleet.name for fleet in held), rolling_back=True)
     if progress.done:
         d.set_deployment(traffic_percent=0.0, traffic_text="0%")
@@ -412,7 +430,7 @@ def _percent_of_step(deployment: DeploymentStatus) -> float:
     return deployment.plan[step - 1].traffic_percent if step else 0.0
 
 
-def _show(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> None:
+def show(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> None:
     """The new fleets as PendingDeploymentSummary shows them."""
     deployment = d.status.deployment
     assert deployment is not None  # noqa: S101
@@ -428,7 +446,7 @@ def _show(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> None:
     d.set_deployment(pending_variants=tuple(shown))
 
 
-def _say(d: Draft, text: str, rejected: str = "") -> None:
+def say(d: Draft, text: str, rejected: str = "") -> None:
     deployment = d.status.deployment
     assert deployment is not None  # noqa: S101
     d.set_deployment(message=text[:1024])

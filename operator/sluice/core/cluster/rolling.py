@@ -1,0 +1,202 @@
+"""Rolling deployments in the cluster: a batch of new instances, traffic for them, a bake, then as many old ones go.
+
+Needs room for one batch only. Goes back in batches of rollbackMaximumBatchSize: old instances first, then traffic,
+then new instances go; each batch has a time budget of its own, and what runs out of it is UpdateRollbackFailed: a mix
+serves, and it goes on by itself when room is there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sluice.api.reasons import Reason
+from sluice.api.status import DeploymentStatus, PlanStep
+from sluice.core.cluster import batches, deploy, fleets, keeping, routers, sides
+from sluice.core.cluster.actions import ScaleFleet
+from sluice.core.cluster.routing import Side, Split
+from sluice.core.endpoint.draft import Draft
+
+
+def go_on(d: Draft, blue: Side) -> None:
+    """One pass of a running rolling deployment."""
+    deployment = d.status.deployment
+    if deployment is None:
+        return
+    green = sides.deployed(d, deployment)
+    if deployment.stage in {"CleaningUp"} or (green is None and deployment.stage != "RollingBack"):
+        deploy.go_on(d, blue)
+        return
+    if deployment.stage == "RollingBack":
+        _back(d, blue, green, deployment)
+        return
+    assert green is not None  # noqa: S101 - judged above
+    trigger = deploy.trigger(d, deployment, _wanted(d, green, _target(deployment)))
+    if trigger is not None:
+        deploy.begin_back(d, *trigger)
+        _back(d, blue, green, d.status.deployment or deployment)
+        return
+    _forward(d, blue, green, deployment)
+
+
+def turn_back(d: Draft, cause: Any, message: str) -> None:
+    """A person wants it back."""
+    if d.status.deployment is not None and d.status.deployment.stage not in {"RollingBack", "CleaningUp"}:
+        deploy.begin_back(d, cause, message)
+
+
+# Forward --------------------------------------------------------------------------------------------------------
+
+
+def _target(deployment: DeploymentStatus) -> PlanStep:
+    """The step that is being worked on: in Provisioning the next one."""
+    step = deployment.step or 0
+    index = step if deployment.stage == "Provisioning" else step - 1
+    return deployment.plan[min(index, len(deployment.plan) - 1)]
+
+
+def _forward(d: Draft, blue: Side, green: Side, deployment: DeploymentStatus) -> None:
+    seen, target = keeping.seen(d), _target(deployment)
+    wanted = _wanted(d, green, target)
+    percent = deployment.traffic_percent or 0.0 if deployment.stage == "Provisioning" else target.traffic_percent
+    progress = keeping.keep(d, _split(d, blue, green, percent), (*_standing(d, blue), *wanted))
+    deploy.show(d, wanted)
+    if deployment.stage == "Provisioning":
+        _scale_up(d, wanted, {})
+        if progress.done and all(fleets.ready(seen, fleet, fleet.count) for fleet in wanted):
+            _shift(d, blue, green)
+            return
+        d.again(keeping.WAIT_SECONDS)
+        blocked = fleets.trouble(seen, wanted)
+        deploy.say(d, fleets.words(*blocked) if blocked else fleets.starting(seen, wanted))
+    elif deployment.stage == "Shifting":
+        if progress.done:
+            deploy.bake(d)
+        else:
+            deploy.say(d, f"waiting for {progress.waiting_for}", progress.rejected)
+    elif deployment.bake_until is not None and d.now < deployment.bake_until:
+        d.again_at(deployment.bake_until)
+        deploy.say(d, f"until {deployment.bake_until:%H:%M:%S}")
+    elif not progress.done:
+        deploy.say(d, f"waiting for {progress.waiting_for}", progress.rejected)
+    elif (deployment.step or 0) < len(deployment.plan):
+        _next_batch(d, blue, deployment, target)
+    else:
+        deploy.promote(d, green, deployment)
+
+
+def _shift(d: Draft, blue: Side, green: Side) -> None:
+    deployment = d.status.deployment
+    assert deployment is not None  # noqa: S101 - the caller has one
+    step = (deployment.step or 0) + 1
+    share = deployment.plan[step - 1].traffic_percent
+    d.set_deployment(
+        stage="Shifting", stage_since=d.now, bake_until=None, step=step, step_text=f"{step}/{len(deployment.plan)}"
+    )
+    keeping.route(d, _split(d, blue, green, share))
+    deploy.say(d, f"moving {share:g}% of the traffic")
+
+
+def _next_batch(d: Draft, blue: Side, deployment: DeploymentStatus, done: PlanStep) -> None:
+    """The batch has baked: the old instances that it replaces go, the next new ones come."""
+    kept = batches.old_of(done)
+    for fleet in fleets.wanted(_name(d), blue, kept):
+        here = keeping.seen(d).fleet(fleet.name)
+        if here is not None and not fleet.shadow and here.replicas > fleet.count:
+            d.act(ScaleFleet(fleet.name, fleet.count))
+    d.set_deployment(stage="Provisioning", stage_since=d.now, bake_until=None)
+    d.again(1.0)
+    deploy.say(d, f"batch {(deployment.step or 0) + 1} of {len(deployment.plan)}")
+
+
+# Back -----------------------------------------------------------------------------------------------------------
+
+
+def _back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus) -> None:
+    """One batch at a time: old instances, then traffic, then new instances go. Where the new fleets answer nothing any
+    more, all traffic goes to what stands at once."""
+    seen = keeping.seen(d)
+    percent = deployment.traffic_percent or 0.0
+    before = {count.variant_name: count.count for count in deployment.before}
+    policy = (d.spec.get("deploymentConfig") or {}).get("rollingUpdatePolicy") or {}
+    dead = green is None or not any(
+        (here := seen.fleet(fleet.name)) is not None and here.ready for fleet in fleets.wanted(_name(d), green, {})
+    )
+    target = 0.0 if dead or percent == 0.0 else batches.back_percent(policy, percent, before)
+    held = fleets.wanted(_name(d), blue, batches.remaining(before, target / 100.0))
+    _scale_up(d, held, before)
+    roomy = dead or percent == 0.0 or all(fleets.ready(seen, f, f.count) for f in held if not f.shadow)
+    share = target if roomy else percent
+    split = _split(d, blue, green if share else None, share)
+    standing = held if green is None or not share else (*held, *_wanted(d, green, _target(deployment)))
+    progress = keeping.keep(d, split, standing, rolling_back=True)
+    if roomy and progress.done and share > 0.0:
+        _batch_is_back(d, green, share)
+        return
+    if roomy and share == 0.0:
+        deploy.finish_back(d, held, progress, deployment)
+        return
+    _wait(d, held, progress, deployment)
+
+
+def _batch_is_back(d: Draft, green: Side | None, share: float) -> None:
+    """Traffic for one batch has moved back: its new instances go."""
+    deployment = d.status.deployment
+    assert deployment is not None  # noqa: S101 - the caller has one
+    final = batches.new_of(deployment.plan[-1])
+    kept = batches.remaining(final, 1.0 - share / 100.0)
+    for fleet in fleets.wanted(_name(d), green, kept) if green is not None else ():
+        here = keeping.seen(d).fleet(fleet.name)
+        if here is not None and not fleet.shadow and here.replicas > fleet.count:
+            d.act(ScaleFleet(fleet.name, fleet.count))
+    d.set_deployment(traffic_percent=share, traffic_text=f"{share:g}%", stage_since=d.now)
+    d.set(endpoint_status="Updating")
+    d.again(1.0)
+    d.reconciling(
+        Reason.ROLLING_BACK, f"Revision {deployment.revision} is rolled back: {share:g}% of the traffic left."
+    )
+
+
+def _wait(d: Draft, held: tuple[fleets.Wanted, ...], progress: routers.Progress, deployment: DeploymentStatus) -> None:
+    seen = keeping.seen(d)
+    d.again(keeping.WAIT_SECONDS)
+    blocked = fleets.trouble(seen, held)
+    ready = all(fleets.ready(seen, fleet, fleet.count) for fleet in held if not fleet.shadow)
+    text = f"waiting for {progress.waiting_for}" if ready else fleets.starting(seen, held)
+    text = fleets.words(*blocked) if blocked and not ready else text
+    since = deployment.stage_since or d.now
+    if d.now >= since + fleets.budget(held):
+        d.set(endpoint_status="UpdateRollbackFailed", failure_reason=text[:1024])
+        d.stalled(
+            Reason.UPDATE_ROLLBACK_FAILED,
+            f"Revision {deployment.revision} failed ({deployment.message}) and its rollback does not come forward: "
+            f"{text}. A mix of revisions serves; the rollback goes on by itself when there is room.",
+        )
+        return
+    d.reconciling(Reason.ROLLING_BACK, f"Revision {deployment.revision} is rolled back ({deployment.message}): {text}.")
+
+
+# Shared ---------------------------------------------------------------------------------------------------------
+
+
+def _scale_up(d: Draft, wanted: tuple[fleets.Wanted, ...], before: Mapping[str, int]) -> None:
+    """Never fewer than there are: what is more was scaled by somebody else, or goes after its bake. `before`: what a
+    fleet had when the deployment started bounds what is brought back."""
+    for fleet in wanted:
+        here = keeping.seen(d).fleet(fleet.name)
+        count = min(fleet.count, before.get(str(fleet.variant["variantName"]), fleet.count))
+        if here is not None and not here.deleting and not fleet.shadow and here.replicas < count:
+            d.act(ScaleFleet(fleet.name, count))
+
+
+def _wanted(d: Draft, green: Side, step: PlanStep) -> tuple[fleets.Wanted, ...]:
+    return fleets.wanted(_name(d), green, batches.new_of(step))
+
+
+def _standing(d: Draft, blue: Side) -> tuple[fleets.Wanted, ...]:
+    return fleets.wanted(_name(d), blue, sides.counts(d.status.production_variants))
+
+
+def _split(d: Draft, blue: Side, green: Side | None, percent: float) -> Split:
+    return Split(blue, green, percent, fleets.strangers(keeping.seen(d)))
+
+
+def _name(d: Draft) -> str:
+    return str(d.metadata["name"])
