@@ -179,7 +179,10 @@ def test_alarms_are_refused_by_name_before_anything_is_made() -> None:
     stage.until("NotSupportedByBackend", type_="Stalled")
     assert "autoRollbackConfiguration" in stage.message("Stalled")
     assert list(stage.cluster.fleets) == [old]
-    stage.edit("Endpoint", deploymentConfig=blue_green())
+    stage.edit("Endpoint", deploymentConfig=blue_green(), kubernetes={"alarms": [{"name": "errors"}]})
+    stage.step()
+    assert "spec.kubernetes.alarms" in stage.message("Stalled")
+    stage.edit("Endpoint", deploymentConfig=blue_green(), kubernetes={})
     stage.in_service()
 
 

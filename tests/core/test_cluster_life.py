@@ -358,3 +358,18 @@ def test_a_live_edit_is_stored_and_survives_its_objects() -> None:
     stage.run(5)
     assert stage.condition("Ready") == ("False", "MissingReference")
     assert stage.cluster.route == route, "it serves as it did"
+
+
+def test_model_data_that_moved_is_a_condition_of_its_own_while_others_serve() -> None:
+    stage = ClusterStage({"variantName": "a"}, {"variantName": "b"})
+    stage.in_service()
+    fleet = next(f for f in stage.cluster.fleets.values() if f.variant == "b")
+    stage.cluster.troubles["moved:1"] = PodTrouble("SourceMoved", "s3://b/k: ETag 1 was recorded, found 2", 1)
+    fleet.image = "moved:1"
+    stage.step()
+    assert stage.condition("SourceMoved")[0] == "True"
+    assert "ETag 1 was recorded" in stage.message("SourceMoved")
+    stage.cluster.troubles.clear()
+    fleet.image = "repo/churn:1"
+    stage.in_service()
+    assert stage.condition("SourceMoved") == ("", "")

@@ -201,9 +201,7 @@ def _settled(d: Draft, serving: Side, wanted_back: Revision | None) -> None:
         return
     if deployment.settling(d, desired):
         return
-    finding = deploy.refused(d.spec.get("deploymentConfig")) or guardrails.check(
-        d.spec.get("deploymentConfig"), _counts(d, desired)
-    )
+    finding = deploy.refused(d.spec) or guardrails.check(d.spec.get("deploymentConfig"), _counts(d, desired))
     if finding is not None:
         d.stalled(finding.reason, finding.text())
         return

@@ -27,15 +27,16 @@ SLACK_SECONDS = 3600
 # When one starts ------------------------------------------------------------------------------------------------
 
 
-def refused(deployment_config: Mapping[str, Any] | None) -> Finding | None:
-    """What of a DeploymentConfig this version does not do in the cluster: never silently another policy."""
-    alarms = guardrails.alarm_names(deployment_config)
-    if alarms:
+def refused(endpoint_spec: Mapping[str, Any]) -> Finding | None:
+    """What of an Endpoint's wishes for a deployment this version does not do in the cluster: never silently less."""
+    alarms = guardrails.alarm_names(endpoint_spec.get("deploymentConfig"))
+    own = [alarm["name"] for alarm in (endpoint_spec.get("kubernetes") or {}).get("alarms") or ()]
+    if alarms or own:
         return Finding(
             Reason.NOT_SUPPORTED_BY_BACKEND,
-            f"found {', '.join(alarms)}; in the cluster this version reads no alarms, and a deployment that asks for "
+            f"found {', '.join(alarms or own)}; in the cluster this version reads no alarms, and a deployment that asks for "
             "them is not started without: remove them to deploy without alarms",
-            "spec.deploymentConfig.autoRollbackConfiguration.alarms",
+            "spec.deploymentConfig.autoRollbackConfiguration.alarms" if alarms else "spec.kubernetes.alarms",
         )
     return None
 

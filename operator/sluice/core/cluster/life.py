@@ -55,6 +55,15 @@ def take_conditions(d: Draft) -> None:
             for fleet in drifted
         ),
     )
+    moved = [(fleet, t) for fleet in seen.fleets for t in fleet.troubles if t.reason == "SourceMoved"]
+    _tell(
+        d,
+        ConditionType.SOURCE_MOVED,
+        bool(moved),
+        "; ".join(
+            f"fleet {fleet.name}: {trouble.pods} pods do not start: {trouble.message}" for fleet, trouble in moved
+        ),
+    )
     narrow = [f for f in seen.fleets if seen.zones > 1 and f.ready > 1 and f.zones == 1]
     _tell(
         d,
