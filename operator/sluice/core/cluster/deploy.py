@@ -34,8 +34,8 @@ def refused(endpoint_spec: Mapping[str, Any]) -> Finding | None:
     if alarms or own:
         return Finding(
             Reason.NOT_SUPPORTED_BY_BACKEND,
-            f"found {', '.join(alarms or own)}; in the cluster this version reads no alarms, and a deployment that asks for "
-            "them is not started without: remove them to deploy without alarms",
+            f"found {', '.join(alarms or own)}; in the cluster this version reads no alarms, and a deployment that asks "
+            "for them is not started without: remove them to deploy without alarms",
             "spec.deploymentConfig.autoRollbackConfiguration.alarms" if alarms else "spec.kubernetes.alarms",
         )
     return None
