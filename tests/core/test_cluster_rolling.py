@@ -171,3 +171,17 @@ def test_a_batch_bakes_only_when_every_ready_router_has_confirmed() -> None:
     stage.run(2)
     assert stage.status.deployment is not None
     assert stage.status.deployment.stage == "Baking"
+
+
+def test_what_dies_while_the_next_batch_comes_goes_back_too() -> None:
+    stage = ClusterStage({"variantName": "a", "initialInstanceCount": 4}, deploymentConfig=rolling(25))
+    _second_batch(stage)
+    for _ in range(60):
+        stage.step()
+        deployment = stage.status.deployment
+        if deployment and (deployment.stage, deployment.step) == ("Provisioning", 2):
+            break
+    stage.cluster.troubles["new:1"] = PodTrouble("CrashLoop", "exit code 137", 2)
+    stage.run(3)
+    assert stage.percent_new() == 0
+    stage.until("RolledBack", type_="Stalled")

@@ -34,8 +34,8 @@ def refused(endpoint_spec: Mapping[str, Any]) -> Finding | None:
     if alarms or own:
         return Finding(
             Reason.NOT_SUPPORTED_BY_BACKEND,
-            f"found {', '.join(alarms or own)}; in the cluster this version reads no alarms, and a deployment that asks "
-            "for them is not started without: remove them to deploy without alarms",
+            f"found {', '.join(alarms or own)}; in the cluster this version reads no alarms, and a deployment that "
+            "asks for them is not started without: remove them to deploy without alarms",
             "spec.deploymentConfig.autoRollbackConfiguration.alarms" if alarms else "spec.kubernetes.alarms",
         )
     return None
@@ -344,7 +344,7 @@ def trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted,
             text = fleets.words(*blocked) if blocked else fleets.starting(seen, wanted)
             cause = fleets.meaning(blocked[1])[1] if blocked else Cause.HEALTH
             return cause, f"not ready in time: {text}"
-    else:
+    if deployment.stage != "Provisioning" or deployment.step:  # it has traffic
         for fleet in wanted:
             here = seen.fleet(fleet.name)
             if (here is None or here.ready == 0) and fleet.count > 0 and not fleet.shadow:

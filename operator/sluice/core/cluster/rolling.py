@@ -21,6 +21,9 @@ def go_on(d: Draft, blue: Side) -> None:
     if deployment is None:
         return
     green = sides.deployed(d, deployment)
+    subject = d.subject(deployment.revision)
+    if subject is not None and deployment.stage != "RollingBack":
+        keeping.store(d, subject)
     if deployment.stage in {"CleaningUp"} or (green is None and deployment.stage != "RollingBack"):
         deploy.go_on(d, blue)
         return
