@@ -268,6 +268,8 @@ class Life(RuleBasedStateMachine):
         if serving is None:
             assert stage.status.endpoint_status == "Failed"
             return
+        if stage.condition("Stalled") == ("True", "Drifted") and "stored nowhere" in stage.message("Stalled"):
+            return  # somebody took the record of what serves away: a person decides, what stands is left alone
         standing = {fleet.fleet_hash for fleet in stage.cluster.fleets.values()}
         assert standing == {serving.fleet_hash}, "no fleet is left that nothing needs"
         assert stage.cluster.route is not None
