@@ -58,9 +58,9 @@ class RouterSettings:
         default_factory=lambda: {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
     )
     relay_resources: Mapping[str, Mapping[str, str]] = field(
-        default_factory=lambda: {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+        default_factory=lambda: {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}
     )
-    """Of the process that all streams go through."""
+    """Of the process that all streams go through; without streams it does nothing."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """More for the agent and for the bootstrap."""
     scrape_from_anywhere: bool = True
