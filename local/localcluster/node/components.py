@@ -192,6 +192,8 @@ def _kubelet(layout: Layout, name: str) -> dict[str, object]:
         "cgroupRoot": f"/{name}",
         "failCgroupV1": False,
         "failSwapOn": False,
+        # Tests pull with a Secret what others have without one, and kubelet tells images by their content.
+        "imagePullCredentialsVerificationPolicy": "NeverVerify",
         # kubelet cannot tell whose disk it measures inside a mount namespace, and a full disk is the host's matter.
         "localStorageCapacityIsolation": False,
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
