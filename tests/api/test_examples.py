@@ -88,6 +88,5 @@ def test_the_cluster_refuses_nothing_of_an_example(directory: Path) -> None:
         config = specs["EndpointConfig", name]
         models = {name: spec for (kind, name), spec in specs.items() if kind == "Model"}
         assert findings.check(name, config, models) is None
-        assert deploy.refused(policy) is None
+        assert deploy.refused(endpoint) is None
         assert guardrails.check(policy, spec_counts(config)) is None
-        assert not (endpoint.get("kubernetes") or {}).get("alarms"), "this version reads none"
