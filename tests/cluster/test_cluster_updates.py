@@ -89,3 +89,39 @@ def test_a_model_that_does_not_start_gets_no_traffic_and_is_rolled_back(hosting:
     assert status["revision"]["name"] == before
     assert status["endpointStatus"] == "InService"
     assert sum(loads.answers().values()) == by(loads, "moulted")
+
+
+def test_batches_take_the_place_of_batches_with_one_to_spare(hosting: Hosting) -> None:
+    policy = {
+        "rollingUpdatePolicy": {
+            "maximumBatchSize": {"type": "CAPACITY_PERCENT", "value": 50},
+            "waitIntervalInSeconds": 3,
+        }
+    }
+    hosting.model("wren", hosting.upload("wren", parrot("wren")))
+    hosting.endpoint("flock", [{"variantName": "wren", "initialInstanceCount": 2}], deploymentConfig=policy)
+    before = hosting.ready("flock")["revision"]["name"]
+    most, shares = 0, set()
+
+    def rolled() -> dict[str, object] | None:
+        nonlocal most
+        status = hosting.status("flock")
+        most = max(most, len(hosting.pods("sluice.dev/endpoint=flock")))
+        shares.add((status.get("deployment") or {}).get("trafficPercent"))
+        ended = status.get("deployment") is None and status["revision"]["name"] != before
+        return status if ended else None
+
+    with hosting.load("flock") as loads:
+        hosting.model("wren", hosting.upload("fledged", parrot("fledged")))
+        status = hosting.until("flock", rolled)
+        loads.more(50)
+        last = by(loads, "wren")
+        loads.more(100)
+
+    loads.assert_none_lost()
+    assert by(loads, "wren") == last
+    assert status["lastDeployment"]["outcome"] == "Succeeded"
+    assert most == 3, "two instances, and one batch to spare"
+    assert {0.0, 50.0, 100.0} <= shares
+    hosting.delete("flock")
+    hosting.gone("flock")
