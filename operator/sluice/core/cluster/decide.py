@@ -12,7 +12,7 @@ from sluice.api import names
 from sluice.api.reasons import Cause, CommandResult, Reason
 from sluice.core import capabilities, guardrails
 from sluice.core.actions import Action, DropRevision, PatchEndpoint
-from sluice.core.cluster import deploy, keeping, life, rolling, sides
+from sluice.core.cluster import deletion, deploy, keeping, life, rolling, sides
 from sluice.core.cluster.actions import WriteRoute
 from sluice.core.cluster.routing import Side
 from sluice.core.decision import Decision
@@ -34,7 +34,7 @@ def decide_cluster(given: Pass) -> Decision:
         return d.finish()
     reason = freezing.frozen(d)
     if deletion_asked(given.endpoint):
-        freezing.unless_frozen(d, reason, _guarded(life.delete))
+        freezing.unless_frozen(d, reason, _guarded(deletion.delete))
         return d.finish()
     if _name_taken(d):
         return d.finish()
