@@ -1,4 +1,4 @@
-"""Deleting an Endpoint in the cluster: routes away first, confirmed by every router, then fleets, then the finalizer."""
+"""Deleting an Endpoint in the cluster: routes away, confirmed by every router, then fleets, last the finalizer."""
 
 from datetime import timedelta
 
