@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from sluice.api.reasons import Reason
 from sluice.api.status import EndpointStatusWord, VariantSummary
+
+AlarmSource = Literal["CloudWatch", "PrometheusAlert", "PromQL", "Traffic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,44 @@ class AlarmReading:
     state: str
     read_at: datetime
     message: str | None = None
+    source: AlarmSource = "CloudWatch"
+    since: datetime | None = None
+    """When it was first read in this state without a break, as far as this process knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedFleet:
+    """A fleet whose requests an alarm is about."""
+
+    name: str
+    """The fleet's, which is also the name that its requests are counted under in the routers."""
+    variant: str
+    revision: str
+    """The stored revision's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmQuestion:
+    """One alarm to be read again and again while a deployment waits for it. Names are unique per source."""
+
+    source: AlarmSource
+    name: str
+    condition: Mapping[str, Any] = field(default_factory=dict)
+    """The entry of spec.kubernetes.alarms; empty for CloudWatch."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmWatch:
+    """The alarms of one Endpoint that are to be read now, and what they are about."""
+
+    alarms: tuple[AlarmQuestion, ...]
+    namespace: str
+    endpoint: str
+    """metadata.name."""
+    new: tuple[WatchedFleet, ...] = ()
+    """The fleets of the revision that is being deployed; empty before the start."""
+    serving: tuple[WatchedFleet, ...] = ()
+    """The fleets of the revision in service."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from sluice.core.actions import AwsAction
 from sluice.core.cluster.actions import ClusterAction
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.identity import Key, Owner, Target
-from sluice.core.observation import AlarmReading, CallProblem, Listed, Observation, Questions
+from sluice.core.observation import AlarmReading, AlarmWatch, CallProblem, Listed, Observation, Questions
 from sluice.core.resolve import Resolution
 from sluice.core.revision import StoredRevision
 
@@ -82,4 +82,22 @@ class AlarmReader(Protocol):
 
     async def read(self, target: Target, names: tuple[str, ...], not_before: datetime) -> tuple[AlarmReading, ...]:
         """A reading of each name taken at or after not_before. Unreachable or denied: state Unreadable."""
+        ...
+
+
+class ClusterAlarms(Protocol):
+    """The alarms of Endpoints in the cluster, from wherever they are; one poller reads for all Endpoints. Passes never
+    wait for it: they tell what to watch and take the newest readings."""
+
+    def watch(self, key: Key, watch: AlarmWatch | None) -> None:
+        """Keep these alarms read from now on; None: no longer. The same watch again changes nothing."""
+        ...
+
+    def readings(self, key: Key) -> tuple[AlarmReading, ...]:
+        """The newest reading of each watched alarm that has been read since it is watched. Unreachable or denied: state
+        Unreadable; unknown to its source: Missing."""
+        ...
+
+    def on_moved(self, wake: Callable[[Key], None]) -> None:
+        """Call wake(key) when a reading's state changes, and with the first reading of every alarm."""
         ...
