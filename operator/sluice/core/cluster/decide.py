@@ -12,14 +12,13 @@ from sluice.api import names
 from sluice.api.reasons import Cause, CommandResult, Reason
 from sluice.core import capabilities, guardrails
 from sluice.core.actions import Action, DropRevision, PatchEndpoint
-from sluice.core.cluster import deletion, deploy, keeping, life, rolling, sides
+from sluice.core.cluster import deletion, deploy, gates, keeping, life, rolling, sides
 from sluice.core.cluster.actions import WriteRoute
 from sluice.core.cluster.routing import Side
 from sluice.core.decision import Decision
 from sluice.core.endpoint import bookkeeping, commands, deployment, facts, freezing, latches
 from sluice.core.endpoint.draft import Draft, Pass, deletion_asked, has_finalizer
 from sluice.core.finding import Finding
-from sluice.core.resolve import spec_counts
 from sluice.core.revision import Revision, StoredRevision
 
 ADDRESS = "http://{service}.{namespace}.svc:8080/endpoints/{name}/invocations"
@@ -199,22 +198,10 @@ def _settled(d: Draft, serving: Side, wanted_back: Revision | None) -> None:
         if steady or d.status.endpoint_status == "InService":
             deployment.say_latched(d)
         return
-    if deployment.settling(d, desired):
-        return
-    finding = deploy.refused(d.spec) or guardrails.check(d.spec.get("deploymentConfig"), _counts(d, desired))
-    if finding is not None:
-        d.stalled(finding.reason, finding.text())
+    if any(gate(d, desired) for gate in gates.GATES):
         return
     d.actions.clear()  # what keeps the old revision up comes again with the deployment's passes
     deploy.start(d, desired)
-
-
-def _counts(d: Draft, desired: Revision) -> dict[str, int]:
-    counts = spec_counts(desired.endpoint_config)
-    if d.spec.get("retainAllVariantProperties"):
-        kept = {v.variant_name: v.desired_instance_count for v in d.status.production_variants}
-        counts = {name: kept.get(name) or count for name, count in counts.items()}
-    return counts
 
 
 def _finding(d: Draft) -> Finding | None:
