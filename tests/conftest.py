@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 import localcluster
 from localcluster import Cluster
 from localcluster.controlplane import ControlPlane
+from localcluster.prometheus import Prometheus
 
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A started etcd and kube-apiserver of this run; a test that cannot have one fails with the reason."""
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as started:
+        yield started
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
+    """A started Prometheus of this test, on loopback; `configure` gives it rules and targets."""
+    directory = tmp_path / "prometheus"
+    directory.mkdir()
+    with Prometheus(directory) as started:
         yield started
 
 

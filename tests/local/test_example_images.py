@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from localcluster import paths, registry
+from localcluster import paths, prometheus, registry
 from localcluster.__main__ import main
 from localcluster.cluster import Cluster
 from localcluster.errors import LocalClusterError
@@ -22,7 +22,11 @@ from localcluster.images.dockerfile import Target
 PACK = paths.CHECKOUT / "examples" / "models" / "pack.py"
 MADE = Target("example-nothing", ("locks/operator.lock",), stage_name="files")
 
-EVERY = (*examples.TARGETS.values(), product.OPERATOR, product.ROUTER, product.SIMULATOR, registry.IMAGE)
+EVERY = (
+    *examples.TARGETS.values(),
+    *(product.OPERATOR, product.ROUTER, product.SIMULATOR),
+    *(registry.IMAGE, prometheus.IMAGE, prometheus.PROGRAMS),
+)
 
 
 @pytest.fixture(autouse=True)
