@@ -72,7 +72,8 @@ class HostingContent:
 
 @dataclass(frozen=True, slots=True)
 class AlarmReading:
-    """One alarm, read at a moment. state: OK, ALARM, INSUFFICIENT_DATA, Missing, Unreadable."""
+    """One alarm, read at a moment. state: OK, ALARM, INSUFFICIENT_DATA, Missing, Unreadable, or Unfit (only in the
+    cluster): it can never tell anything as it is written, and the message says what to change."""
 
     name: str
     state: str
@@ -116,6 +117,8 @@ class AlarmWatch:
     """The fleets of the revision that is being deployed; empty before the start."""
     serving: tuple[WatchedFleet, ...] = ()
     """The fleets of the revision in service."""
+    endpoint_name: str = ""
+    """What callers call it, which is how the routers' metrics name it. Empty: as the object."""
 
 
 @dataclass(frozen=True, slots=True)
