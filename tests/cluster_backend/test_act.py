@@ -11,7 +11,7 @@ from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.cluster.act import ROUTER_KINDS
 from sluice.cluster.problems import problem
-from sluice.cluster.router import RouterSettings
+from sluice.cluster.router import FOLLOWING, RouterSettings
 from sluice.core.cluster.actions import (
     ClusterAction,
     DeleteFleet,
@@ -24,7 +24,7 @@ from sluice.core.cluster.actions import (
     ScaleFleet,
     WriteRoute,
 )
-from sluice.core.cluster.names import ANNOTATION_TEMPLATE, ROUTER, record_name
+from sluice.core.cluster.names import ANNOTATION_TEMPLATE, ROUTER, ROUTER_PORT, record_name
 from sluice.core.cluster.observation import FleetRecord, ImageSeen
 from sluice.core.instance_types import InstanceTypes, parse
 from sluice.kube.client import KubeClient
@@ -213,6 +213,52 @@ async def test_the_router_is_made_once_and_updated_where_it_is_rendered_otherwis
         after["metadata"]["annotations"][ANNOTATION_TEMPLATE] != before["metadata"]["annotations"][ANNOTATION_TEMPLATE]
     )
     assert (await world.look()).router.current
+
+
+async def test_what_stands_beside_a_routers_deployment_follows_too(world: World, kube: KubeClient) -> None:
+    """A newer operator renders Service, NetworkPolicy, budget and binding otherwise."""
+    await world.act(EnsureRouter())
+    marks = {}
+    for kind in sorted(FOLLOWING):
+        item = await world.get(kind, ROUTER)
+        marks[kind] = item["metadata"]["annotations"][ANNOTATION_TEMPLATE]
+        item["metadata"]["annotations"][ANNOTATION_TEMPLATE] = "an older operator's"
+        if kind == "NetworkPolicy":
+            item["spec"]["ingress"] = []
+        if kind == "PodDisruptionBudget":
+            item["spec"]["maxUnavailable"] = 0
+        if kind == "Service":
+            item["spec"]["ports"][0]["targetPort"] = 1
+        await kube.replace(kind, world.namespace, item)
+    address = (await world.get("Service", ROUTER))["spec"]["clusterIP"]
+    seen = (await world.look()).router
+    assert (seen.complete, seen.current) == (True, False)
+    recorded = Recorded(kube)
+    await world.actor(recorded).act(world.owner, EnsureRouter())
+    assert [write for write in recorded.writes if write[0] != "create"] == [], "not asked for"
+    await world.actor(recorded).act(world.owner, EnsureRouter(update=True))
+    assert ("update", "Deployment", ROUTER) not in recorded.writes, "its pods are as they should be"
+    assert {kind: await _mark(world, kind) for kind in marks} == marks
+    service = (await world.get("Service", ROUTER))["spec"]
+    assert (service["ports"][0]["targetPort"], service["clusterIP"]) == (ROUTER_PORT, address)
+    assert len((await world.get("NetworkPolicy", ROUTER))["spec"]["ingress"]) == 2
+    assert (await world.get("PodDisruptionBudget", ROUTER))["spec"]["maxUnavailable"] == 1
+    assert (await world.look()).router.current
+
+
+async def test_a_router_gets_another_role(world: World) -> None:
+    """What a RoleBinding binds cannot be written: it is made again."""
+    await world.act(EnsureRouter())
+    world.routers = RouterSettings("sluice/router:test", cluster_role="another")
+    seen = (await world.look()).router
+    assert (seen.complete, seen.current) == (True, False)
+    await world.act(EnsureRouter(update=True))
+    assert (await world.get("RoleBinding", ROUTER))["roleRef"]["name"] == "another"
+    assert (await world.look()).router.current
+
+
+async def _mark(world: World, kind: str) -> str:
+    return str((await world.get(kind, ROUTER))["metadata"]["annotations"][ANNOTATION_TEMPLATE])
 
 
 async def test_what_of_the_router_was_deleted_comes_back(world: World) -> None:

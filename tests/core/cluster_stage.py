@@ -376,12 +376,14 @@ class ClusterStage:
                 version = cluster.route.resource_version if cluster.route else None
                 assert action.resource_version == version, "a route is written over the one that was seen"
                 cluster.version += 1
-                generation = cluster.route.generation + 1 if cluster.route else 1
+                # What changes in the metadata alone makes no generation.
+                generation = cluster.route.generation + (cluster.route.spec != action.spec) if cluster.route else 1
                 uid = cluster.route.uid if cluster.route else f"route-{cluster.version}"
                 cluster.route = RouteSeen(uid, generation, str(cluster.version), action.spec)
                 self.seen_percents.append(self.percent_new())
             case RetainRoute():
                 self.retained = True
+                cluster.route = replace(cluster.route, retained=True) if cluster.route else None
             case DeleteRoute():
                 assert cluster.route is None or not cluster.route.spec.fleets or not cluster.fleets
                 cluster.route = None

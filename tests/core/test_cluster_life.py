@@ -1,5 +1,6 @@
 """Endpoints in the cluster as decisions: creation, live edits, deployments, rollback, deletion, lost status."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -241,7 +242,23 @@ def test_retained_it_goes_on_serving() -> None:
     assert stage.gone
     assert stage.retained, "the sweep of orphans must know"
     assert stage.cluster.fleets == fleets
-    assert stage.cluster.route == route
+    assert route is not None
+    assert stage.cluster.route == replace(route, retained=True)
+
+
+def test_a_retained_route_that_is_taken_on_again_unchanged_loses_its_mark() -> None:
+    stage = ClusterStage(deletionPolicy="Retain")
+    stage.in_service()
+    route = stage.cluster.route
+    assert route is not None
+    stage.delete()
+    stage.run(5)
+    stage.make_again()
+    stage.in_service()
+    stage.run(3)
+    assert stage.cluster.route is not None
+    assert not stage.cluster.route.retained, "else the sweep of orphans would spare it for ever"
+    assert (stage.cluster.route.spec, stage.cluster.route.generation) == (route.spec, route.generation)
 
 
 def test_a_lost_status_is_recovered_from_what_stands() -> None:

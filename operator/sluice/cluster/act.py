@@ -12,6 +12,7 @@ from sluice.cluster import records
 from sluice.cluster.labels import endpoint_labels, endpoint_selector, is_ours
 from sluice.cluster.problems import FAILURES, problem
 from sluice.cluster.rendering import Rendering, UnknownInstanceType
+from sluice.cluster.seen import is_current
 from sluice.core.cluster.actions import (
     ClusterAction,
     DeleteFleet,
@@ -152,11 +153,10 @@ class Actor:
         for manifest in self._rendering.router(namespace):
             if await self._create(manifest):
                 continue
-            await self._check_or_update(manifest, update=update and manifest["kind"] == "Deployment")
+            await self._check_or_update(manifest, update=update)
 
     async def _check_or_update(self, manifest: Object, *, update: bool) -> None:
-        """An object of the router exists: it must be ours, and its Deployment is replaced where it was rendered
-        otherwise."""
+        """An object of the router exists: it must be ours, and is replaced where it was rendered otherwise."""
         kind, metadata = manifest["kind"], manifest["metadata"]
         found = await self._kube.get(kind, metadata["namespace"], metadata["name"])
         if found is None:
@@ -172,8 +172,11 @@ class Actor:
                     retry_after_seconds=30.0,
                 )
             )
-        wanted = (metadata.get("annotations") or {}).get(ANNOTATION_TEMPLATE)
-        if not update or (found["metadata"].get("annotations") or {}).get(ANNOTATION_TEMPLATE) == wanted:
+        if not update or is_current(found, metadata["annotations"].get(ANNOTATION_TEMPLATE)):
+            return
+        if kind == "RoleBinding":  # what it binds can never be written; agents that lack it for a moment try again
+            await self._kube.delete(kind, metadata["namespace"], metadata["name"], uid=found["metadata"]["uid"])
+            await self._create(manifest)
             return
         marks = {
             field: {**(found["metadata"].get(field) or {}), **(metadata.get(field) or {})}

@@ -7,6 +7,7 @@ annotation with the owner decides."""
 from collections.abc import Mapping
 from typing import Any, Final
 
+from sluice.api import names
 from sluice.core.cluster.names import ANNOTATION_OWNER, LABEL_ROUTER, MAX_LABEL, ROUTER
 from sluice.core.identity import Owner
 from sluice.core.revision import LABEL_ENDPOINT, LABEL_MANAGED_BY, MANAGED_BY
@@ -40,6 +41,11 @@ def owner_of(item: Mapping[str, Any]) -> tuple[str, str] | None:
     if len(parts) == 3 and parts[1] == metadata.get("namespace"):
         return parts[1], parts[2]
     return None
+
+
+def is_retained(route: Mapping[str, Any]) -> bool:
+    """Whether an EndpointRoute serves on without its Endpoint."""
+    return bool((route["metadata"].get("annotations") or {}).get(names.RETAINED) == "true")
 
 
 def installation_of(item: Mapping[str, Any]) -> str:

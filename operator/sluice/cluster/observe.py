@@ -11,10 +11,10 @@ from typing import Any
 
 from sluice.api import names
 from sluice.cluster import seen
-from sluice.cluster.labels import MANAGED, ROUTERS, endpoint_selector, is_ours
+from sluice.cluster.labels import MANAGED, ROUTERS, endpoint_selector, is_ours, is_retained
 from sluice.cluster.problems import FAILURES, Failure, leaves, problem
 from sluice.cluster.rendering import Rendering
-from sluice.core.cluster.names import ROUTER
+from sluice.core.cluster.names import ANNOTATION_TEMPLATE, ROUTER
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.identity import Owner
 from sluice.core.resolve import Resolution
@@ -63,7 +63,7 @@ class Observer:
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._zones: tuple[float, _Zones] | None = None
         self._complete: dict[str, tuple[float, str]] = {}
-        """Namespace -> when its router was found complete, and the Deployment's UID."""
+        """Namespace -> when what stands beside its router was found as it should be, and the Deployment's UID."""
 
     async def observe(
         self, endpoint: Mapping[str, Any], resolution: Resolution, stored: tuple[StoredRevision, ...]
@@ -98,8 +98,8 @@ class Observer:
         self, owner: Owner, resolution: Resolution, stored: tuple[StoredRevision, ...], looks: "_Looks"
     ) -> ClusterObservation:
         zones = looks.zones.result()
-        template = self._rendering.router_template(owner.namespace)
         router = seen.find_router(looks.routers.result())
+        complete, current = await self._judge_router(owner.namespace, router)
         namespace, route = looks.namespace.result(), looks.route.result()
         ours = [item for item in looks.deployments.result() if is_ours(item, owner)]
         router_pods = seen.router_pods(router, looks.replica_sets.result(), looks.router_pods.result())
@@ -116,9 +116,9 @@ class Observer:
             routers=seen.routers(router_pods, looks.reports.result(), owner.name),
             router=seen.router_deployment(
                 router,
-                complete=router is not None and await self._is_complete(owner.namespace, router),
-                template=template,
-                held=await self._held(owner, router, template),
+                complete=complete,
+                current=current,
+                held=await self._held(owner) if router is not None and not current else "",
             ),
             namespace_terminating=_is_terminating(namespace),
             neighbours=self._neighbours(owner.namespace, owner.name) + looks.retained.result(),
@@ -143,10 +143,8 @@ class Observer:
             found += item["metadata"]["name"] != owner.name and is_retained(item)
         return found
 
-    async def _held(self, owner: Owner, router: Mapping[str, Any] | None, template: str) -> str:
+    async def _held(self, owner: Owner) -> str:
         """Why the router may not be brought up to date now. Routers are replaced one namespace at a time."""
-        if router is None or seen.is_current(router, template):
-            return ""
         if shifts := self._shifting(owner.namespace, owner.name):
             return f"Endpoint {shifts} shifts traffic"
         for namespace in self._namespaces:
@@ -156,19 +154,30 @@ class Observer:
                     return f"the router of namespace {place} is being replaced"
         return ""
 
-    async def _is_complete(self, namespace: str, router: Mapping[str, Any]) -> bool:
-        """Whether everything that belongs to a router stands. A router that was complete is believed for a minute."""
+    async def _judge_router(self, namespace: str, router: Mapping[str, Any] | None) -> tuple[bool, bool]:
+        """(whether everything that belongs to a router stands, whether it is all as rendered). What stands beside the
+        Deployment is believed for a minute once it was found as it should be."""
+        if router is None:
+            return False, False
+        current = seen.is_current(router, self._rendering.router_template(namespace))
         uid, now = str(router["metadata"]["uid"]), self._clock.monotonic()
         known = self._complete.get(namespace)
         if known is not None and known[1] == uid and now - known[0] < REMEMBERED_SECONDS:
-            return True
-        kinds = {item["kind"] for item in self._rendering.router(namespace)} - {"Deployment"}
-        found = await asyncio.gather(*(self._kube.get(kind, namespace, ROUTER) for kind in sorted(kinds)))
-        if None in found:
-            self._complete.pop(namespace, None)
-            return False
+            return True, current
+        wanted = {
+            item["kind"]: item["metadata"]["annotations"].get(ANNOTATION_TEMPLATE)
+            for item in self._rendering.router(namespace)
+            if item["kind"] != "Deployment"
+        }
+        found = await asyncio.gather(*(self._kube.get(kind, namespace, ROUTER) for kind in wanted))
+        self._complete.pop(namespace, None)
+        standing = [item for item in found if item is not None]
+        if len(standing) < len(wanted):
+            return False, current
+        if not all(seen.is_current(item, template) for item, template in zip(standing, wanted.values(), strict=True)):
+            return True, False
         self._complete[namespace] = (now, uid)
-        return True
+        return True, current
 
     async def _find_zones(self) -> _Zones:
         now = self._clock.monotonic()
@@ -207,11 +216,6 @@ class _Looks:
     reports: asyncio.Task[list[Object]]
     retained: asyncio.Task[int]
     zones: asyncio.Task[_Zones]
-
-
-def is_retained(route: Object) -> bool:
-    """Whether an EndpointRoute serves on without its Endpoint."""
-    return bool((route["metadata"].get("annotations") or {}).get(names.RETAINED) == "true")
 
 
 def _is_terminating(namespace: Object | None) -> bool:

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from sluice.api import names
 from sluice.api.routes import EndpointRouteSpec
 from sluice.cluster.act import FLEET_KINDS, delete_beside, delete_fleet, remove_router, write_route
-from sluice.cluster.labels import MANAGED, installation_of, owner_of
-from sluice.cluster.observe import Neighbours, is_retained
+from sluice.cluster.labels import MANAGED, installation_of, is_retained, owner_of
+from sluice.cluster.observe import Neighbours
 from sluice.core.cluster.names import LABEL_FLEET, LABEL_ROUTER, ROUTER
 from sluice.core.identity import Owner
 from sluice.ports.clock import Clock

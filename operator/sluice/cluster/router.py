@@ -30,6 +30,9 @@ _TOKEN_SECONDS: Final = 3607
 _HUNG_RELAY_SECONDS: Final = 5
 """What it has to end when its probe fails: nobody waits for streams that hang."""
 _DRAIN: Final = ["python", "-m", "sluice.router", "drain"]
+FOLLOWING: Final = frozenset({"Service", "PodDisruptionBudget", "NetworkPolicy", "RoleBinding"})
+"""Kinds that bear ANNOTATION_TEMPLATE like the Deployment: a newer operator, or another setting, renders them anew. The
+ServiceAccount says nothing that could change."""
 _LABELS: Final = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_ROUTER: ROUTER}
 _SELECTOR: Final = {"matchLabels": {LABEL_ROUTER: ROUTER}}
 
@@ -82,6 +85,9 @@ def objects(installation_id: str, namespace: str, settings: RouterSettings) -> t
         item["metadata"]["namespace"] = namespace
         # Two parts: it belongs to an installation and a namespace, and to no Endpoint.
         item["metadata"]["annotations"][ANNOTATION_OWNER] = f"{installation_id}/{namespace}"
+        if item["kind"] in FOLLOWING:
+            said = {key: value for key, value in item.items() if key != "metadata"}
+            item["metadata"]["annotations"][ANNOTATION_TEMPLATE] = digest(said)
     return made
 
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from sluice.api.routes import EndpointRouteSpec, RouterReportSpec
 from sluice.cluster import pods, records
+from sluice.cluster.labels import is_retained
 from sluice.core.cluster.names import (
     ANNOTATION_FLEET_HASH,
     ANNOTATION_TEMPLATE,
@@ -95,6 +96,7 @@ def route(item: Object) -> RouteSeen:
         generation=int(metadata["generation"]),
         resource_version=metadata["resourceVersion"],
         spec=spec,
+        retained=is_retained(item),
     )
 
 
@@ -130,23 +132,24 @@ def routers(router: Iterable[Object], reports: Iterable[Object], endpoint: str) 
     return tuple(sorted(found, key=lambda one: one.pod))
 
 
-def router_deployment(deployment: Object | None, *, complete: bool, template: str, held: str = "") -> RouterDeployment:
-    """The namespace's router; `template` is what this operator would render, `held` why it may not be replaced."""
+def router_deployment(deployment: Object | None, *, complete: bool, current: bool, held: str = "") -> RouterDeployment:
+    """The namespace's router; `current`: all of it is what this operator would render, `held`: why it may not be
+    replaced."""
     if deployment is None:
         return RouterDeployment(exists=False)
     return RouterDeployment(
         exists=True,
         complete=complete,
-        current=is_current(deployment, template),
+        current=current,
         ready=int((deployment.get("status") or {}).get("readyReplicas") or 0),
         replicas=int(deployment["spec"].get("replicas", 1)),
         held=held,
     )
 
 
-def is_current(deployment: Object, template: str) -> bool:
-    """Whether a router's Deployment is what this operator would render."""
-    return bool((deployment["metadata"].get("annotations") or {}).get(ANNOTATION_TEMPLATE) == template)
+def is_current(item: Object, template: str | None) -> bool:
+    """Whether an object of a router is what this operator would render; None: it is always the same."""
+    return template is None or (item["metadata"].get("annotations") or {}).get(ANNOTATION_TEMPLATE) == template
 
 
 def is_rolling(deployment: Object) -> bool:

@@ -15,14 +15,16 @@ from sluice.cluster.router import RouterSettings
 from sluice.cluster.template import FleetDefaults
 from sluice.controller.cache import Cache
 from sluice.controller.configmap import ConfigMapReader
+from sluice.controller.hearing import Hearing
 from sluice.controller.instance_types import InstanceTypesFile
 from sluice.controller.sites import ClusterSite, longest_invocation_seconds, neighbours, shifting
 from sluice.controller.wakes import Wakes
 from sluice.core.identity import Key
 from sluice.core.instance_types import CONFIG_MAP, InstanceTypes
+from sluice.main.handlers import WAKING
 from sluice.main.settings import Settings
 from sluice.ports.clock import Clock
-from sluice.ports.kube import Forbidden, Gone, Kube, KubeUnavailable, Rejected
+from sluice.ports.kube import Forbidden, Gone, Kube, KubeUnavailable, Object, Rejected
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class ClusterParts:
         region: str | None,
     ) -> None:
         self.wakes = Wakes(cache, queue.add, queue.add_after)
+        self._hearing = Hearing(kube, WAKING, settings.watch_namespaces)
         file = InstanceTypesFile()
         self._types: ConfigMapReader[InstanceTypes] = ConfigMapReader(
             kube,
@@ -87,6 +90,16 @@ class ClusterParts:
             held=lambda: held() and not settings.read_only,
         )
 
+    @property
+    def dead_watches(self) -> frozenset[str]:
+        """Kinds whose watch does not tell what happens."""
+        return self._hearing.dead_watches
+
+    def moved(self, item: Object, *, gone: bool) -> None:
+        """A watch told of an object that came, changed or went."""
+        self._hearing.heard(item, gone=gone)
+        self.wakes.moved(item, gone=gone)
+
     async def sync(self) -> None:
         """What must be known before the first pass."""
         await self._types.sync()
@@ -96,6 +109,7 @@ class ClusterParts:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._types.run())
             group.create_task(self._orphans.run())
+            group.create_task(self._hearing.run())
 
 
 def _installation(settings: Settings, installation_id: str, region: str | None) -> Installation:

@@ -134,7 +134,9 @@ class Operator:
                 ),
             ),
         )
-        declarations = DeclarationReconciler(kube, self._cache, self._feed, self._clock, metrics)
+        declarations = DeclarationReconciler(
+            kube, self._cache, self._feed, self._clock, metrics, patience_seconds=settings.settle_seconds
+        )
         self._reconcilers = {
             names.ENDPOINT: endpoints.reconcile,
             names.ENDPOINT_CONFIG: declarations.reconcile,
@@ -179,7 +181,8 @@ class Operator:
         if self._queue.longest_pass_seconds() > bound:
             yield f"stuck pass: one has been running for {self._queue.longest_pass_seconds():.0f} s"
         yield from self._queue.problems()
-        yield from (f"dead watch: {kind}" for kind in sorted(self._sweep.dead_watches))
+        dead = self._sweep.dead_watches | (self._cluster.dead_watches if self._cluster is not None else frozenset())
+        yield from (f"dead watch: {kind}" for kind in sorted(dead))
         yield from self._lag.problems()
 
     def unready(self) -> Iterable[str]:
@@ -241,7 +244,7 @@ class Operator:
             registry=handlers.registry(
                 self._feed,
                 self._sweep.soon,
-                self._cluster.wakes.moved if self._cluster is not None else None,
+                self._cluster.moved if self._cluster is not None else None,
                 self._kube.login,
             ),
             settings=handlers.kopf_settings(),

@@ -73,8 +73,8 @@ class DeleteRoute:
 
 @dataclass(frozen=True, slots=True)
 class EnsureRouter:
-    """Create what of the namespace's router does not exist; with `update`, bring its Deployment to what this operator
-    renders."""
+    """Create what of the namespace's router does not exist; with `update`, bring its objects to what this operator
+    renders, the Deployment last."""
 
     update: bool = False
 

@@ -118,7 +118,7 @@ def route(d: Draft, split: routing.Split, *, rolling_back: bool = False, require
         return Progress(False, f"a ready pod of {', '.join(empty)}, which is to get more of the requests")
     # A later step of the same pass decides: its routes take the place of what an earlier one wanted to write.
     d.actions[:] = [action for action in d.actions if not isinstance(action, WriteRoute)]
-    if found is None or wanted != found.spec:
+    if found is None or wanted != found.spec or found.retained:
         write = WriteRoute(wanted, found.resource_version if found is not None else None)
         # The first action that fails ends a pass. Traffic that goes back waits for nothing.
         d.actions.insert(0 if rolling_back else len(d.actions), write)

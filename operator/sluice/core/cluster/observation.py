@@ -101,6 +101,8 @@ class RouteSeen:
     generation: int
     resource_version: str
     spec: EndpointRouteSpec
+    retained: bool = False
+    """It bears the mark that deletionPolicy Retain left (actions.RetainRoute)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class RouterDeployment:
     complete: bool = False
     """Every object of it exists."""
     current: bool = False
-    """Its pod template is what this operator renders."""
+    """Its pod template, and every other object of it, is what this operator renders."""
     ready: int = 0
     replicas: int = 0
     held: str = ""
