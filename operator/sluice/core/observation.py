@@ -82,6 +82,8 @@ class AlarmReading:
     source: AlarmSource = "CloudWatch"
     since: datetime | None = None
     """When it was first read in this state without a break, as far as this process knows."""
+    alarmed_at: datetime | None = None
+    """When it was last read in state ALARM, as far as this process knows: one that flaps between two passes counts."""
 
 
 @dataclass(frozen=True, slots=True)

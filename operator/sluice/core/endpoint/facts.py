@@ -28,7 +28,12 @@ def take_alarms(d: Draft) -> None:
         d.set(alarms=())
     if d.observation.alarms:
         read = tuple(
-            AlarmStatus(alarm_name=a.name[:255], state=a.state, message=(a.message or "")[:512] or None)
+            AlarmStatus(
+                alarm_name=a.name[:255],
+                state=a.state,
+                message=(a.message or "")[:512] or None,
+                source=a.source if d.given.cluster is not None else None,
+            )
             for a in d.observation.alarms
         )
         d.set(alarms=read)
