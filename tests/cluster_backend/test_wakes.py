@@ -81,6 +81,22 @@ def test_a_route_wakes_its_endpoint(woken: Woken) -> None:
     assert woken.moved(names.ENDPOINT_ROUTE, annotations=owner, gone=True) == ["steady"]
 
 
+def test_the_echo_of_a_passs_own_route_wakes_nobody(woken: Woken) -> None:
+    owner = {"sluice.dev/owner": "prod/team/steady"}
+    mine, other = {"endpointName": "steady", "fleets": []}, {"endpointName": "steady", "fleets": [{"name": "x"}]}
+
+    def shown(spec: Object, **more: Any) -> list[str]:
+        return woken.moved(names.ENDPOINT_ROUTE, name="steady", annotations=owner, spec=spec, **more)
+
+    assert shown(mine) == ["steady"], "who wrote it is not known after a start"
+    woken.wakes.writes_route(key("steady"), mine)
+    assert shown(mine) == []
+    assert shown(other) == ["steady"], "somebody else's hand"
+    assert shown(mine, gone=True) == ["steady"]
+    woken.wakes.forget(key("steady"))
+    assert shown(mine) == ["steady"]
+
+
 @pytest.mark.parametrize("kind", ["Deployment", "Pod"])
 def test_a_router_wakes_who_waits_for_it_and_one_who_may_mend_it(woken: Woken, kind: str) -> None:
     found = woken.moved(kind, labels={"sluice.dev/router": "sluice-router"})
@@ -111,6 +127,22 @@ def test_reports_of_different_routers_are_told_apart(woken: Woken) -> None:
     assert woken.moved(kind, spec=spec, name="one") == ["moving"]
     assert woken.moved(kind, spec=spec, name="two") == ["moving"]
     assert woken.moved(kind, spec=spec, name="one") == []
+
+
+def test_the_last_router_to_confirm_wakes_at_once(woken: Woken) -> None:
+    """The pass that one router of several would wake could only say that it waits for the others."""
+    kind = names.ROUTER_REPORT
+    for name in ("one", "two"):
+        woken.moved(kind, spec={"routes": [route("moving", 1)]}, name=name)
+    woken.moved(kind, spec={"routes": [route("moving", 2)]}, name="one")
+    assert (woken.at_once, woken.soon) == ([], ["moving"])
+    woken.moved(kind, spec={"routes": [route("moving", 2)]}, name="two")
+    assert (woken.at_once, woken.soon) == (["moving"], [])
+    woken.moved(kind, spec={"routes": [route("moving", 3)]}, name="two")
+    assert (woken.at_once, woken.soon) == ([], ["moving"])
+    woken.moved(kind, gone=True, name="one")
+    woken.moved(kind, spec={"routes": [route("moving", 4)]}, name="two")
+    assert (woken.at_once, woken.soon) == (["moving"], []), "the other router is gone"
 
 
 def test_what_concerns_everybody_wakes_every_cluster_endpoint(woken: Woken) -> None:

@@ -64,13 +64,31 @@ def test_foreign_annotations_wake_nobody_ours_do(cache: Cache) -> None:
 
 
 def test_own_status_writes_wake_the_declarations_but_not_the_endpoint(cache: Cache) -> None:
-    status = {"endpointStatus": "InService"}
+    ready = {"type": "Ready", "status": "True", "reason": "InService", "message": "", "observedGeneration": 1}
+    status = {"endpointStatus": "InService", "conditions": [{**ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
     written = edited(endpoint(status=status), 11)
     cache.writing(ENDPOINT, status)
     assert cache.apply(written, Source.WATCH) == {CONFIG, MODEL}, "the echo came before the answer"
     assert cache.apply(written, Source.OWN) == frozenset()
     cache.written(ENDPOINT)
     assert cache.status(ENDPOINT).endpoint_status == "InService"
+
+
+def test_declarations_are_woken_only_by_what_their_status_tells(cache: Cache) -> None:
+    """Whether the Endpoint is Ready, for which generation, and resolved from what; not each word of its way there."""
+    waits = {"type": "Ready", "status": "False", "reason": "Creating", "message": "1 of 2 pods"}
+    first = {"endpointStatus": "Creating", "observedGeneration": 1, "conditions": [waits]}
+    assert cache.apply(edited(endpoint(status=first), 11), Source.OWN) == {CONFIG, MODEL}
+    second = {**first, "conditions": [{**waits, "message": "2 of 2 pods"}], "address": "http://x"}
+    assert cache.apply(edited(endpoint(status=second), 12), Source.OWN) == frozenset()
+    resolved = {**second, "observedReferences": [{"kind": "Model", "name": "model", "uid": "u", "generation": 2}]}
+    assert cache.apply(edited(endpoint(status=resolved), 13), Source.OWN) == {CONFIG, MODEL}
+
+
+def test_an_edited_config_is_no_news_to_the_models_that_it_names_as_before(cache: Cache) -> None:
+    changed = endpoint_config(version=12, generation=2)
+    changed["spec"]["productionVariants"][0]["initialVariantWeight"] = 2
+    assert cache.apply(changed, Source.WATCH) == {CONFIG, ENDPOINT}
 
 
 def test_a_status_that_somebody_else_changed_wakes_the_endpoint(cache: Cache) -> None:

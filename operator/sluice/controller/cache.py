@@ -15,6 +15,7 @@ from typing import Any
 
 from sluice.api import names
 from sluice.api.status import EndpointStatus
+from sluice.core.declaration import service_of
 from sluice.core.identity import Key, Place
 from sluice.core.requests import model_names
 from sluice.core.resolve import pinned_place
@@ -248,16 +249,16 @@ class Cache:
         if after is not None and (spec_changed or foreign_status or _commands(before) != _commands(after)):
             keys.add(key)
         if key.kind == names.ENDPOINT:
-            status_changed = (before or {}).get("status") != (after or {}).get("status")
             if spec_changed or _commands(before) != _commands(after):
                 keys |= self._rivals(key, before) | self._rivals(key, after)
-            if spec_changed or status_changed:
+            if spec_changed or service_of(before) != service_of(after):
                 keys |= self._declarations(key, before) | self._declarations(key, after)
         elif spec_changed:
             keys |= self._dependants(key)
             if key.kind == names.ENDPOINT_CONFIG:
-                for state in (before, after):
-                    keys |= {model for model in _references(key, state) if self._knows(model)}
+                # Models that it named before and names now are used by the same Endpoints as before.
+                changed = set(_references(key, before)) ^ set(_references(key, after))
+                keys |= {model for model in changed if self._knows(model)}
         return frozenset(keys)
 
     def _declarations(self, endpoint: Key, state: Object | None) -> set[Key]:

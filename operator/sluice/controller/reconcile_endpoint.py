@@ -252,7 +252,7 @@ class EndpointReconciler:
 
     # Act ------------------------------------------------------------------------------------------------------------
 
-    async def _act(self, key: Key, given: Pass, decision: Decision, endpoint: Object) -> float:
+    async def _act(self, key: Key, given: Pass, decision: Decision, endpoint: Object) -> float | None:
         """Run the actions in order, up to the first failure. Returns the seconds until the next pass."""
         acted: list[str] = []
         done: list[str] = []
@@ -279,7 +279,9 @@ class EndpointReconciler:
             if done:
                 logger.info("done: %s", ", ".join(done))
         self._memories[key] = _Memory(acted=tuple(acted))
-        return 0.0
+        site = self._sites.get(endpoint["spec"]["backend"])
+        told = site is not None and site.will_tell(decision.actions)
+        return self._seconds_until(decision) if told else 0.0
 
     async def _do(self, given: Pass, action: Action, endpoint: Object) -> Object:
         """One action. Returns the Endpoint as it is after it."""

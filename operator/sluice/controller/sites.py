@@ -3,15 +3,17 @@
 What a site is asked, and what may not be asked of it without permission, is known here; what follows from the answers
 is decided in core."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from sluice.api import names
 from sluice.api.routes import DEFAULT_TIMEOUT_SECONDS
 from sluice.api.status import EndpointStatus
 from sluice.controller.cache import Cache
-from sluice.core.actions import Action, AwsAction
-from sluice.core.cluster.actions import ClusterAction
+from sluice.controller.wakes import Wakes
+from sluice.core.actions import Action, AwsAction, DropRevision, MarkRevision
+from sluice.core.cluster.actions import ClusterAction, ScaleFleet, WriteRoute
 from sluice.core.cluster.routing import Limits
 from sluice.core.endpoint.decide import ask
 from sluice.core.endpoint.draft import MOVING, Pass
@@ -21,6 +23,9 @@ from sluice.core.observation import CallProblem, Observation, Presence
 from sluice.ports.backend import ActFailed, Backend, ClusterBackend
 from sluice.ports.clock import Clock
 from sluice.ports.kube import Object
+
+TOLD: Final = (WriteRoute, ScaleFleet, MarkRevision, DropRevision)
+"""Routers report what they apply, Deployments and pods are watched, and of the books nothing more is to come."""
 
 
 class Site(Protocol):
@@ -32,6 +37,10 @@ class Site(Protocol):
 
     async def act(self, given: Pass, action: Action) -> None:
         """Make one change. Raises ActFailed, and Conflict where something is not as it was observed."""
+        ...
+
+    def will_tell(self, actions: Iterable[Action]) -> bool:
+        """Whether what becomes of these actions is told by a watch, or is known: nobody needs to look at once."""
         ...
 
     def decided(self, key: Key, given: Pass, status: EndpointStatus) -> None:
@@ -75,6 +84,10 @@ class SageMakerSite:
         assert isinstance(action, AwsAction), f"{action} is none of SageMaker's"  # noqa: S101
         await self._backend.act(target, action)
 
+    def will_tell(self, actions: Iterable[Action]) -> bool:
+        """See Site."""
+        return False
+
     def decided(self, key: Key, given: Pass, status: EndpointStatus) -> None:
         """See Site. A watch lists endpoints: only where it may."""
         account_id, target = given.observation.account_id, given.resolution.target
@@ -107,10 +120,11 @@ class SageMakerSite:
 class ClusterSite:
     """The cluster's own nodes. There is no account and nothing to sweep: the watches wake the Endpoint."""
 
-    def __init__(self, backend: ClusterBackend, cache: Cache, clock: Clock) -> None:
+    def __init__(self, backend: ClusterBackend, cache: Cache, clock: Clock, wakes: Wakes) -> None:
         self._backend = backend
         self._cache = cache
         self._clock = clock
+        self._wakes = wakes
 
     async def look(self, key: Key, given: Pass, problem: CallProblem | None) -> Pass:
         """See Site."""
@@ -126,13 +140,21 @@ class ClusterSite:
     async def act(self, given: Pass, action: Action) -> None:
         """See Site."""
         assert isinstance(action, ClusterAction), f"{type(action).__name__} is none of the cluster's"  # noqa: S101
-        await self._backend.act(given.resolution.owner, action)
+        owner = given.resolution.owner
+        if isinstance(action, WriteRoute):
+            self._wakes.writes_route(Key(names.ENDPOINT, owner.namespace, owner.name), action.spec.to_manifest())
+        await self._backend.act(owner, action)
+
+    def will_tell(self, actions: Iterable[Action]) -> bool:
+        """See Site."""
+        return all(isinstance(action, TOLD) for action in actions)
 
     def decided(self, key: Key, given: Pass, status: EndpointStatus) -> None:
         """See Site: nothing to do."""
 
     def forget(self, key: Key) -> None:
-        """See Site: nothing to do."""
+        """See Site."""
+        self._wakes.forget(key)
 
     def _rivals(self, key: Key, given: Pass) -> tuple[Object, ...]:
         """Other Endpoints of the namespace that ask for the same name, in whatever case."""

@@ -3,7 +3,7 @@
 These objects are not cached: a pass reads them live. Here they only wake, and as few Endpoints as can have a use for
 it: a router serves hundreds, and its report changes with every one of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from sluice.api import names
@@ -14,7 +14,8 @@ from sluice.core.revision import LABEL_ENDPOINT
 from sluice.ports.kube import Object
 
 SETTLE_SECONDS: Final = 0.2
-"""What moves with others (the pods of a fleet, the conditions of one pod) is looked at together."""
+"""What moves with others (the pods of a fleet, the conditions of one pod, the routers of a namespace) is looked at
+together."""
 
 Entries = Mapping[str, Any]
 """Endpoint -> what a router reported of it."""
@@ -27,15 +28,25 @@ class Wakes:
         self._cache = cache
         self._wake = wake
         self._wake_after = wake_after
-        self._reported: dict[tuple[str, str], Entries] = {}
+        self._reported: dict[str, dict[str, Entries]] = {}
+        """Namespace -> router -> what it reported."""
+        self._written: dict[Key, Entries] = {}
+        """Endpoint -> the routes that its own passes wrote last."""
+
+    def writes_route(self, key: Key, spec: Entries) -> None:
+        """A pass of the Endpoint writes these routes: when the watch shows them, it is no news."""
+        self._written[key] = spec
+
+    def forget(self, key: Key) -> None:
+        """The Endpoint is gone."""
+        self._written.pop(key, None)
 
     def moved(self, item: Object, *, gone: bool) -> None:
         """A watched object came, changed or went."""
         if item["kind"] == names.ROUTER_REPORT:
             self._report(item, gone=gone)
         elif item["kind"] == names.ENDPOINT_ROUTE:
-            # Written by the Endpoint's own pass, which looks again by itself; somebody else's hand is mended soon.
-            self._endpoint(item)
+            self._route(item, gone=gone)
         elif LABEL_ROUTER in (item["metadata"].get("labels") or {}):
             self._router(item["metadata"]["namespace"])
         else:
@@ -53,6 +64,13 @@ class Wakes:
         if name is not None and self._cache.get(names.ENDPOINT, namespace, name) is not None:
             self._wake_after(Key(names.ENDPOINT, namespace, name), SETTLE_SECONDS)
 
+    def _route(self, item: Object, *, gone: bool) -> None:
+        """Somebody else's hand is mended soon."""
+        metadata = item["metadata"]
+        written = self._written.get(Key(names.ENDPOINT, metadata["namespace"], metadata["name"]))
+        if gone or written is None or item.get("spec") != written:
+            self._endpoint(item)
+
     def _router(self, namespace: str) -> None:
         """A router came or went: Endpoints on the way wait for it, and one of the steady ones mends it if need be."""
         steady: Key | None = None
@@ -66,17 +84,26 @@ class Wakes:
             self._wake_after(steady, SETTLE_SECONDS)
 
     def _report(self, item: Object, *, gone: bool) -> None:
-        """At once, but only whom the report says something new about: what waits for a confirmation waits for this."""
-        place = (item["metadata"]["namespace"], item["metadata"]["name"])
-        before = self._reported.pop(place, {})
+        """Only whom the report says something new about: what waits for a confirmation waits for this. At once when it
+        is the last router that tells of these routes; the others of a namespace are moments behind the first."""
+        namespace, router = item["metadata"]["namespace"], item["metadata"]["name"]
+        reports = self._reported.setdefault(namespace, {})
+        before = reports.pop(router, {})
         if gone:
+            if not reports:
+                del self._reported[namespace]
             return
-        after = self._reported[place] = _entries(item)
+        after = reports[router] = _entries(item)
         for endpoint in sorted(before.keys() | after.keys()):
-            if before.get(endpoint) != after.get(endpoint):
-                key = Key(names.ENDPOINT, place[0], endpoint)
-                if self._cache.get(key.kind, key.namespace, key.name) is not None:
-                    self._wake(key)
+            if before.get(endpoint) == after.get(endpoint):
+                continue
+            key = Key(names.ENDPOINT, namespace, endpoint)
+            if self._cache.get(key.kind, key.namespace, key.name) is None:
+                continue
+            if _agree(entries.get(endpoint) for entries in reports.values()):
+                self._wake(key)
+            else:
+                self._wake_after(key, SETTLE_SECONDS)
 
 
 def _entries(report: Object) -> Entries:
@@ -86,6 +113,12 @@ def _entries(report: Object) -> Entries:
         for entry in spec.get(field) or ():
             found.setdefault(str(entry.get("name")), []).append((field, entry))
     return found
+
+
+def _agree(reported: Iterable[Any]) -> bool:
+    """Whether all routers have taken, or refused, the same routes of an Endpoint."""
+    found = [[(field, entry.get("uid"), entry.get("generation")) for field, entry in each or ()] for each in reported]
+    return all(each == found[0] for each in found)
 
 
 def _endpoint_of(item: Object) -> str | None:

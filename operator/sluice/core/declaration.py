@@ -1,5 +1,8 @@
 """Status of the declarations: a Model or EndpointConfig is accepted (it passed admission), and rolled out when every
-Endpoint that uses it serves its newest content."""
+Endpoint that uses it serves its newest content.
+
+An edit of weights is in force before anybody has read that it is not: that a declaration which was rolled out waits for
+its Endpoints is said when it has waited for a while."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -7,7 +10,7 @@ from typing import Any
 
 from sluice.api.reasons import ConditionType, Reason
 from sluice.api.status import DeclarationStatus
-from sluice.core.conditions import Truth, set_condition
+from sluice.core.conditions import Truth, find, set_condition
 
 Object = Mapping[str, Any]
 _SHOWN = 50
@@ -52,16 +55,35 @@ def decide_declaration(
     )
 
 
+def can_wait(before: DeclarationStatus, after: DeclarationStatus) -> bool:
+    """Whether the news is only that a declaration which was rolled out waits for its Endpoints."""
+    was, now = (find(status.conditions, ConditionType.ROLLED_OUT) for status in (before, after))
+    return (
+        was is not None
+        and was.status == "True"
+        and now is not None
+        and now.reason == Reason.WAITING_FOR_ENDPOINTS
+        and before.used_by == after.used_by
+    )
+
+
+def service_of(endpoint: Object | None) -> tuple[bool, Any, Any]:
+    """All that a declaration's status depends on of an Endpoint's: (whether it is Ready, for which generation, resolved
+    from which references)."""
+    status = (endpoint or {}).get("status") or {}
+    ready = any(
+        isinstance(c, Mapping) and (c.get("type"), c.get("status")) == (ConditionType.READY, "True")
+        for c in status.get("conditions") or ()
+    )
+    return ready, status.get("observedGeneration"), status.get("observedReferences")
+
+
 def _runs(endpoint: Object, declaration: Object, generation: int) -> bool:
     """Whether the Endpoint is Ready for its newest generation and was resolved from this very generation."""
-    status = endpoint.get("status") or {}
-    ready = next((c for c in status.get("conditions") or () if c.get("type") == ConditionType.READY), None)
-    if ready is None or ready.get("status") != "True":
-        return False
-    if status.get("observedGeneration") != endpoint["metadata"].get("generation"):
+    ready, observed, references = service_of(endpoint)
+    if not ready or observed != endpoint["metadata"].get("generation"):
         return False
     uid = declaration["metadata"]["uid"]
     return any(
-        reference.get("uid") == uid and reference.get("generation") == generation
-        for reference in status.get("observedReferences") or ()
+        reference.get("uid") == uid and reference.get("generation") == generation for reference in references or ()
     )

@@ -79,7 +79,7 @@ class ClusterParts:
         backend = KubernetesBackend(
             kube, clock, rendering, neighbours(cache), shifting(cache), settings.watch_namespaces
         )
-        self.site = ClusterSite(backend, cache, clock)
+        self.site = ClusterSite(backend, cache, clock, self.wakes)
         self._orphans = OrphanSweep(
             kube,
             clock,
