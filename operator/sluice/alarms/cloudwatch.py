@@ -1,16 +1,17 @@
 """Reads CloudWatch alarms by name: one poller for all Endpoints with the same credentials.
 
 Requests that come while a poll runs share the next one, a hundred names a call. The period is one second, or what half
-of the account's quota for DescribeAlarms allows, whichever is longer. Says what the alarms are; what that means for a
-deployment is decided in core."""
+of the account's quota for DescribeAlarms allows, whichever is longer; while AWS throttles, it doubles. Says what the
+alarms are; what that means for a deployment is decided in core."""
 
 import asyncio
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
+from sluice.alarms.subjects import MAX_MESSAGE, MISSING, UNFIT, UNREADABLE, NamedAlarm, Sight, Subject
 from sluice.api.reasons import Reason
 from sluice.core.identity import Credentials, Target
 from sluice.core.observation import AlarmReading
@@ -19,8 +20,10 @@ from sluice.ports.backend import ActFailed
 from sluice.ports.clock import Clock
 
 NAMES_PER_CALL: Final = 100
-MISSING: Final = "Missing"
-UNREADABLE: Final = "Unreadable"
+LONGEST_PERIOD_SECONDS: Final = 60.0
+"""Throttling makes no period longer than this, or than what the quota asks for."""
+_SAGEMAKERS: Final = ("AWS/SageMaker", "/aws/sagemaker/")
+"""What the namespaces of SageMaker's own metrics begin with."""
 # Without AlarmTypes only metric alarms come back, and a composite one would look missing.
 _ALARM_TYPES: Final = ("MetricAlarm", "CompositeAlarm")
 
@@ -33,14 +36,23 @@ class CloudWatchSettings:
     calls_per_second: float = 4.5
     """Half of DescribeAlarms' default quota, 9 per second in an account and region."""
     longest_read_seconds: float = 10.0
-    """A pass waits no longer than this; then its alarms are Unreadable."""
+    """A pass waits no longer than this, or than two periods; then its alarms are Unreadable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """An alarm as DescribeAlarms has it."""
+
+    reading: AlarmReading
+    namespaces: frozenset[str] = frozenset()
+    """Of the metrics that it looks at; none for a composite alarm."""
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
     names: tuple[str, ...]
     not_before: datetime
-    answer: asyncio.Future[tuple[AlarmReading, ...]]
+    answer: asyncio.Future[tuple[Described, ...]]
 
 
 @dataclass(slots=True)
@@ -50,6 +62,8 @@ class _Poller:
     started: float = -math.inf
     """When the last poll was started, monotonic."""
     period_seconds: float = 0.0
+    slowed: float = 1.0
+    """How many times the period while AWS throttles."""
 
 
 class CloudWatchReader:
@@ -63,29 +77,35 @@ class CloudWatchReader:
 
     async def read(self, target: Target, names: tuple[str, ...], not_before: datetime) -> tuple[AlarmReading, ...]:
         """See AlarmReader. A not_before in the future is waited for."""
+        return tuple(found.reading for found in await self.describe(target.credentials, names, not_before))
+
+    async def describe(
+        self, credentials: Credentials, names: tuple[str, ...], not_before: datetime
+    ) -> tuple[Described, ...]:
+        """As `read`, with what the alarms look at."""
         names = tuple(dict.fromkeys(names))
         if not names:
             return ()
-        poller = self._pollers.setdefault(target.credentials, _Poller())
+        poller = self._pollers.setdefault(credentials, _Poller())
         request = _Request(names, not_before, asyncio.get_running_loop().create_future())
         poller.waiting.append(request)
         if poller.task is None or poller.task.done():
-            poller.task = asyncio.create_task(self._poll(target.credentials, poller), name="cloudwatch alarms")
-        longest = self._settings.longest_read_seconds + max(0.0, (not_before - self._clock.now()).total_seconds())
+            poller.task = asyncio.create_task(self._poll(credentials, poller), name="cloudwatch alarms")
+        longest = max(self._settings.longest_read_seconds, 2 * self._period(poller))
+        longest += max(0.0, (not_before - self._clock.now()).total_seconds())
         try:
             async with asyncio.timeout(longest):
                 return await request.answer
         except TimeoutError:
             message = f"DescribeAlarms gave no answer within {longest:.0f} s"
-            return tuple(AlarmReading(name, UNREADABLE, self._clock.now(), message) for name in names)
+            return tuple(Described(AlarmReading(name, UNREADABLE, self._clock.now(), message)) for name in names)
         finally:
             if request in poller.waiting:
                 poller.waiting.remove(request)
 
     def period_seconds(self, credentials: Credentials) -> float:
         """The computed time between two polls with these credentials: how late an alarm can be seen."""
-        poller = self._pollers.get(credentials)
-        return max(self._settings.shortest_period_seconds, 0.0 if poller is None else poller.period_seconds)
+        return self._period(self._pollers.get(credentials) or _Poller())
 
     async def stop(self) -> None:
         """End the polls; passes that still wait get no answer."""
@@ -104,49 +124,65 @@ class CloudWatchReader:
             names = sorted({name for request in due for name in request.names})
             poller.started = self._clock.monotonic()
             poller.period_seconds = math.ceil(len(names) / NAMES_PER_CALL) / self._settings.calls_per_second
-            readings = {reading.name: reading for reading in await self._describe(credentials, names)}
+            alarms = {found.reading.name: found for found in await self._describe(credentials, poller, names)}
             for request in due:
                 if not request.answer.done():
-                    request.answer.set_result(tuple(readings[name] for name in request.names))
+                    request.answer.set_result(tuple(alarms[name] for name in request.names))
                 if request in poller.waiting:
                     poller.waiting.remove(request)
 
     def _pause(self, poller: _Poller) -> float:
         """Seconds until the next poll is allowed and somebody waits for it."""
-        period = max(self._settings.shortest_period_seconds, poller.period_seconds)
-        allowed = poller.started + period - self._clock.monotonic()
+        allowed = poller.started + self._period(poller) - self._clock.monotonic()
         wanted = min(request.not_before for request in poller.waiting) - self._clock.now()
         return max(0.0, allowed, wanted.total_seconds())
 
-    async def _describe(self, credentials: Credentials, names: Sequence[str]) -> Iterable[AlarmReading]:
-        chunks = [names[start : start + NAMES_PER_CALL] for start in range(0, len(names), NAMES_PER_CALL)]
-        parts = await asyncio.gather(*(self._describe_chunk(credentials, chunk) for chunk in chunks))
-        return (reading for part in parts for reading in part)
+    def _period(self, poller: _Poller) -> float:
+        by_quota = max(self._settings.shortest_period_seconds, poller.period_seconds)
+        return max(by_quota, min(by_quota * poller.slowed, LONGEST_PERIOD_SECONDS))
 
-    async def _describe_chunk(self, credentials: Credentials, names: Sequence[str]) -> list[AlarmReading]:
+    async def _describe(self, credentials: Credentials, poller: _Poller, names: Sequence[str]) -> Iterable[Described]:
+        chunks = [names[start : start + NAMES_PER_CALL] for start in range(0, len(names), NAMES_PER_CALL)]
+        throttled: list[str] = []
+        parts = await asyncio.gather(*(self._describe_chunk(credentials, chunk, throttled) for chunk in chunks))
+        # Twice as slow at each refusal, and back in steps, so that a quota which others use up too is found from above.
+        poller.slowed = min(poller.slowed * 2, LONGEST_PERIOD_SECONDS) if throttled else max(1.0, poller.slowed * 0.8)
+        return (found for part in parts for found in part)
+
+    async def _describe_chunk(
+        self, credentials: Credentials, names: Sequence[str], throttled: list[str]
+    ) -> list[Described]:
+        """`throttled` gets the names that AWS did not answer for because there were too many calls."""
         read_at = self._clock.now()
         try:
-            found = await self._states(credentials, names)
+            found = await self._alarms(credentials, names)
         except ActFailed as failure:
             problem = failure.problem
             if problem.reason is Reason.REJECTED_BY_SAGEMAKER and len(names) > 1:
                 # One name that CloudWatch does not take must not blind the others: halve until it stands alone.
                 half = len(names) // 2
                 return [
-                    *await self._describe_chunk(credentials, names[:half]),
-                    *await self._describe_chunk(credentials, names[half:]),
+                    *await self._describe_chunk(credentials, names[:half], throttled),
+                    *await self._describe_chunk(credentials, names[half:], throttled),
                 ]
-            return [AlarmReading(name, UNREADABLE, read_at, problem.message[:512]) for name in names]
-        missing = (MISSING, f"CloudWatch has no metric or composite alarm of this name in {credentials.region}")
-        readings = []
+            if problem.reason is Reason.THROTTLED:
+                throttled += names
+            message = problem.message[:MAX_MESSAGE]
+            return [Described(AlarmReading(name, UNREADABLE, read_at, message)) for name in names]
+        missing = f"CloudWatch has no metric or composite alarm of this name in {credentials.region}"
+        described = []
         for name in names:
-            state, message = found.get(name, missing)
-            readings.append(AlarmReading(name, state, read_at, message))
-        return readings
+            alarm = found.get(name)
+            if alarm is None:
+                described.append(Described(AlarmReading(name, MISSING, read_at, missing)))
+                continue
+            why = str(alarm.get("StateReason") or "")[:MAX_MESSAGE] or None
+            described.append(Described(AlarmReading(name, str(alarm["StateValue"]), read_at, why), _namespaces(alarm)))
+        return described
 
-    async def _states(self, credentials: Credentials, names: Sequence[str]) -> dict[str, tuple[str, str | None]]:
-        """State and reason by name. Raises ActFailed."""
-        found: dict[str, tuple[str, str | None]] = {}
+    async def _alarms(self, credentials: Credentials, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """Alarms by name. Raises ActFailed."""
+        found: dict[str, Mapping[str, Any]] = {}
         token: dict[str, str] = {}
         while True:
             answer = await self._aws.call(
@@ -159,11 +195,64 @@ class CloudWatchReader:
                 **token,
             )
             for group in ("MetricAlarms", "CompositeAlarms"):
-                for alarm in answer.get(group, ()):
-                    found[str(alarm["AlarmName"])] = (
-                        str(alarm["StateValue"]),
-                        alarm.get("StateReason", "")[:512] or None,
-                    )
+                found |= {str(alarm["AlarmName"]): alarm for alarm in answer.get(group, ())}
             if not answer.get("NextToken"):
                 return found
             token = {"NextToken": answer["NextToken"]}
+
+
+class CloudWatchSource:
+    """Implements poller.Source: the alarms of Endpoints in the cluster, with the operator's own credentials, by the
+    same reader as those of Endpoints on SageMaker."""
+
+    name = "CloudWatch"
+    kinds: tuple[type[Subject], ...] = (NamedAlarm,)
+
+    def __init__(self, reader: CloudWatchReader, clock: Clock, region: str | None) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._credentials = None if region is None else Credentials(region)
+
+    @property
+    def period_seconds(self) -> float:
+        """See Source: as the reader computed it."""
+        return 1.0 if self._credentials is None else self._reader.period_seconds(self._credentials)
+
+    @property
+    def patience_seconds(self) -> float:
+        """See Source."""
+        return max(10.0, 3 * self.period_seconds)
+
+    async def close(self) -> None:
+        """See Source: the reader is others' too."""
+
+    async def read(self, subjects: Collection[Subject]) -> Mapping[Subject, Sight]:
+        """See Source."""
+        if self._credentials is None:
+            message = "the operator knows no region to read CloudWatch alarms in: set AWS_REGION"
+            return {subject: Sight(UNREADABLE, self._clock.now(), message) for subject in subjects}
+        names = sorted(subject.name for subject in subjects if isinstance(subject, NamedAlarm))
+        found = await self._reader.describe(self._credentials, tuple(names), self._clock.now())
+        return {NamedAlarm(alarm.reading.name): self._sight(alarm) for alarm in found}
+
+    def _sight(self, alarm: Described) -> Sight:
+        reading, period = alarm.reading, self.period_seconds
+        if reading.state == UNREADABLE:
+            return Sight(None, reading.read_at, reading.message)
+        foreign = sorted(space for space in alarm.namespaces if space.startswith(_SAGEMAKERS))
+        if foreign:
+            message = (
+                f"it looks at metrics of {foreign[0]}, which SageMaker does not publish for Endpoints in the cluster: "
+                "it would never fire. Use kubernetes.alarms, or an alarm on metrics that the cluster publishes"
+            )
+            return Sight(UNFIT, reading.read_at, message)
+        message = reading.message or ""
+        if period > 2:
+            message = f"read every {period:.0f} s; {message}"
+        return Sight(reading.state, reading.read_at, message or None)
+
+
+def _namespaces(alarm: Mapping[str, Any]) -> frozenset[str]:
+    """Of its metric, or of the metrics of its expression."""
+    of_math = (metric.get("MetricStat", {}).get("Metric", {}).get("Namespace") for metric in alarm.get("Metrics", ()))
+    return frozenset(str(space) for space in (alarm.get("Namespace"), *of_math) if space)

@@ -1,0 +1,216 @@
+"""Reads the alarms of all Endpoints in the cluster, over and over, as long as somebody watches them.
+
+Each source is asked once a round for everything that is watched of it. A source that fails for a moment changes
+nothing: the last reading stays, with its old time, so that no bake can end on it. What could not be read for longer is
+Unreadable. What an alarm's state means for a deployment is decided in core.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Protocol
+
+from sluice.alarms.subjects import MAX_MESSAGE, UNFIT, UNREADABLE, Sight, Subject, Unusable, subject
+from sluice.core.identity import Key
+from sluice.core.observation import AlarmReading, AlarmSource, AlarmWatch
+from sluice.ports.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+SHORTEST_ROUND_SECONDS: Final = 0.1
+"""Between two rounds of a source when alarms come to be watched one after another."""
+
+Place = tuple[AlarmSource, str]
+"""An alarm of one Endpoint: where it is read, and its name there."""
+
+
+class Source(Protocol):
+    """One place where alarms are read."""
+
+    @property
+    def name(self) -> str:
+        """In metrics and logs."""
+        ...
+
+    @property
+    def kinds(self) -> tuple[type[Subject], ...]:
+        """The subjects it can be asked."""
+        ...
+
+    @property
+    def period_seconds(self) -> float:
+        """The shortest time from the begin of a round to that of the next, as its quota allows now."""
+        ...
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long it may fail until its alarms are Unreadable."""
+        ...
+
+    async def read(self, subjects: Collection[Subject]) -> Mapping[Subject, Sight]:
+        """What it says of these. Ends within some seconds, and raises nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Close its connections."""
+        ...
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is known of a subject."""
+
+    good_at: float
+    """When it was last read, monotonic; before that, when it was first asked for."""
+    state: str | None = None
+    since: datetime | None = None
+    at: datetime | None = None
+    message: str | None = None
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One Endpoint's watch."""
+
+    watch: AlarmWatch
+    subjects: dict[Place, Subject]
+    untold: set[Place] = field(default_factory=set)
+    """Alarms that were not read since they are watched."""
+
+
+class AlarmPoller:
+    """Implements ports.backend.ClusterAlarms."""
+
+    def __init__(self, clock: Clock, sources: Sequence[Source]) -> None:
+        self._clock = clock
+        self._sources = tuple(sources)
+        self._watches: dict[Key, _Watched] = {}
+        self._memories: dict[Subject, _Memory] = {}
+        self._news = {source.name: asyncio.Event() for source in sources}
+        self._rounds: dict[str, float] = {}
+        self._wake: Callable[[Key], None] = lambda key: None
+
+    def watch(self, key: Key, watch: AlarmWatch | None) -> None:
+        """See ClusterAlarms. An alarm whose subject is the same as before keeps what was read of it."""
+        before = self._watches.get(key)
+        if watch is None or not watch.alarms:
+            if self._watches.pop(key, None) is not None:
+                self._forget_unwatched()
+            return
+        if before is not None and before.watch == watch:
+            return
+        subjects = {(question.source, question.name): subject(watch, question) for question in watch.alarms}
+        known = {} if before is None else before.subjects
+        untold = set() if before is None else before.untold
+        fresh = {place for place, asked in subjects.items() if known.get(place) != asked or place in untold}
+        self._watches[key] = _Watched(watch, subjects, fresh)
+        now = self._clock.monotonic()
+        for place in fresh:
+            self._memories.setdefault(subjects[place], _Memory(good_at=now))
+        self._forget_unwatched()
+        for source in self._sources:
+            if any(isinstance(subjects[place], source.kinds) for place in fresh):
+                self._news[source.name].set()
+
+    def readings(self, key: Key) -> tuple[AlarmReading, ...]:
+        """See ClusterAlarms."""
+        watched = self._watches.get(key)
+        if watched is None:
+            return ()
+        found = []
+        for place, asked in watched.subjects.items():
+            if isinstance(asked, Unusable):
+                found.append(AlarmReading(place[1], UNFIT, self._clock.now(), asked.message[:MAX_MESSAGE], place[0]))
+                continue
+            memory = self._memories[asked]
+            if place not in watched.untold and memory.state is not None and memory.at is not None:
+                message = memory.message and memory.message[:MAX_MESSAGE]
+                found.append(AlarmReading(place[1], memory.state, memory.at, message, place[0], memory.since))
+        return tuple(found)
+
+    def on_moved(self, wake: Callable[[Key], None]) -> None:
+        """See ClusterAlarms."""
+        self._wake = wake
+
+    def watched(self) -> Mapping[str, int]:
+        """Source -> how many alarms it is asked for, each once however many Endpoints name it."""
+        return {source.name: len(self._subjects_of(source)) for source in self._sources}
+
+    def periods(self) -> Mapping[str, float]:
+        """Source -> seconds from one reading of its alarms to the next: how late one can be seen."""
+        return {
+            source.name: max(source.period_seconds, self._rounds.get(source.name, 0.0))
+            for source in self._sources
+            if self._subjects_of(source)
+        }
+
+    async def run(self) -> None:
+        """For ever."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for source in self._sources:
+                    group.create_task(self._keep_reading(source))
+        finally:
+            await asyncio.gather(*(source.close() for source in self._sources))
+
+    async def poll(self, source: Source) -> None:
+        """One round: everything that is watched of a source."""
+        asked = self._subjects_of(source)
+        if not asked:
+            return
+        begun = self._clock.monotonic()
+        sights = await source.read(asked)
+        self._rounds[source.name] = self._clock.monotonic() - begun
+        moved = {about for about, sight in sights.items() if self._remember(about, sight, source)}
+        for key, watched in list(self._watches.items()):
+            told = {
+                place
+                for place in watched.untold
+                if watched.subjects[place] in asked and self._memories[watched.subjects[place]].state is not None
+            }
+            watched.untold -= told
+            if told or not moved.isdisjoint(watched.subjects.values()):
+                self._wake(key)
+
+    async def _keep_reading(self, source: Source) -> None:
+        news = self._news[source.name]
+        while True:
+            if not self._subjects_of(source):
+                await news.wait()
+            news.clear()
+            begun = self._clock.monotonic()
+            await self.poll(source)
+            await asyncio.sleep(SHORTEST_ROUND_SECONDS)
+            try:
+                # What came to be watched meanwhile is read at once; a source with a quota paces itself.
+                async with asyncio.timeout(begun + source.period_seconds - self._clock.monotonic()):
+                    await news.wait()
+            except TimeoutError:
+                continue
+
+    def _remember(self, about: Subject, sight: Sight, source: Source) -> bool:
+        """Whether the state is another one now."""
+        memory = self._memories.get(about)
+        if memory is None:
+            return False  # Nobody watches it any more.
+        now, before = self._clock.monotonic(), memory.state
+        if sight.state is not None:
+            memory.good_at = now
+            memory.state, memory.at, memory.message = sight.state, sight.at, sight.message
+        elif now - memory.good_at >= source.patience_seconds:
+            memory.state, memory.at, memory.message = UNREADABLE, sight.at, sight.message
+        if memory.state == before:
+            return False
+        memory.since = memory.at
+        logger.info("alarm %s is %s: %s", about, memory.state, memory.message)
+        return True
+
+    def _subjects_of(self, source: Source) -> set[Subject]:
+        return {about for about in self._memories if isinstance(about, source.kinds)}
+
+    def _forget_unwatched(self) -> None:
+        wanted = {about for watched in self._watches.values() for about in watched.subjects.values()}
+        for about in self._memories.keys() - wanted:
+            del self._memories[about]

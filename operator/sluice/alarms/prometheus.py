@@ -1,0 +1,329 @@
+"""Reads alerts and conditions from the cluster's Prometheus.
+
+All alerts are one call; a query is made once however many Endpoints ask it. How long a condition must hold (forSeconds)
+is kept in memory: after a restart of the operator it counts from the beginning. Answers are limited in size and time,
+because what Prometheus says is what anybody in the cluster can make it say.
+"""
+
+import asyncio
+import json
+import math
+import ssl
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from sluice.alarms.subjects import (
+    ALARM,
+    INSUFFICIENT_DATA,
+    MISSING,
+    OK,
+    UNFIT,
+    UNREADABLE,
+    Alert,
+    Query,
+    Sight,
+    Subject,
+    holds,
+    sign,
+)
+from sluice.ports.clock import Clock
+
+_NOT_SET: Final = "setting SLUICE_PROMETHEUS_URL is not set: the operator knows no Prometheus to ask"
+_STALE_INTERVALS: Final = 3
+_STALE_SECONDS: Final = 30.0
+"""A rule that was not evaluated for so many of its intervals, and for this long, says nothing about now."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusSettings:
+    """Which Prometheus, and how it is asked."""
+
+    url: str | None = None
+    token_file: Path | None = None
+    """Read before each round: tokens are renewed."""
+    ca_file: Path | None = None
+    period_seconds: float = 1.0
+    call_seconds: float = 2.0
+    """The longest that one call may take."""
+    round_seconds: float = 5.0
+    """The longest that all calls of a round may take."""
+    patience_seconds: float = 10.0
+    concurrency: int = 16
+    longest_answer_bytes: int = 16 << 20
+
+
+class _NotRead(Exception):
+    """The call gave nothing to judge by. `unfit`: nor will it ever."""
+
+    def __init__(self, message: str, *, unfit: bool = False) -> None:
+        super().__init__(message)
+        self.unfit = unfit
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    data: Any
+    date: datetime | None
+    """Prometheus' own clock."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """A condition with forSeconds, which was true at its last reading."""
+
+    since: datetime
+    begun: float
+    read_at: float
+    """Both monotonic."""
+
+
+class PrometheusSource:
+    """Implements poller.Source."""
+
+    name = "Prometheus"
+    kinds: tuple[type[Subject], ...] = (Alert, Query)
+
+    def __init__(self, clock: Clock, settings: PrometheusSettings) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._session: aiohttp.ClientSession | None = None
+        self._held: dict[Query, _Held] = {}
+
+    @property
+    def period_seconds(self) -> float:
+        """See Source."""
+        return self._settings.period_seconds
+
+    @property
+    def patience_seconds(self) -> float:
+        """See Source."""
+        return self._settings.patience_seconds
+
+    async def close(self) -> None:
+        """See Source."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def read(self, subjects: Collection[Subject]) -> Mapping[Subject, Sight]:
+        """See Source."""
+        alerts = [subject for subject in subjects if isinstance(subject, Alert)]
+        queries = [subject for subject in subjects if isinstance(subject, Query)]
+        self._held = {query: held for query, held in self._held.items() if query in subjects}
+        if self._settings.url is None:
+            return {subject: Sight(UNREADABLE, self._clock.now(), _NOT_SET) for subject in subjects}
+        expressions = sorted({query.expression for query in queries})
+        tasks: dict[str, asyncio.Task[_Answer]] = {}
+        rules: asyncio.Task[_Answer] | None = None
+        slots = asyncio.Semaphore(self._settings.concurrency)
+        try:
+            headers = self._headers()
+            self._open()
+            if alerts:
+                rules = asyncio.create_task(self._rules(slots, headers, alerts))
+            tasks = {text: asyncio.create_task(self._query(slots, headers, text)) for text in expressions}
+            waiting = [*tasks.values(), *([rules] if rules is not None else [])]
+            await asyncio.wait(waiting, timeout=self._settings.round_seconds)
+        except OSError as error:
+            return dict.fromkeys(subjects, Sight(None, self._clock.now(), str(error)))
+        finally:
+            late = [task for task in (*tasks.values(), rules) if task is not None and not task.done()]
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        found: dict[Subject, Sight] = {}
+        if rules is not None:
+            found.update(self._of_alerts(alerts, rules))
+        for query in queries:
+            found[query] = self._of_query(query, tasks[query.expression])
+        return found
+
+    # Calls ------------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._session is not None:
+            return
+        trusted: ssl.SSLContext | bool = True
+        if self._settings.ca_file is not None:
+            trusted = ssl.create_default_context(cafile=str(self._settings.ca_file))
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._settings.concurrency, ssl=trusted),
+            timeout=aiohttp.ClientTimeout(total=self._settings.call_seconds),
+        )
+
+    def _headers(self) -> dict[str, str]:
+        if self._settings.token_file is None:
+            return {}
+        return {"Authorization": f"Bearer {self._settings.token_file.read_text().strip()}"}
+
+    async def _rules(self, slots: asyncio.Semaphore, headers: Mapping[str, str], alerts: Sequence[Alert]) -> _Answer:
+        # Servers before 2.44 do not know rule_name[] and send all rules.
+        names = sorted({alert.name for alert in alerts})
+        params = [("type", "alert"), *(("rule_name[]", name) for name in names[:100] if len(names) <= 100)]
+        async with slots:
+            return await self._call("GET", "/api/v1/rules", headers, params=params)
+
+    async def _query(self, slots: asyncio.Semaphore, headers: Mapping[str, str], expression: str) -> _Answer:
+        form = {"query": expression, "timeout": f"{self._settings.call_seconds:g}s"}
+        async with slots:
+            return await self._call("POST", "/api/v1/query", headers, data=form)
+
+    async def _call(self, method: str, path: str, headers: Mapping[str, str], **rest: Any) -> _Answer:
+        """Raises _NotRead."""
+        assert self._session is not None and self._settings.url is not None  # noqa: S101, PT018 - read() opened it
+        url = self._settings.url.rstrip("/") + path
+        try:
+            async with self._session.request(method, url, headers=headers, allow_redirects=False, **rest) as response:
+                body = await _limited(response, self._settings.longest_answer_bytes)
+                status, date = response.status, _date(response.headers.get("Date", ""))
+        except TimeoutError:
+            raise _NotRead(f"{url}: no answer within {self._settings.call_seconds:g} s") from None
+        except aiohttp.ClientError as error:
+            raise _NotRead(f"{url}: {error or type(error).__name__}") from error
+        try:
+            answer = json.loads(body)
+            said = str(answer.get("error") or "") if isinstance(answer, dict) else ""
+        except ValueError:
+            answer, said = None, ""
+        if status == 200 and isinstance(answer, dict) and answer.get("status") == "success":
+            return _Answer(answer.get("data"), date)
+        if status == 400 and said:
+            raise _NotRead(f"Prometheus refuses it: {said}", unfit=True)
+        if status in {401, 403}:
+            raise _NotRead(f"{url}: {status}; see settings SLUICE_PROMETHEUS_TOKEN_FILE and SLUICE_PROMETHEUS_URL")
+        raise _NotRead(f"{url}: {status} {said or 'and no answer of a Prometheus'}")
+
+    # Judgement --------------------------------------------------------------------------------------------------------
+
+    def _of_alerts(self, alerts: Sequence[Alert], asked: "asyncio.Task[_Answer]") -> Mapping[Subject, Sight]:
+        now = self._clock.now()
+        try:
+            answer = self._result(asked)
+            rules: dict[str, list[tuple[float, Mapping[str, Any]]]] = {}
+            for group in answer.data["groups"]:
+                for rule in group["rules"]:
+                    rules.setdefault(str(rule["name"]), []).append((float(group.get("interval") or 0.0), rule))
+            return {
+                alert: Sight(state, now, message)
+                for alert in alerts
+                for state, message in (judge_alert(alert, rules.get(alert.name, ()), answer.date),)
+            }
+        except _NotRead as error:
+            return dict.fromkeys(alerts, Sight(None, now, str(error)))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return dict.fromkeys(alerts, Sight(None, now, f"/api/v1/rules: not understood: {error!r}"))
+
+    def _of_query(self, query: Query, asked: "asyncio.Task[_Answer]") -> Sight:
+        now = self._clock.now()
+        try:
+            value = one_value(self._result(asked).data)
+        except _NotRead as error:
+            return Sight(UNFIT if error.unfit else None, now, str(error))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            return Sight(None, now, f"/api/v1/query: not understood: {error!r}")
+        if value is None or math.isnan(value):
+            self._held.pop(query, None)
+            return Sight(INSUFFICIENT_DATA, now, "the expression has no value now")
+        told = f"{value:g} (alarm: {sign(query.comparison)} {query.threshold:g})"
+        if not holds(value, query.comparison, query.threshold):
+            self._held.pop(query, None)
+            return Sight(OK, now, told)
+        return self._pending(query, now, told)
+
+    def _pending(self, query: Query, now: datetime, told: str) -> Sight:
+        """The condition holds. A time in which it could not be read is none in which it held."""
+        read_at = self._clock.monotonic()
+        held = self._held.get(query)
+        if held is None or read_at - held.read_at >= self._settings.patience_seconds:
+            held = _Held(now, read_at, read_at)
+        held.read_at = read_at
+        self._held[query] = held
+        if read_at - held.begun >= query.for_seconds:
+            return Sight(ALARM, now, told)
+        return Sight(OK, now, f"{told}, pending since {held.since:%H:%M:%S}, for {query.for_seconds} s to alarm")
+
+    def _result(self, task: "asyncio.Task[_Answer]") -> _Answer:
+        """Raises _NotRead."""
+        if task.cancelled():
+            raise _NotRead(
+                f"{self._settings.url}: no answer within {self._settings.round_seconds:g} s, all calls together"
+            )
+        return task.result()
+
+
+def judge_alert(
+    alert: Alert, rules: Sequence[tuple[float, Mapping[str, Any]]], now: datetime | None
+) -> tuple[str | None, str | None]:
+    """State and message of an alert, from the rules of its name with their groups' intervals (seconds), as
+    /api/v1/rules has them; now: Prometheus' clock. A pending alert is OK: its rule says for how long it may be."""
+    if not rules:
+        return MISSING, "Prometheus has no alerting rule of this name"
+    firing = [found for _, rule in rules for found in rule.get("alerts") or () if _is(found, alert)]
+    if firing:
+        labels = ", ".join(f"{key}={value}" for key, value in sorted(firing[0]["labels"].items()) if key != "alertname")
+        return ALARM, f"firing since {firing[0].get('activeAt')} with {labels or 'no labels'}"
+    for interval, rule in rules:
+        health = rule.get("health")
+        if health == "err":
+            return None, f"Prometheus cannot evaluate the rule: {rule.get('lastError')}"
+        if health == "unknown":
+            return INSUFFICIENT_DATA, "Prometheus has not evaluated the rule yet"
+        evaluated = _moment(str(rule.get("lastEvaluation") or ""))
+        if now is not None and evaluated is not None:
+            late = (now - evaluated).total_seconds()
+            if late > max(_STALE_SECONDS, _STALE_INTERVALS * interval):
+                return None, f"Prometheus has not evaluated the rule for {late:.0f} s"
+    return OK, None
+
+
+def one_value(data: Mapping[str, Any]) -> float | None:
+    """The value of an instant query; None: it has none now. Raises _NotRead if it is not one number."""
+    kind, result = data["resultType"], data["result"]
+    if kind == "scalar":
+        return float(result[1])
+    if kind != "vector":
+        raise _NotRead(f"the expression is a {kind}; one number is needed, for example sum(rate(...[1m]))", unfit=True)
+    if not result:
+        return None
+    if len(result) > 1:
+        raise _NotRead(
+            f"the expression has {len(result)} values; one is needed: aggregate it, for example with sum(...) or "
+            "max(...), or select one series by its labels",
+            unfit=True,
+        )
+    return float(result[0]["value"][1])
+
+
+def _is(found: Mapping[str, Any], alert: Alert) -> bool:
+    labels = found["labels"]
+    return found.get("state") == "firing" and all(labels.get(key, "") == value for key, value in alert.labels)
+
+
+async def _limited(response: aiohttp.ClientResponse, longest: int) -> bytes:
+    """The body. Raises _NotRead beyond the limit, without having read more."""
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(1 << 16):
+        body += chunk
+        if len(body) > longest:
+            raise _NotRead(f"{response.url.path}: the answer is longer than {longest >> 20} MiB")
+    return bytes(body)
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text)
+    except ValueError:
+        return None
+
+
+def _moment(text: str) -> datetime | None:
+    """RFC 3339 with nanoseconds, as Go writes it."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
