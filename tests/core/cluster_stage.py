@@ -11,6 +11,7 @@ from sluice.api import names
 from sluice.api.routes import EndpointRouteSpec, FleetReport, RouteReport, RouterReportSpec
 from sluice.api.status import EndpointStatus
 from sluice.core.actions import Action, DropRevision, MarkRevision, PatchEndpoint, StoreRevision
+from sluice.core.cluster import alarms
 from sluice.core.cluster.actions import (
     DeleteFleet,
     DeleteRoute,
@@ -37,7 +38,7 @@ from sluice.core.cluster.routing import fleets_of
 from sluice.core.decision import Decision
 from sluice.core.endpoint.decide import decide
 from sluice.core.endpoint.draft import DecideSettings, Pass
-from sluice.core.observation import CallProblem, Observation, Presence
+from sluice.core.observation import AlarmReading, AlarmWatch, CallProblem, Observation, Presence
 from sluice.core.resolve import Resolution, ResolveSettings, resolve
 from sluice.core.revision import StoredRevision, controller_revision, stored_revision
 
@@ -85,6 +86,8 @@ class Fleet:
     reachable: bool = True
     unseen: bool = False
     """No router sees a pod of it that answers."""
+    failing: int = 0
+    """Ready pods that fail the sample invocation."""
 
 
 @dataclass
@@ -99,6 +102,18 @@ class Router:
     applied: tuple[str, int, EndpointRouteSpec] | None = None
     busy: frozenset[str] = frozenset()
     stops_by: datetime | None = None
+
+
+@dataclass
+class AlarmNow:
+    """An alarm at its source."""
+
+    state: str = "OK"
+    message: str = ""
+    stuck: bool = False
+    """It is not read any more: the reading grows old."""
+    flapped: bool = False
+    """It fires and is OK again before the next pass."""
 
 
 @dataclass
@@ -145,6 +160,11 @@ class ClusterStage:
         self.most_pods = 0
         self.capped: dict[str, int] = {}
         """Fleet -> the most pods that find room."""
+        self.alarms: dict[str, AlarmNow] = {}
+        """What there is of alarms, by name; a name that is not here is Missing."""
+        self.provider_is_away = False
+        self.watched: AlarmWatch | None = None
+        self.readings: dict[tuple[str, str], AlarmReading] = {}
 
     # The world -------------------------------------------------------------------------------------------------
 
@@ -257,6 +277,7 @@ class ClusterStage:
             return RouterReportSpec(pod_uid=router.uid)
         uid, generation, spec = router.applied
         ready = {name: 0 if fleet.unseen else fleet.ready for name, fleet in self.cluster.fleets.items()}
+        failing = {name: fleet.failing for name, fleet in self.cluster.fleets.items()}
         known = fleets_of(spec)
         return RouterReportSpec(
             pod_uid=router.uid,
@@ -265,7 +286,10 @@ class ClusterStage:
                     name="churn",
                     uid=uid,
                     generation=generation,
-                    fleets=tuple(FleetReport(name=n, hosts=ready.get(n, 0), healthy=ready.get(n, 0)) for n in known),
+                    fleets=tuple(
+                        FleetReport(name=n, hosts=ready.get(n, 0), healthy=max(0, ready.get(n, 0) - failing.get(n, 0)))
+                        for n in known
+                    ),
                     draining=tuple(sorted(router.busy - known)),
                 ),
             ),
@@ -289,7 +313,9 @@ class ClusterStage:
                 endpoint=self.endpoint,
                 status=self.status,
                 resolution=self.resolution(),
-                observation=Observation(presence=Presence.DESCRIBED, at=self.now, act_problem=problem),
+                observation=Observation(
+                    presence=Presence.DESCRIBED, at=self.now, act_problem=problem, alarms=self._read_alarms()
+                ),
                 now=self.now,
                 stored=self.stored(),
                 rivals=rivals,
@@ -307,6 +333,27 @@ class ClusterStage:
             self.peak[name] = max(self.peak.get(name, 0), fleet.replicas)
         self.most_pods = max(self.most_pods, sum(f.replicas for f in self.cluster.fleets.values() if not f.gone_at))
         return decision
+
+    def _read_alarms(self) -> tuple[AlarmReading, ...]:
+        """The poller: what is watched is read in every pass, and forgotten when it is not watched any more."""
+        resolution = self.resolution()
+        self.watched = alarms.watch(self.endpoint, self.status, resolution)
+        asked = {(q.source, q.name) for q in self.watched.alarms} if self.watched is not None else set()
+        self.readings = {key: reading for key, reading in self.readings.items() if key in asked}
+        for source, name in sorted(asked):
+            there, before = self.alarms.get(name), self.readings.get((source, name))
+            state = "Missing" if there is None else there.state
+            state = "Unreadable" if self.provider_is_away else state
+            if there is not None and there.stuck and before is not None:
+                continue
+            fired = self.now if state == "ALARM" or (there is not None and there.flapped) else None
+            fired = fired or (before.alarmed_at if before is not None else None)
+            if there is not None:
+                there.flapped = False
+            self.readings[source, name] = AlarmReading(
+                name, state, self.now, there.message if there is not None else None, source, None, fired
+            )  # type: ignore[arg-type]
+        return tuple(self.readings.values())
 
     def run(self, seconds: int) -> None:
         """Passes, a second apart."""
@@ -480,4 +527,4 @@ class ClusterStage:
         return sum(f.weight for f in route.spec.fleets if f.name == fleet) if route else 0
 
 
-__all__ = ["ClusterStage", "Router", "blue_green", "replace", "rolling", "variants"]
+__all__ = ["AlarmNow", "ClusterStage", "Router", "blue_green", "replace", "rolling", "variants"]

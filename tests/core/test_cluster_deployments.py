@@ -170,22 +170,6 @@ def test_the_deadline_rolls_back() -> None:
     assert stage.status.last_deployment.cause is Cause.DEADLINE
 
 
-def test_alarms_are_refused_by_name_before_anything_is_made() -> None:
-    config = {**blue_green(), "autoRollbackConfiguration": {"alarms": [{"alarmName": "x"}]}}
-    stage = ClusterStage(deploymentConfig=config)
-    stage.in_service()
-    [old] = stage.cluster.fleets
-    stage.image("new:1")
-    stage.until("NotSupportedByBackend", type_="Stalled")
-    assert "autoRollbackConfiguration" in stage.message("Stalled")
-    assert list(stage.cluster.fleets) == [old]
-    stage.edit("Endpoint", deploymentConfig=blue_green(), kubernetes={"alarms": [{"name": "errors"}]})
-    stage.step()
-    assert "spec.kubernetes.alarms" in stage.message("Stalled")
-    stage.edit("Endpoint", deploymentConfig=blue_green(), kubernetes={})
-    stage.in_service()
-
-
 def test_a_person_brings_the_revision_before_back() -> None:
     stage = ClusterStage(deploymentConfig=blue_green(final=0))
     stage.in_service()

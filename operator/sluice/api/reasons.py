@@ -18,6 +18,7 @@ class ConditionType(StrEnum):
     SOURCE_MOVED = "SourceMoved"
     ZONE_SPREAD_UNMET = "ZoneSpreadUnmet"
     TEMPLATE_OUTDATED = "TemplateOutdated"
+    SAMPLE_INVOCATION_FAILING = "SampleInvocationFailing"
 
 
 class Reason(StrEnum):
@@ -53,6 +54,7 @@ class Reason(StrEnum):
     PROVISIONING = "Provisioning"
     WAITING_FOR_ROUTERS = "WaitingForRouters"
     DRAINING = "Draining"
+    PAUSED = "Paused"
 
     # what blocks pods of a fleet; it goes on by itself when the cause is gone
     UNSCHEDULABLE = "Unschedulable"
@@ -85,6 +87,7 @@ class Reason(StrEnum):
     UPDATE_ROLLBACK_FAILED = "UpdateRollbackFailed"
     VARIANT_UPDATE_FAILED = "VariantUpdateFailed"
     ALARM_MISSING = "AlarmMissing"
+    ALARM_UNFIT = "AlarmUnfit"
     DRIFTED = "Drifted"
     FOREIGN_OWNER = "ForeignOwner"
     REJECTED_BY_SAGEMAKER = "RejectedBySageMaker"
@@ -101,6 +104,7 @@ class Reason(StrEnum):
     SOURCE_MOVED = "SourceMoved"
     ZONE_SPREAD_UNMET = "ZoneSpreadUnmet"
     TEMPLATE_OUTDATED = "TemplateOutdated"
+    SAMPLE_INVOCATION_FAILING = "SampleInvocationFailing"
 
 
 class CommandResult(StrEnum):
@@ -126,6 +130,7 @@ class Cause(StrEnum):
 
     NONE = "None"
     ALARM = "Alarm"
+    ALARMS_UNREADABLE = "AlarmsUnreadable"
     HEALTH = "Health"
     CAPACITY = "Capacity"
     DEADLINE = "Deadline"

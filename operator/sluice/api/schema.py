@@ -29,6 +29,7 @@ _KEPT = frozenset(
         "x-kubernetes-int-or-string",
         "x-kubernetes-list-map-keys",
         "x-kubernetes-list-type",
+        "x-kubernetes-preserve-unknown-fields",
     }
 )
 _DROPPED = frozenset({"title", "default", "$defs", "examples"})

@@ -5,9 +5,9 @@ no per-pod data, short history. Times are RFC 3339, UTC, with milliseconds.
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from sluice.api.base import ApiModel
 from sluice.api.reasons import Cause, CommandResult, Outcome
@@ -59,6 +59,10 @@ class Condition(StatusModel):
     message: Annotated[str, Field(max_length=4096)] = ""
     last_transition_time: Time
     observed_generation: int | None = None
+
+
+OpenObject = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
+"""JSON of another kind's, kept as it was written."""
 
 
 class VariantStatus(StatusModel):
@@ -113,8 +117,23 @@ class AlarmStatus(StatusModel):
 
     alarm_name: Annotated[str, Field(max_length=255)]
     state: Annotated[str, Field(max_length=32)]
-    """OK, ALARM, INSUFFICIENT_DATA, Missing or Unreadable."""
+    """OK, ALARM, INSUFFICIENT_DATA, Missing, Unreadable or Unfit."""
     message: Annotated[str, Field(max_length=512)] | None = None
+    source: Annotated[str, Field(max_length=32)] | None = None
+    """CloudWatch, PrometheusAlert, PromQL or Traffic."""
+
+
+class WatchedAlarm(StatusModel):
+    """An alarm that a deployment heeds, and what it remembers of it (backend Cluster)."""
+
+    source: Annotated[str, Field(max_length=32)]
+    alarm_name: Annotated[str, Field(max_length=255)]
+    had_data: bool
+    """It was OK or ALARM when the deployment started: having no data holds a bake from then on."""
+    ignored: bool | None = None
+    """It fired before the first traffic, and a person let the deployment go on: it counts once it has been OK."""
+    counts_from: Time | None = None
+    """When an ignored alarm was read as OK: it counts from then on."""
 
 
 class PlannedCount(StatusModel):
@@ -173,6 +192,14 @@ class DeploymentStatus(StatusModel):
     """Why it is being rolled back (backend Cluster)."""
     before: Annotated[tuple[PlannedCount, ...], Field(max_length=10)] = ()
     """The old fleets' instances when it started: what a rollback brings back (rolling, backend Cluster)."""
+    alarms: Annotated[tuple[WatchedAlarm, ...], Field(max_length=20)] = ()
+    """The alarms that it started with (backend Cluster)."""
+    traffic_since: Time | None = None
+    """When the new revision got its first traffic: alarms count from then on (backend Cluster)."""
+    paused_since: Time | None = None
+    """Since when a person holds it: bakes stand still, the deadline does not (backend Cluster)."""
+    promoted_step: int | None = None
+    """The bakes up to this step's are skipped, because a person said promote (backend Cluster)."""
 
 
 class LastDeployment(StatusModel):
@@ -304,6 +331,8 @@ class EndpointStatus(StatusModel):
     """What the spec resolves to now."""
     deployment: DeploymentStatus | None = None
     last_deployment: LastDeployment | None = None
+    last_deployment_config: OpenObject | None = None
+    """The DeploymentConfig that was used last (backend Cluster)."""
     history: Annotated[tuple[LastDeployment, ...], Field(max_length=5)] = ()
     """Newest first; the last deployment included."""
     intent: Intent | None = None

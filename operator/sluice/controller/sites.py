@@ -13,14 +13,15 @@ from sluice.api.status import EndpointStatus
 from sluice.controller.cache import Cache
 from sluice.controller.wakes import Wakes
 from sluice.core.actions import Action, AwsAction, DropRevision, MarkRevision
+from sluice.core.cluster import alarms
 from sluice.core.cluster.actions import ClusterAction, ScaleFleet, WriteRoute
 from sluice.core.cluster.routing import Limits
 from sluice.core.endpoint.decide import ask
 from sluice.core.endpoint.draft import MOVING, Pass
 from sluice.core.endpoint.questions import questions
 from sluice.core.identity import Key, Place, Target
-from sluice.core.observation import CallProblem, Observation, Presence
-from sluice.ports.backend import ActFailed, Backend, ClusterBackend
+from sluice.core.observation import AlarmReading, AlarmWatch, CallProblem, Observation, Presence
+from sluice.ports.backend import ActFailed, Backend, ClusterAlarms, ClusterBackend
 from sluice.ports.clock import Clock
 from sluice.ports.kube import Object
 
@@ -118,22 +119,31 @@ class SageMakerSite:
 
 
 class ClusterSite:
-    """The cluster's own nodes. There is no account and nothing to sweep: the watches wake the Endpoint."""
+    """The cluster's own nodes. There is no account and nothing to sweep: the watches wake the Endpoint, and the poller
+    of its alarms does. Without `readers` none can be read, and deployments that name some are refused."""
 
-    def __init__(self, backend: ClusterBackend, cache: Cache, clock: Clock, wakes: Wakes) -> None:
+    def __init__(
+        self, backend: ClusterBackend, cache: Cache, clock: Clock, wakes: Wakes, readers: ClusterAlarms | None = None
+    ) -> None:
         self._backend = backend
         self._cache = cache
         self._clock = clock
         self._wakes = wakes
+        self._alarms = readers
 
     async def look(self, key: Key, given: Pass, problem: CallProblem | None) -> Pass:
         """See Site."""
+        watch = alarms.watch(given.endpoint, given.status, given.resolution)
+        if self._alarms is not None:
+            self._alarms.watch(key, watch)
         sight = await self._backend.observe(given.endpoint, given.resolution, given.stored)
         presence = Presence.UNKNOWN if sight.seen is None else Presence.DESCRIBED
         return replace(
             given,
             cluster=sight.seen,
-            observation=Observation(presence, self._clock.now(), problem=sight.problem),
+            observation=Observation(
+                presence, self._clock.now(), problem=sight.problem, alarms=self._readings(key, watch)
+            ),
             rivals=self._rivals(key, given),
         )
 
@@ -150,11 +160,29 @@ class ClusterSite:
         return all(isinstance(action, TOLD) for action in actions)
 
     def decided(self, key: Key, given: Pass, status: EndpointStatus) -> None:
-        """See Site: nothing to do."""
+        """See Site. A deployment that has just begun is watched with its new fleets."""
+        if self._alarms is not None:
+            self._alarms.watch(key, alarms.watch(given.endpoint, status, given.resolution))
 
     def forget(self, key: Key) -> None:
         """See Site."""
         self._wakes.forget(key)
+        if self._alarms is not None:
+            self._alarms.watch(key, None)
+
+    def _readings(self, key: Key, watch: AlarmWatch | None) -> tuple[AlarmReading, ...]:
+        """The newest reading of each alarm that is watched."""
+        if watch is None:
+            return ()
+        if self._alarms is not None:
+            return self._alarms.readings(key)
+        now = self._clock.now()
+        return tuple(
+            AlarmReading(
+                alarm.name, "Unfit", now, "this operator runs without anything that reads alarms", alarm.source
+            )
+            for alarm in watch.alarms
+        )
 
     def _rivals(self, key: Key, given: Pass) -> tuple[Object, ...]:
         """Other Endpoints of the namespace that ask for the same name, in whatever case."""

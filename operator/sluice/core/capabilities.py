@@ -1,6 +1,7 @@
 """The capability table: what becomes of a command on each backend and in each situation.
 
-SageMaker cannot stop, pause or promote an update: such commands are refused by name, not swallowed."""
+SageMaker cannot stop, pause or promote an update: such commands are refused by name, not swallowed. In the cluster
+core.cluster.steering and gates judge their values."""
 
 from sluice.api.reasons import CommandResult
 
@@ -17,6 +18,9 @@ TABLE: dict[tuple[str, str], dict[Situation, CommandResult]] = {
     ("SageMaker", IGNORE_FIRING): {"settled": CommandResult.DONE, "moving": CommandResult.QUEUED},
     ("Cluster", RETRY): {"settled": CommandResult.DONE, "moving": CommandResult.DONE},
     ("Cluster", ROLLBACK): {"settled": CommandResult.DONE, "moving": CommandResult.DONE},
+    ("Cluster", PROMOTE): {"settled": CommandResult.REFUSED, "moving": CommandResult.DONE},
+    ("Cluster", PAUSE): {"settled": CommandResult.QUEUED, "moving": CommandResult.DONE},
+    ("Cluster", IGNORE_FIRING): {"settled": CommandResult.DONE, "moving": CommandResult.DONE},
 }
 
 

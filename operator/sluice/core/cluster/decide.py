@@ -12,7 +12,7 @@ from sluice.api import names
 from sluice.api.reasons import Cause, CommandResult, Reason
 from sluice.core import capabilities, guardrails
 from sluice.core.actions import Action, DropRevision, PatchEndpoint
-from sluice.core.cluster import deletion, deploy, gates, keeping, life, rolling, sides
+from sluice.core.cluster import deletion, deploy, gates, keeping, life, rolling, sides, steering
 from sluice.core.cluster.actions import WriteRoute
 from sluice.core.cluster.routing import Side
 from sluice.core.decision import Decision
@@ -50,6 +50,7 @@ def decide_cluster(given: Pass) -> Decision:
         return d.finish()
     life.recover(d)
     life.take_fleets(d)
+    facts.take_alarms(d)
     life.take_conditions(d)
     d.set(address=ADDRESS.format(service="sluice-router", namespace=d.metadata["namespace"], name=d.endpoint_name))
     freezing.unless_frozen(d, reason, _guarded(_plan))
@@ -122,6 +123,7 @@ def _plan(d: Draft) -> None:
         _unknown_serves(d)
         return
     if d.status.deployment is not None:
+        steering.steer(d)
         rolls = d.status.deployment.policy == guardrails.ROLLING
         if wanted_back is not None and rolls:
             rolling.turn_back(d, Cause.PERSON, f"annotation {names.ROLLBACK}")
@@ -176,6 +178,7 @@ def _settled(d: Draft, serving: Side, wanted_back: Revision | None) -> None:
     if wanted_back is not None and wanted_back.fleet_hash != serving.fleet_hash:
         deploy.start(d, wanted_back, commanded=True)
         return
+    steering.settled(d)
     steady = life.serve(d, serving)
     _keep_books(d)
     finding = _finding(d)

@@ -4,19 +4,16 @@ Stages: Provisioning -> (Shifting -> Baking)* -> FinalBaking -> CleaningUp; Roll
 Sizes, rounding and waits are SageMaker's (core.guardrails). The plan is computed once, when the deployment starts.
 Every wait is an absolute time in status; a bake begins only when every Ready router has confirmed its step."""
 
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 from sluice.api.reasons import Cause, Outcome, Reason
-from sluice.api.status import DeploymentStatus, Latch, PlannedCount, PlanStep, VariantSummary
+from sluice.api.status import DeploymentStatus, Latch, PlannedCount, VariantSummary
 from sluice.core import guardrails
-from sluice.core.cluster import batches, fleets, keeping, routers, sides
+from sluice.core.cluster import alarms, batches, fleets, holds, keeping, plans, routers, sides, words
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint import latches
 from sluice.core.endpoint.draft import Draft
 from sluice.core.endpoint.history import ended
-from sluice.core.finding import Finding
 from sluice.core.resolve import spec_counts, spec_weights
 from sluice.core.revision import Revision
 
@@ -27,58 +24,18 @@ SLACK_SECONDS = 3600
 # When one starts ------------------------------------------------------------------------------------------------
 
 
-def refused(endpoint_spec: Mapping[str, Any]) -> Finding | None:
-    """What of an Endpoint's wishes for a deployment this version does not do in the cluster: never silently less."""
-    alarms = guardrails.alarm_names(endpoint_spec.get("deploymentConfig"))
-    own = [alarm["name"] for alarm in (endpoint_spec.get("kubernetes") or {}).get("alarms") or ()]
-    if alarms or own:
-        return Finding(
-            Reason.NOT_SUPPORTED_BY_BACKEND,
-            f"found {', '.join(alarms or own)}; in the cluster this version reads no alarms, and a deployment that "
-            "asks for them is not started without: remove them to deploy without alarms",
-            "spec.deploymentConfig.autoRollbackConfiguration.alarms" if alarms else "spec.kubernetes.alarms",
-        )
-    return None
-
-
-def plan(
-    deployment_config: Mapping[str, Any] | None, counts: Mapping[str, int], old: Mapping[str, int]
-) -> tuple[PlanStep, ...]:
-    """The steps: percent of the traffic, then a bake; the last is 100 % with the final bake. `counts`, `old`: the new
-    and the old fleets' instances, by variant.
-
-    With one variant the share is that of whole instances, as on SageMaker; one instance cannot be split, there the
-    asked share holds. With several variants, which move in lock-step, the asked share holds (a number of instances: of
-    the variant where it is the smallest share)."""
-    config = deployment_config or {}
-    blue_green = config.get("blueGreenUpdatePolicy") or {}
-    routing = blue_green.get("trafficRoutingConfiguration") or {}
-    wait = int(routing.get("waitIntervalInSeconds") or 0)
-    final = PlanStep(traffic_percent=100.0, wait_seconds=int(blue_green.get("terminationWaitInSeconds") or 0))
-    policy = guardrails.policy_name(config)
-    if policy == guardrails.ROLLING:
-        return batches.plan(config["rollingUpdatePolicy"], counts, old)
-    if policy == "CANARY":
-        share = _canary_percent(routing["canarySize"], counts)
-        return (PlanStep(traffic_percent=share, wait_seconds=wait), final) if share < 100 else (final,)
-    if policy == "LINEAR":
-        parts = _linear_percents(routing["linearStepSize"], counts)
-        return (*(PlanStep(traffic_percent=share, wait_seconds=wait) for share in parts if share < 100), final)
-    return (final,)
-
-
 def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
     """Persist the plan, store the revision, make the new fleets."""
     counts, variants = _variants(d, revision)
-    config = None if commanded else _deployment_config(d)
+    config = None if commanded else plans.config_of(d.spec, d.status)
     old = sides.counts(d.status.production_variants)
-    steps = plan(config, counts, old)
+    steps = plans.plan(config, counts, old)
     green = sides.side(revision, variants)
     keeping.warn_of_moving_images(d, green)
     wanted = fleets.wanted(str(d.metadata["name"]), green, counts)
     waits = sum(step.wait_seconds for step in steps)
     first = batches.new_of(steps[0])
-    asked = _policy(config).get("maximumExecutionTimeoutInSeconds")
+    asked = plans.policy_of(config).get("maximumExecutionTimeoutInSeconds")
     limit = timedelta(seconds=int(asked)) if asked else fleets.budget(wanted) + timedelta(seconds=waits + SLACK_SECONDS)
     d.set(
         endpoint_status="Updating",
@@ -101,7 +58,9 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
             pending_variants=variants,
             plan=steps,
             before=tuple(PlannedCount(variant_name=n, count=c, new=False) for n, c in sorted(old.items())),
+            alarms=() if commanded else alarms.at_start(d),
         ),
+        last_deployment_config=d.status.last_deployment_config if commanded else dict(config) if config else None,
     )
     keeping.store(d, revision)
     to_make = fleets.wanted(str(d.metadata["name"]), green, {**counts, **first})
@@ -109,17 +68,6 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
     d.confirm_references = not commanded
     d.again(keeping.WAIT_SECONDS)
     d.reconciling(Reason.DEPLOYING, f"Revision {revision.name} under {guardrails.policy_name(config)}: Provisioning.")
-
-
-def _policy(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The one policy of a DeploymentConfig."""
-    held = config or {}
-    return held.get("rollingUpdatePolicy") or held.get("blueGreenUpdatePolicy") or {}
-
-
-def _deployment_config(d: Draft) -> Mapping[str, Any] | None:
-    config: Mapping[str, Any] | None = d.spec.get("deploymentConfig")
-    return config
 
 
 def _variants(d: Draft, revision: Revision) -> tuple[dict[str, int], tuple[VariantSummary, ...]]:
@@ -146,29 +94,6 @@ def _variants(d: Draft, revision: Revision) -> tuple[dict[str, int], tuple[Varia
         for name, weight in sorted(weights.items())
     )
     return counts, variants
-
-
-def _canary_percent(size: Mapping[str, Any], counts: Mapping[str, int]) -> float:
-    if size["type"] == "CAPACITY_PERCENT" and (len(counts) != 1 or min(counts.values()) <= 1):
-        return float(size["value"])
-    return min(_percent(guardrails.instances(size, total), total) for total in counts.values())
-
-
-def _linear_percents(size: Mapping[str, Any], counts: Mapping[str, int]) -> tuple[float, ...]:
-    if size["type"] == "CAPACITY_PERCENT" and (len(counts) != 1 or min(counts.values()) <= 1):
-        value = int(size["value"])
-        return tuple(min(100.0, float(value * step)) for step in range(1, -(-100 // value) + 1))
-    total = max(counts.values())
-    shares: list[float] = []
-    step = 1
-    while not shares or shares[-1] < 100:
-        shares.append(_percent(guardrails.linear_active(size, total, step), total))
-        step += 1
-    return tuple(shares)
-
-
-def _percent(part: int, total: int) -> float:
-    return min(100.0, round(100.0 * part / total, 4))
 
 
 # While it runs --------------------------------------------------------------------------------------------------
@@ -208,7 +133,8 @@ def _forward(d: Draft, blue: Side, green: Side, wanted: tuple[fleets.Wanted, ...
     show(d, wanted)
     if deployment.stage == "Provisioning":
         if progress.done and all(fleets.ready(keeping.seen(d), fleet) for fleet in wanted):
-            _next_step(d, blue, green, held, wanted)
+            if may_go_on(d, deployment):
+                _next_step(d, blue, green, held, wanted)
             return
         d.again(keeping.WAIT_SECONDS)
         blocked = fleets.trouble(keeping.seen(d), wanted)
@@ -219,9 +145,8 @@ def _forward(d: Draft, blue: Side, green: Side, wanted: tuple[fleets.Wanted, ...
             bake(d)
         else:
             say(d, f"waiting for {progress.waiting_for}", progress.rejected)
-    elif deployment.bake_until is not None and d.now < deployment.bake_until:
-        d.again_at(deployment.bake_until)
-        say(d, f"until {deployment.bake_until:%H:%M:%S}")
+    elif not may_go_on(d, deployment):
+        return
     elif not progress.done:
         say(d, f"waiting for {progress.waiting_for}", progress.rejected)
     elif (deployment.step or 0) < len(deployment.plan):
@@ -241,11 +166,34 @@ def _next_step(
     assert deployment is not None  # noqa: S101
     step = (deployment.step or 0) + 1
     share = deployment.plan[step - 1].traffic_percent
-    d.set_deployment(
-        stage="Shifting", stage_since=d.now, bake_until=None, step=step, step_text=f"{step}/{len(deployment.plan)}"
-    )
+    shift(d, step)
     keeping.route(d, Split(blue, green, share, fleets.strangers(keeping.seen(d))))
     say(d, f"moving {share:g}% of the traffic")
+
+
+def may_go_on(d: Draft, deployment: DeploymentStatus) -> bool:
+    """Whether the deployment may take its next step; says what it waits for, or what it goes on without."""
+    held = holds.before_next(d, deployment)
+    if held is None:
+        holds.passed(d, deployment)
+        return True
+    holds.wait(d, held)
+    say(d, held.text, reason=held.reason)
+    return False
+
+
+def shift(d: Draft, step: int) -> None:
+    """Traffic moves to the share of this step (1-based); alarms count from the first on."""
+    deployment = d.status.deployment
+    assert deployment is not None  # noqa: S101
+    d.set_deployment(
+        stage="Shifting",
+        stage_since=d.now,
+        bake_until=None,
+        step=step,
+        step_text=f"{step}/{len(deployment.plan)}",
+        traffic_since=deployment.traffic_since or d.now,
+    )
 
 
 def bake(d: Draft) -> None:
@@ -262,8 +210,8 @@ def bake(d: Draft) -> None:
         traffic_percent=step.traffic_percent,
         traffic_text=f"{step.traffic_percent:g}%",
     )
-    d.again_at(until)
-    say(d, f"{step.wait_seconds} s with {step.traffic_percent:g}% of the traffic")
+    d.again_at(d.now if holds.promoted(deployment) else until)
+    say(d, words.baking(d.status.deployment or deployment))
 
 
 def promote(d: Draft, green: Side, deployment: DeploymentStatus) -> None:
@@ -330,6 +278,9 @@ def turn_back(d: Draft, blue: Side, cause: Cause, message: str) -> None:
 def trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted, ...]) -> tuple[Cause, str] | None:
     """What ends a deployment before its time; the first that holds."""
     seen, desired, serving = keeping.seen(d), d.desired, d.status.revision
+    alarm = alarms.trigger(d, deployment, bake_over=holds.bake_over(d, deployment))
+    if alarm is not None:
+        return alarm
     if desired is not None and desired.fleet_hash != deployment.fleet_hash and not _held_by_person(d):
         d.confirm_references = True
         back = serving is not None and desired.fleet_hash == serving.fleet_hash
@@ -351,7 +302,7 @@ def trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted,
                 text = fleets.words(*blocked) if blocked else f"variant {fleet.variant['variantName']}: no ready pod"
                 return Cause.HEALTH, text
     if deployment.deadline is not None and d.now >= deployment.deadline:
-        return Cause.DEADLINE, f"not finished by {deployment.deadline:%Y-%m-%d %H:%M:%S} UTC"
+        return holds.at_deadline(d, deployment, ready=all(fleets.ready(seen, fleet) for fleet in wanted))
     return None
 
 
@@ -435,7 +386,6 @@ def show(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> None:
     """The new fleets as PendingDeploymentSummary shows them."""
     deployment = d.status.deployment
     assert deployment is not None  # noqa: S101
-    word = {"Provisioning": "Creating", "Shifting": "ActivatingTraffic"}.get(deployment.stage, "Baking")
     before = {v.variant_name: v for v in deployment.pending_variants}
     shown = []
     for fleet in wanted:
@@ -443,11 +393,14 @@ def show(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> None:
         if not fleet.shadow:
             here = keeping.seen(d).fleet(fleet.name)
             weight = before[name].desired_weight if name in before else None
-            shown.append(fleets.summary(fleet, here, weight, before.get(name), word))
+            ready = here.ready if here is not None else 0
+            status, message = words.variant_status(deployment, fleet.count, ready)
+            shown.append(fleets.summary(fleet, here, weight, before.get(name), status, message))
     d.set_deployment(pending_variants=tuple(shown))
 
 
-def say(d: Draft, text: str, rejected: str = "") -> None:
+def say(d: Draft, text: str, rejected: str = "", reason: Reason = Reason.DEPLOYING) -> None:
+    """What the deployment does or waits for. `rejected`: what a router said against its routes."""
     deployment = d.status.deployment
     assert deployment is not None  # noqa: S101
     d.set_deployment(message=text[:1024])
@@ -455,4 +408,4 @@ def say(d: Draft, text: str, rejected: str = "") -> None:
     if rejected:
         d.reconciling(Reason.ROUTER_NOT_CONVERGED, f"Revision {deployment.revision}: {stage}; {rejected}.")
     else:
-        d.reconciling(Reason.DEPLOYING, f"Revision {deployment.revision} under {deployment.policy}: {stage}: {text}.")
+        d.reconciling(reason, f"Revision {deployment.revision} under {deployment.policy}: {stage}: {text}.")

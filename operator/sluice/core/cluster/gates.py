@@ -5,9 +5,13 @@ person brings back passes no gate: it is the way out of what a gate would wait f
 
 from collections.abc import Callable
 
-from sluice.core import guardrails
-from sluice.core.cluster import deploy
+from sluice.api import names
+from sluice.api.reasons import CommandResult, Reason
+from sluice.core import capabilities, guardrails
+from sluice.core.cluster import alarms, plans
+from sluice.core.cluster.alarms import Hold
 from sluice.core.endpoint import deployment
+from sluice.core.endpoint.commands import acknowledge, unanswered
 from sluice.core.endpoint.draft import Draft
 from sluice.core.resolve import spec_counts
 from sluice.core.revision import Revision
@@ -18,7 +22,7 @@ Gate = Callable[[Draft, Revision], bool]
 
 def _guarded(d: Draft, desired: Revision) -> bool:
     """The deploymentConfig fits the instance counts."""
-    finding = deploy.refused(d.spec) or guardrails.check(d.spec.get("deploymentConfig"), _counts(d, desired))
+    finding = guardrails.check(plans.config_of(d.spec, d.status), _counts(d, desired))
     if finding is None:
         return False
     d.stalled(finding.reason, finding.text())
@@ -33,6 +37,42 @@ def _counts(d: Draft, desired: Revision) -> dict[str, int]:
     return counts
 
 
-GATES: tuple[Gate, ...] = (deployment.settling, _guarded)
+def _alarms_quiet(d: Draft, desired: Revision) -> bool:
+    """Every alarm was read, and none fires: firing before the start waits, or a person says ignore-firing."""
+    questions = alarms.asked(d.spec, plans.config_of(d.spec, d.status))
+    if not questions:
+        return False
+    held, firing = alarms.judge_start(d, questions)
+    if held is not None:
+        d.again(d.given.settings.look_seconds)
+        _say(d, held)
+        return True
+    said = unanswered(d.given.endpoint, d.status).get(capabilities.IGNORE_FIRING)
+    if not firing:
+        return False
+    if d.annotation(names.IGNORE_FIRING) == desired.name:
+        text = f"started although {', '.join(firing)} in ALARM; each counts once it has been OK"
+        acknowledge(d, capabilities.IGNORE_FIRING, desired.name, CommandResult.DONE, text)
+        return False
+    if said is not None:
+        text = f"the revision that waits is {desired.name}"
+        acknowledge(d, capabilities.IGNORE_FIRING, said, CommandResult.REFUSED, text)
+    d.again(d.given.settings.look_seconds)
+    d.reconciling(
+        Reason.ALARM_FIRING,
+        f"{', '.join(firing)} in ALARM before the start; revision {desired.name} starts by itself when OK, or now with "
+        f"annotation {names.IGNORE_FIRING}: {desired.name}.",
+    )
+    return True
+
+
+def _say(d: Draft, held: Hold) -> None:
+    if held.reason is Reason.ALARMS_UNREADABLE:
+        d.reconciling(held.reason, f"{held.text}.")
+    else:
+        d.stalled(held.reason, f"{held.text}.")
+
+
+GATES: tuple[Gate, ...] = (deployment.settling, _guarded, _alarms_quiet)
 """In this order: what a person must mend comes before what is waited for, and a place among the deployments that may
 run at once is taken last, by what could start."""

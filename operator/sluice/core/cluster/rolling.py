@@ -9,7 +9,7 @@ from typing import Any
 
 from sluice.api.reasons import Reason
 from sluice.api.status import DeploymentStatus, PlanStep
-from sluice.core.cluster import batches, deploy, fleets, keeping, routers, sides
+from sluice.core.cluster import batches, deploy, fleets, keeping, plans, routers, sides
 from sluice.core.cluster.actions import ScaleFleet
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint.draft import Draft
@@ -64,7 +64,8 @@ def _forward(d: Draft, blue: Side, green: Side, deployment: DeploymentStatus) ->
     if deployment.stage == "Provisioning":
         _scale_up(d, wanted, {})
         if progress.done and all(fleets.ready(seen, fleet, fleet.count) for fleet in wanted):
-            _shift(d, blue, green)
+            if deploy.may_go_on(d, deployment):
+                _shift(d, blue, green)
             return
         d.again(keeping.WAIT_SECONDS)
         blocked = fleets.trouble(seen, wanted)
@@ -74,9 +75,8 @@ def _forward(d: Draft, blue: Side, green: Side, deployment: DeploymentStatus) ->
             deploy.bake(d)
         else:
             deploy.say(d, f"waiting for {progress.waiting_for}", progress.rejected)
-    elif deployment.bake_until is not None and d.now < deployment.bake_until:
-        d.again_at(deployment.bake_until)
-        deploy.say(d, f"until {deployment.bake_until:%H:%M:%S}")
+    elif not deploy.may_go_on(d, deployment):
+        return
     elif not progress.done:
         deploy.say(d, f"waiting for {progress.waiting_for}", progress.rejected)
     elif (deployment.step or 0) < len(deployment.plan):
@@ -90,9 +90,7 @@ def _shift(d: Draft, blue: Side, green: Side) -> None:
     assert deployment is not None  # noqa: S101 - the caller has one
     step = (deployment.step or 0) + 1
     share = deployment.plan[step - 1].traffic_percent
-    d.set_deployment(
-        stage="Shifting", stage_since=d.now, bake_until=None, step=step, step_text=f"{step}/{len(deployment.plan)}"
-    )
+    deploy.shift(d, step)
     keeping.route(d, _split(d, blue, green, share))
     deploy.say(d, f"moving {share:g}% of the traffic")
 
@@ -118,7 +116,7 @@ def _back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus
     seen = keeping.seen(d)
     percent = deployment.traffic_percent or 0.0
     before = {count.variant_name: count.count for count in deployment.before}
-    policy = (d.spec.get("deploymentConfig") or {}).get("rollingUpdatePolicy") or {}
+    policy = plans.policy_of(d.status.last_deployment_config)
     dead = green is None or not any(
         (here := seen.fleet(fleet.name)) is not None and here.ready for fleet in fleets.wanted(_name(d), green, {})
     )

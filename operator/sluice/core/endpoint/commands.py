@@ -1,6 +1,7 @@
 """Command annotations: each value is acted on once and acknowledged in status.
 
-`retry` and `rollback` are answered here; `ignore-firing` where alarms are judged (deployment.py)."""
+`retry` and `rollback` are answered here; `ignore-firing` where alarms are judged (deployment.py, in the cluster
+core.cluster.gates and steering), and in the cluster `pause` and `promote` in core.cluster.steering."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,10 +22,7 @@ ANNOTATIONS = {
     capabilities.IGNORE_FIRING: names.IGNORE_FIRING,
 }
 
-_CANNOT = {
-    names.BACKEND_SAGEMAKER: "SageMaker has no way to {} a deployment",
-    names.BACKEND_CLUSTER: "this version does not know {} in the cluster",
-}
+_STEERS = frozenset({capabilities.PROMOTE, capabilities.PAUSE})
 
 
 def unanswered(endpoint: Mapping[str, Any], status: EndpointStatus) -> dict[str, str]:
@@ -74,8 +72,10 @@ def answer(d: Draft) -> StoredRevision | None:
         result = capabilities.outcome(str(d.spec["backend"]), command, situation)
         if command == capabilities.IGNORE_FIRING and result is not CommandResult.REFUSED:
             continue
+        if d.spec["backend"] == names.BACKEND_CLUSTER and command in _STEERS:
+            continue
         if result is CommandResult.REFUSED:
-            message = _CANNOT[str(d.spec["backend"])].format(command)
+            message = f"SageMaker has no way to {command} a deployment"
             acknowledge(d, command, value, result, message, Reason.NOT_SUPPORTED_BY_BACKEND)
         elif result is CommandResult.QUEUED:
             message = (

@@ -1,0 +1,75 @@
+"""The plan of a deployment in the cluster: its steps, each a share of the traffic and a bake. Computed once, when the
+deployment starts, from the DeploymentConfig and the instance counts.
+
+Sizes, rounding and waits are SageMaker's (core.guardrails)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sluice.api.status import EndpointStatus, PlanStep
+from sluice.core import guardrails
+from sluice.core.cluster import batches
+
+
+def config_of(endpoint_spec: Mapping[str, Any], status: EndpointStatus) -> Mapping[str, Any] | None:
+    """The DeploymentConfig of the next deployment: the spec's or, where it asks for that as UpdateEndpoint's
+    RetainDeploymentConfig does and gives none of its own, the one that was used last."""
+    config: Mapping[str, Any] | None = endpoint_spec.get("deploymentConfig")
+    if config is None and endpoint_spec.get("retainDeploymentConfig"):
+        return status.last_deployment_config
+    return config
+
+
+def policy_of(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The one policy of a DeploymentConfig."""
+    held = config or {}
+    return held.get("rollingUpdatePolicy") or held.get("blueGreenUpdatePolicy") or {}
+
+
+def plan(
+    deployment_config: Mapping[str, Any] | None, counts: Mapping[str, int], old: Mapping[str, int]
+) -> tuple[PlanStep, ...]:
+    """The steps: percent of the traffic, then a bake; the last is 100 % with the final bake. `counts`, `old`: the new
+    and the old fleets' instances, by variant.
+
+    With one variant the share is that of whole instances, as on SageMaker; one instance cannot be split, there the
+    asked share holds. With several variants, which move in lock-step, the asked share holds (a number of instances: of
+    the variant where it is the smallest share)."""
+    config = deployment_config or {}
+    blue_green = config.get("blueGreenUpdatePolicy") or {}
+    routing = blue_green.get("trafficRoutingConfiguration") or {}
+    wait = int(routing.get("waitIntervalInSeconds") or 0)
+    final = PlanStep(traffic_percent=100.0, wait_seconds=int(blue_green.get("terminationWaitInSeconds") or 0))
+    policy = guardrails.policy_name(config)
+    if policy == guardrails.ROLLING:
+        return batches.plan(config["rollingUpdatePolicy"], counts, old)
+    if policy == "CANARY":
+        share = _canary_percent(routing["canarySize"], counts)
+        return (PlanStep(traffic_percent=share, wait_seconds=wait), final) if share < 100 else (final,)
+    if policy == "LINEAR":
+        parts = _linear_percents(routing["linearStepSize"], counts)
+        return (*(PlanStep(traffic_percent=share, wait_seconds=wait) for share in parts if share < 100), final)
+    return (final,)
+
+
+def _canary_percent(size: Mapping[str, Any], counts: Mapping[str, int]) -> float:
+    if size["type"] == "CAPACITY_PERCENT" and (len(counts) != 1 or min(counts.values()) <= 1):
+        return float(size["value"])
+    return min(_percent(guardrails.instances(size, total), total) for total in counts.values())
+
+
+def _linear_percents(size: Mapping[str, Any], counts: Mapping[str, int]) -> tuple[float, ...]:
+    if size["type"] == "CAPACITY_PERCENT" and (len(counts) != 1 or min(counts.values()) <= 1):
+        value = int(size["value"])
+        return tuple(min(100.0, float(value * step)) for step in range(1, -(-100 // value) + 1))
+    total = max(counts.values())
+    shares: list[float] = []
+    step = 1
+    while not shares or shares[-1] < 100:
+        shares.append(_percent(guardrails.linear_active(size, total, step), total))
+        step += 1
+    return tuple(shares)
+
+
+def _percent(part: int, total: int) -> float:
+    return min(100.0, round(100.0 * part / total, 4))

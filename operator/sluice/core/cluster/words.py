@@ -1,0 +1,70 @@
+"""What deployments in the cluster are called: SageMaker's VariantStatus words and the sentences that go with them."""
+
+from sluice.api.status import DeploymentStatus
+
+CREATING, ACTIVATING, BAKING, DELETING = "Creating", "ActivatingTraffic", "Baking", "Deleting"
+
+_STAGES = {"Provisioning": CREATING, "Shifting": ACTIVATING, "RollingBack": DELETING}
+
+
+def scope(deployment: DeploymentStatus) -> str:
+    """Which part of the new capacity the present step is about: full, canary, linear step or batch."""
+    if deployment.policy == "ROLLING":
+        return "batch"
+    if (deployment.step or 0) >= len(deployment.plan):
+        return "full"
+    return {"CANARY": "canary", "LINEAR": "linear step"}.get(deployment.policy, "full")
+
+
+def wait_field(deployment: DeploymentStatus) -> str:
+    """The request field that the present bake's length comes from."""
+    final = deployment.policy != "ROLLING" and (deployment.step or 0) >= len(deployment.plan)
+    return "TerminationWaitInSeconds" if final else "WaitIntervalInSeconds"
+
+
+def active(deployment: DeploymentStatus, total: int) -> int:
+    """Instances of a new variant of `total` that answer for the present step's share; at least one. Of a rolling
+    deployment: those that its step added."""
+    step = deployment.step or 0
+    share = deployment.plan[step - 1].traffic_percent if step else 0.0
+    before = deployment.plan[step - 2].traffic_percent if step > 1 and deployment.policy == "ROLLING" else 0.0
+    return max(1, round(total * (share - before) / 100.0))
+
+
+def variant_status(deployment: DeploymentStatus, total: int, here: int) -> tuple[str, str]:
+    """Status and StatusMessage of a new variant. `total`: its instances to be, `here`: those that are ready."""
+    word = _STAGES.get(deployment.stage, BAKING)
+    if word == CREATING:
+        text = f"Launching {max(total - here, 0) or total} instance(s)."
+    elif word == DELETING:
+        text = f"Terminating {here} instance(s)."
+    elif word == ACTIVATING:
+        text = f"Activating traffic on {scope(deployment)} capacity of {active(deployment, total)} instance(s)."
+    else:
+        text = _bake(deployment, active(deployment, total)) + "."
+    return word, text
+
+
+def baking(deployment: DeploymentStatus) -> str:
+    """The sentence of a bake, with all variants' instances, and when it ends."""
+    total = sum(active(deployment, v.desired_instance_count or 1) for v in deployment.pending_variants)
+    return f"{_bake(deployment, max(total, 1))}, until {deployment.bake_until:%H:%M:%S} UTC"
+
+
+def paused(deployment: DeploymentStatus) -> str:
+    """The sentence of a pause."""
+    since, until = deployment.paused_since, deployment.bake_until
+    text = f"paused since {since:%H:%M:%S} UTC by annotation sluice.dev/pause"
+    if until is not None and since is not None and until > since:
+        text += f" with {(until - since).total_seconds():.0f} s of the bake left"
+    return (
+        f"{text}; the deadline stands at {deployment.deadline:%Y-%m-%d %H:%M:%S} UTC" if deployment.deadline else text
+    )
+
+
+def _bake(deployment: DeploymentStatus, amount: int) -> str:
+    step = deployment.plan[(deployment.step or 1) - 1]
+    return (
+        f"Baking for {step.wait_seconds} seconds ({wait_field(deployment)}) with traffic enabled on "
+        f"{scope(deployment)} capacity of {amount} instance(s)"
+    )
