@@ -33,6 +33,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown nested value": ({"aws": {"regoin": "eu-west-1"}}, "regoin"),
     "unknown setting": ({"settings": {"settle": 5}}, "settle"),
     "setting out of bounds": ({"settings": {"settleSeconds": 31}}, "settleSeconds"),
+    "less than no limit": ({"settings": {"maxConcurrentDeployments": -1}}, "maxConcurrentDeployments"),
     "setting of another type": ({"settings": {"workers": "many"}}, "workers"),
     "boolean as text": ({"readOnly": "yes"}, "readOnly"),
     "namespace that is none": ({"watchNamespaces": ["Team_A"]}, "watchNamespaces"),

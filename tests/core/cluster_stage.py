@@ -34,6 +34,7 @@ from sluice.core.cluster.observation import (
     RouterSeen,
     RouteSeen,
 )
+from sluice.core.cluster.peers import Peer
 from sluice.core.cluster.routing import fleets_of
 from sluice.core.decision import Decision
 from sluice.core.endpoint.decide import decide
@@ -148,6 +149,8 @@ class ClusterStage:
         self.actions: list[Action] = []
         self.decision: Decision | None = None
         self.settings = DecideSettings()
+        self.peers: tuple[Peer, ...] = ()
+        """What the other Endpoints are about."""
         self.gone = False
         self.namespace_terminating = False
         self.retained = False
@@ -321,6 +324,7 @@ class ClusterStage:
                 rivals=rivals,
                 settings=self.settings,
                 cluster=self.observe(),
+                peers=self.peers,
             )
         )
         self.status = EndpointStatus.model_validate(decision.status.model_dump(mode="json", by_alias=True))

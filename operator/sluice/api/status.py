@@ -212,6 +212,8 @@ class LastDeployment(StatusModel):
     message: Annotated[str, Field(max_length=1200)] | None = None
     start_time: Time | None = None
     end_time: Time
+    images: Annotated[tuple[Annotated[str, Field(max_length=512)], ...], Field(max_length=30)] = ()
+    """What a deployment that was rolled back brought: images as specified and as they resolved (backend Cluster)."""
 
 
 class WantedVariant(StatusModel):

@@ -11,10 +11,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 from sluice.api import names
 from sluice.api.status import EndpointStatus
+from sluice.core.cluster.peers import Peer, peer_of
 from sluice.core.declaration import service_of
 from sluice.core.identity import Key, Place
 from sluice.core.requests import model_names
@@ -79,6 +81,8 @@ class Cache:
         self._claims: dict[tuple[str, str, str], set[Key]] = {}
         self._in_cluster: dict[str, set[str]] = {}
         """Namespace -> names of its Endpoints with backend Cluster."""
+        self._peers: dict[Key, Peer] = {}
+        """Cluster Endpoints that deploy, wait for it, or were rolled back of late."""
         self._tombstones: OrderedDict[Key, int] = OrderedDict()
         self._changes = itertools.count(1)
         self._last_change = 0
@@ -135,6 +139,10 @@ class Cache:
         """A namespace's Endpoints with backend Cluster, by name."""
         found = (self.get(names.ENDPOINT, namespace, name) for name in sorted(self._in_cluster.get(namespace, ())))
         return tuple(endpoint for endpoint in found if endpoint is not None)
+
+    def peers(self) -> Mapping[Key, Peer]:
+        """The Cluster Endpoints that limits on deployments have to do with."""
+        return MappingProxyType(self._peers)
 
     def keys(self, kind: str) -> tuple[Key, ...]:
         """All objects of a kind."""
@@ -300,6 +308,9 @@ class Cache:
             self._claims.setdefault(claim, set()).add(key)
         if _is_in_cluster(key, state):
             self._in_cluster.setdefault(key.namespace, set()).add(key.name)
+            peer = peer_of(state)
+            if peer is not None:
+                self._peers[key] = peer
 
     def _unlink(self, key: Key, state: Object) -> None:
         for referent in _references(key, state):
@@ -312,6 +323,7 @@ class Cache:
             _discard(self._claims, claim, key)
         if _is_in_cluster(key, state):
             _discard(self._in_cluster, key.namespace, key.name)
+            self._peers.pop(key, None)
 
 
 def key_of(item: Object) -> Key:

@@ -109,6 +109,8 @@ class EndpointReconciler:
         self._policy = policy
         self._settings = settings
         self._memories: dict[Key, _Memory] = {}
+        self._doubtful: set[Key] = set()
+        """Endpoints whose last status may have been written or not: read anew before anything is decided."""
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass. Returns the seconds until the next is due; raises what the queue backs off for."""
@@ -126,11 +128,17 @@ class EndpointReconciler:
     def forget(self, key: Key) -> None:
         """The Endpoint is gone."""
         self._memories.pop(key, None)
+        self._doubtful.discard(key)
         self._metrics.hide_endpoint(key)
         for site in self._sites.values():
             site.forget(key)
 
     async def _pass(self, key: Key) -> tuple[str, float | None]:
+        if key in self._doubtful:
+            await self._feed.read(key)
+            self._doubtful.discard(key)
+            for site in self._sites.values():
+                site.settled(key, written=False)
         endpoint = self._cache.get(key.kind, key.namespace, key.name)
         if endpoint is None:
             self.forget(key)
@@ -144,9 +152,7 @@ class EndpointReconciler:
         with about(revision=name):
             given = await self._observe(key, endpoint, status, resolution)
             decision = decide(given)
-            if decision.confirm_references:
-                await self._confirm(key, given)
-            persisted = await self._persist(key, given, decision)
+            persisted = await self._write(key, given, decision)
             self._memories.pop(key, None)
             self._announce(key, given, decision, persisted)
             if not decision.actions:
@@ -208,6 +214,27 @@ class EndpointReconciler:
             raise _DroppedError("its references changed meanwhile", 0.0)
 
     # Persist --------------------------------------------------------------------------------------------------------
+
+    async def _write(self, key: Key, given: Pass, decision: Decision) -> Object:
+        """Persist the decided status. Until it is known to stand or not to stand, others count with it."""
+        site = self._sites.get(given.endpoint["spec"]["backend"])
+        if site is not None:
+            site.claim(key, decision.status)
+        written = False
+        try:
+            if decision.confirm_references:
+                await self._confirm(key, given)
+            persisted = await self._persist(key, given, decision)
+            written = True
+        except _DroppedError:
+            raise
+        except Exception:
+            self._doubtful.add(key)  # the API server may have written it all the same
+            raise
+        finally:
+            if site is not None and key not in self._doubtful:
+                site.settled(key, written=written)
+        return persisted
 
     async def _persist(self, key: Key, given: Pass, decision: Decision) -> Object:
         """The Endpoint with the decided status in it, as the API server has it."""

@@ -11,6 +11,7 @@ from sluice.api import names
 from sluice.api.routes import DEFAULT_TIMEOUT_SECONDS
 from sluice.api.status import EndpointStatus
 from sluice.controller.cache import Cache
+from sluice.controller.slots import Slots
 from sluice.controller.wakes import Wakes
 from sluice.core.actions import Action, AwsAction, DropRevision, MarkRevision
 from sluice.core.cluster import alarms
@@ -38,6 +39,15 @@ class Site(Protocol):
 
     async def act(self, given: Pass, action: Action) -> None:
         """Make one change. Raises ActFailed, and Conflict where something is not as it was observed."""
+        ...
+
+    def claim(self, key: Key, status: EndpointStatus) -> None:
+        """The pass has decided this status; nothing was awaited since `look`. Others that decide before it is written
+        must know."""
+        ...
+
+    def settled(self, key: Key, *, written: bool) -> None:
+        """The cache has what became of the claim: the status was written, or was not."""
         ...
 
     def will_tell(self, actions: Iterable[Action]) -> bool:
@@ -85,6 +95,12 @@ class SageMakerSite:
         assert isinstance(action, AwsAction), f"{action} is none of SageMaker's"  # noqa: S101
         await self._backend.act(target, action)
 
+    def claim(self, key: Key, status: EndpointStatus) -> None:
+        """See Site: nothing to do."""
+
+    def settled(self, key: Key, *, written: bool) -> None:
+        """See Site: nothing to do."""
+
     def will_tell(self, actions: Iterable[Action]) -> bool:
         """See Site."""
         return False
@@ -123,13 +139,20 @@ class ClusterSite:
     of its alarms does. Without `readers` none can be read, and deployments that name some are refused."""
 
     def __init__(
-        self, backend: ClusterBackend, cache: Cache, clock: Clock, wakes: Wakes, readers: ClusterAlarms | None = None
+        self,
+        backend: ClusterBackend,
+        cache: Cache,
+        clock: Clock,
+        wakes: Wakes,
+        slots: Slots,
+        readers: ClusterAlarms | None = None,
     ) -> None:
         self._backend = backend
         self._cache = cache
         self._clock = clock
         self._wakes = wakes
         self._alarms = readers
+        self._slots = slots
 
     async def look(self, key: Key, given: Pass, problem: CallProblem | None) -> Pass:
         """See Site."""
@@ -145,6 +168,7 @@ class ClusterSite:
                 presence, self._clock.now(), problem=sight.problem, alarms=self._readings(key, watch)
             ),
             rivals=self._rivals(key, given),
+            peers=self._slots.peers(key),  # last: nothing is awaited from here to the decision
         )
 
     async def act(self, given: Pass, action: Action) -> None:
@@ -155,6 +179,14 @@ class ClusterSite:
             self._wakes.writes_route(Key(names.ENDPOINT, owner.namespace, owner.name), action.spec.to_manifest())
         await self._backend.act(owner, action)
 
+    def claim(self, key: Key, status: EndpointStatus) -> None:
+        """See Site."""
+        self._slots.claim(key, status)
+
+    def settled(self, key: Key, *, written: bool) -> None:
+        """See Site."""
+        self._slots.settled(key, written=written)
+
     def will_tell(self, actions: Iterable[Action]) -> bool:
         """See Site."""
         return all(isinstance(action, TOLD) for action in actions)
@@ -163,10 +195,12 @@ class ClusterSite:
         """See Site. A deployment that has just begun is watched with its new fleets."""
         if self._alarms is not None:
             self._alarms.watch(key, alarms.watch(given.endpoint, status, given.resolution))
+        self._slots.moved(given.status, status)
 
     def forget(self, key: Key) -> None:
         """See Site."""
         self._wakes.forget(key)
+        self._slots.forget(key)
         if self._alarms is not None:
             self._alarms.watch(key, None)
 

@@ -18,7 +18,9 @@ from sluice.controller.configmap import ConfigMapReader
 from sluice.controller.hearing import Hearing
 from sluice.controller.instance_types import InstanceTypesFile
 from sluice.controller.sites import ClusterSite, longest_invocation_seconds, neighbours, shifting
+from sluice.controller.slots import Slots
 from sluice.controller.wakes import Wakes
+from sluice.core.cluster.peers import Bounds
 from sluice.core.identity import Key
 from sluice.core.instance_types import CONFIG_MAP, InstanceTypes
 from sluice.main.handlers import WAKING
@@ -79,7 +81,7 @@ class ClusterParts:
         backend = KubernetesBackend(
             kube, clock, rendering, neighbours(cache), shifting(cache), settings.watch_namespaces
         )
-        self.site = ClusterSite(backend, cache, clock, self.wakes)
+        self.site = ClusterSite(backend, cache, clock, self.wakes, Slots(cache, bounds(settings), queue.add))
         self._orphans = OrphanSweep(
             kube,
             clock,
@@ -110,6 +112,16 @@ class ClusterParts:
             group.create_task(self._types.run())
             group.create_task(self._orphans.run())
             group.create_task(self._hearing.run())
+
+
+def bounds(settings: Settings) -> Bounds:
+    """How many deployments may run at once, and when an image is stopped."""
+    return Bounds(
+        deployments=settings.max_concurrent_deployments,
+        deployments_per_namespace=settings.max_concurrent_deployments_per_namespace,
+        rollbacks_of_one_image=settings.max_rollbacks_of_one_image,
+        rollback_window_seconds=settings.rollback_window_seconds,
+    )
 
 
 def _installation(settings: Settings, installation_id: str, region: str | None) -> Installation:

@@ -284,6 +284,20 @@ class Settings:
     model_cache_directories: tuple[str, ...] = _setting((), _directories(), default_text="none")
     """Directories of the nodes that Models may keep downloads in (kubernetes.modelDataAccess.cacheHostPath)."""
 
+    max_concurrent_deployments: int = _setting(50, _integer(0, 10000))
+    """Deployments of Cluster Endpoints that may run at the same time; the others wait, in the order of their changes.
+    Creations and what a person brings back (sluice.dev/rollback) never wait. 0: any number."""
+
+    max_concurrent_deployments_per_namespace: int = _setting(10, _integer(0, 10000))
+    """The same, in each namespace."""
+
+    max_rollbacks_of_one_image: int = _setting(3, _integer(0, 1000))
+    """An image whose deployments were rolled back so many times for an alarm or bad health is deployed to no other
+    Cluster Endpoint by itself. 0: no such brake."""
+
+    rollback_window_seconds: int = _setting(86400, _integer(60, 604800))
+    """How long a rollback counts against its image."""
+
     log_format: str = _setting("json", _choice(*LOG_FORMATS))
     """Log lines as JSON objects, or as plain text."""
 

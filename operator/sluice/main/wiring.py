@@ -131,6 +131,7 @@ class Operator:
                     settle_seconds=settings.settle_seconds,
                     look_seconds=settings.sagemaker_moving_seconds,
                     read_only=settings.read_only,
+                    bounds=cluster.bounds(settings),
                 ),
             ),
         )

@@ -9,7 +9,7 @@ from datetime import timedelta
 from sluice.api.reasons import Cause, Outcome, Reason
 from sluice.api.status import DeploymentStatus, Latch, PlannedCount, VariantSummary
 from sluice.core import guardrails
-from sluice.core.cluster import alarms, batches, fleets, holds, keeping, plans, routers, sides, words
+from sluice.core.cluster import alarms, batches, fleets, holds, keeping, limits, plans, routers, sides, words
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint import latches
 from sluice.core.endpoint.draft import Draft
@@ -355,6 +355,7 @@ def _rolled_back(d: Draft, deployment: DeploymentStatus) -> None:
     cause, message = deployment.cause or Cause.UNKNOWN, deployment.message or ""
     superseded = cause is Cause.PERSON and not _held_by_person(d)
     outcome = Outcome.SUPERSEDED if superseded else Outcome.ROLLED_BACK
+    images = limits.rolled_back_images(d, deployment)
     latch = d.status.latch
     if cause is not Cause.PERSON:
         latch = Latch(fleet_hash=deployment.fleet_hash, reason=Reason.ROLLED_BACK, message=message[:1200], time=d.now)
@@ -365,7 +366,7 @@ def _rolled_back(d: Draft, deployment: DeploymentStatus) -> None:
         last_modified_time=d.now,
         latch=latch,
     )
-    ended(d, deployment.revision, deployment.fleet_hash, outcome, cause, message, deployment.start_time)
+    ended(d, deployment.revision, deployment.fleet_hash, outcome, cause, message, deployment.start_time, images)
     d.again(0.0)
     d.reconciling(Reason.ROLLING_BACK, f"Revision {deployment.revision} was rolled back: {message}.")
 

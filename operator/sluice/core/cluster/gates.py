@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sluice.api import names
 from sluice.api.reasons import CommandResult, Reason
 from sluice.core import capabilities, guardrails
-from sluice.core.cluster import alarms, plans
+from sluice.core.cluster import alarms, limits, plans
 from sluice.core.cluster.alarms import Hold
 from sluice.core.endpoint import deployment
 from sluice.core.endpoint.commands import acknowledge, unanswered
@@ -73,6 +73,6 @@ def _say(d: Draft, held: Hold) -> None:
         d.stalled(held.reason, f"{held.text}.")
 
 
-GATES: tuple[Gate, ...] = (deployment.settling, _guarded, _alarms_quiet)
+GATES: tuple[Gate, ...] = (deployment.settling, _guarded, limits.braked, _alarms_quiet, limits.queued)
 """In this order: what a person must mend comes before what is waited for, and a place among the deployments that may
 run at once is taken last, by what could start."""

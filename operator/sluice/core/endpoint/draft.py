@@ -13,6 +13,7 @@ from sluice.api.status import AlarmStatus, DeploymentStatus, EndpointStatus
 from sluice.core import conditions
 from sluice.core.actions import Action
 from sluice.core.cluster.observation import ClusterObservation
+from sluice.core.cluster.peers import Bounds, Peer
 from sluice.core.conditions import Truth, Verdict
 from sluice.core.decision import Decision, EventNote
 from sluice.core.finding import Finding
@@ -38,6 +39,8 @@ class DecideSettings:
     fallback_seconds: float = 30.0
     """Where the sweep wakes the Endpoint by itself: a look in case it does not."""
     read_only: bool = False
+    bounds: Bounds = field(default_factory=Bounds)
+    """How many deployments may run at once (backend Cluster)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Pass:
     SageMaker); of the namespace, whatever their case (backend Cluster)."""
     cluster: ClusterObservation | None = None
     """What was seen in the cluster (backend Cluster; None: it could not be looked at)."""
+    peers: tuple[Peer, ...] = ()
+    """What the other Cluster Endpoints are about, as far as deployments have limits (backend Cluster)."""
     settings: DecideSettings = field(default_factory=DecideSettings)
 
 

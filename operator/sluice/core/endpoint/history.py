@@ -31,8 +31,9 @@ def ended(
     cause: Cause,
     message: str | None,
     start_time: datetime | None,
+    images: tuple[str, ...] = (),
 ) -> None:
-    """Write how a deployment ended."""
+    """Write how a deployment ended. `images`: what one that was rolled back brought."""
     last = LastDeployment(
         revision=revision,
         fleet_hash=fleet_hash,
@@ -41,5 +42,6 @@ def ended(
         message=message[:1200] if message else None,
         start_time=start_time,
         end_time=d.now,
+        images=images,
     )
     d.set(last_deployment=last, history=(last, *d.status.history)[:5])
