@@ -260,6 +260,28 @@ CASES = [
         "PingFailing",
         ("exit code 137", "GET /ping", "restarted 2 times"),
     ),
+    *(
+        Case(
+            f"ended well after {began} to 00:05:00",
+            pod(
+                spec={"containers": [{"name": "model", "startupProbe": {"periodSeconds": 5, "failureThreshold": 12}}]},
+                containerStatuses=[
+                    container(
+                        state=running(),
+                        started=False,
+                        restartCount=1,
+                        lastState={"terminated": ended(0)["terminated"] | {"startedAt": f"2026-01-01T{began}Z"}},
+                    )
+                ],
+            ),
+            reason,
+            (says, "exit code 0"),
+        )
+        for began, reason, says in (
+            ("00:04:00", "PingFailing", "ended as one that was stopped"),
+            ("00:04:10", "CrashLoop", "ended with"),
+        )
+    ),
     Case(
         "answers no more",
         pod(

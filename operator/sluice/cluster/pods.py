@@ -270,9 +270,11 @@ def _crash(pod: Object, status: Object) -> PodTrouble | None:
     restarts = int(status.get("restartCount") or 0)
     name, times = status["name"], f", restarted {restarts} times" if restarts else ""
     since = moment(ended.get("finishedAt"))
-    if ended.get("exitCode") in _KILLED and ended.get("reason") != "OOMKilled":
+    stopped = ended.get("exitCode") in _KILLED and ended.get("reason") != "OOMKilled"
+    if stopped or _obeyed(pod, status, ended):
+        how = "was stopped" if stopped else "ended as one that was stopped"
         text = (
-            f"container {name} was stopped ({_exit(ended)}{times}), as kubelet does where GET /ping is not answered "
+            f"container {name} {how} ({_exit(ended)}{times}), as kubelet does where GET /ping is not answered "
             f"with 200 in time{_last_words(ended)}"
         )
         return PodTrouble("PingFailing", _cut(text), since=since)
@@ -281,6 +283,17 @@ def _crash(pod: Object, status: Object) -> PodTrouble | None:
     else:
         text = f"container {name} ended with {_exit(ended)}{times}"
     return PodTrouble("CrashLoop", _cut(text + _last_words(ended)), since=since, final=restarts >= REPEATED_CRASHES)
+
+
+def _obeyed(pod: Object, status: Object, ended: Object) -> bool:
+    """Whether a container that ended well had run for as long as its start may take: a server that heeds SIGTERM ends
+    like this when its startup probe fails, and no server ends well by itself."""
+    probe = _spec_of(pod, status["name"]).get("startupProbe") or {}
+    began, finished = moment(ended.get("startedAt")), moment(ended.get("finishedAt"))
+    if ended.get("exitCode") != 0 or not probe or began is None or finished is None:
+        return False
+    failures, period = int(probe.get("failureThreshold") or 3), int(probe.get("periodSeconds") or 10)
+    return (finished - began).total_seconds() >= (failures - 1) * period
 
 
 def _ping(pod: Object, status: Object) -> PodTrouble | None:
