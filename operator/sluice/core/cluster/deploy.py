@@ -19,6 +19,8 @@ from sluice.core.revision import Revision
 
 SLACK_SECONDS = 3600
 """What a deployment without a deadline of its own may take beyond its waits and its provisioning."""
+HELD_ANEW = timedelta(seconds=300)
+"""How often the provisioning budget begins anew while fleets that are ready are held."""
 
 
 # When one starts ------------------------------------------------------------------------------------------------
@@ -178,6 +180,8 @@ def may_go_on(d: Draft, deployment: DeploymentStatus) -> bool:
         holds.passed(d, deployment)
         return True
     holds.wait(d, held)
+    if deployment.stage == "Provisioning" and d.now >= (deployment.stage_since or d.now) + HELD_ANEW:
+        d.set_deployment(stage_since=d.now)  # the budget is for getting ready, which these fleets are
     say(d, held.text, reason=held.reason)
     return False
 
@@ -236,7 +240,8 @@ def promote(d: Draft, green: Side, deployment: DeploymentStatus) -> None:
             for variant in deployment.pending_variants
         ),
     )
-    d.set_deployment(stage="CleaningUp", stage_since=d.now, bake_until=None)
+    done = tuple(variant.model_copy(update={"variant_status": ()}) for variant in deployment.pending_variants)
+    d.set_deployment(stage="CleaningUp", stage_since=d.now, bake_until=None, pending_variants=done)
     keeping.route(d, Split(green, excluded=fleets.strangers(keeping.seen(d))))
     say(d, "the old fleet goes")
 
@@ -287,11 +292,12 @@ def trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted,
         text = "the spec asks for the revision in service again" if back else f"superseded by {desired.name}"
         return Cause.PERSON, text
     blocked = fleets.trouble(seen, wanted)
+    ready = all(fleets.ready(seen, fleet) for fleet in wanted)
     if deployment.stage == "Provisioning":
         if blocked is not None and blocked[1].final:
             return fleets.meaning(blocked[1])[1], fleets.words(*blocked)
         since = deployment.stage_since or deployment.start_time or d.now
-        if d.now >= since + fleets.budget(wanted):
+        if not ready and d.now >= since + fleets.budget(wanted):
             text = fleets.words(*blocked) if blocked else fleets.starting(seen, wanted)
             cause = fleets.meaning(blocked[1])[1] if blocked else Cause.HEALTH
             return cause, f"not ready in time: {text}"
@@ -302,7 +308,7 @@ def trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted,
                 text = fleets.words(*blocked) if blocked else f"variant {fleet.variant['variantName']}: no ready pod"
                 return Cause.HEALTH, text
     if deployment.deadline is not None and d.now >= deployment.deadline:
-        return holds.at_deadline(d, deployment, ready=all(fleets.ready(seen, fleet) for fleet in wanted))
+        return holds.at_deadline(d, deployment, ready=ready)
     return None
 
 
@@ -330,6 +336,9 @@ def _back(d: Draft, blue: Side, deployment: DeploymentStatus) -> None:
     """All traffic to the revision in service, which stands at full size; when every router has let go, the new fleets
     are deleted."""
     held = _standing(d, blue)
+    green = sides.deployed(d, deployment)
+    if green is not None:
+        show(d, fleets.wanted(str(d.metadata["name"]), green, sides.counts(deployment.pending_variants)))
     split = Split(blue, excluded=fleets.strangers(keeping.seen(d)))
     finish_back(d, held, keeping.keep(d, split, held, rolling_back=True), deployment)
 
@@ -395,7 +404,7 @@ def show(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> None:
             here = keeping.seen(d).fleet(fleet.name)
             weight = before[name].desired_weight if name in before else None
             ready = here.ready if here is not None else 0
-            status, message = words.variant_status(deployment, fleet.count, ready)
+            status, message = words.variant_status(deployment, name, fleet.count, ready)
             shown.append(fleets.summary(fleet, here, weight, before.get(name), status, message))
     d.set_deployment(pending_variants=tuple(shown))
 

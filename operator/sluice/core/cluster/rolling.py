@@ -116,10 +116,12 @@ def _back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus
     seen = keeping.seen(d)
     percent = deployment.traffic_percent or 0.0
     before = {count.variant_name: count.count for count in deployment.before}
-    policy = plans.policy_of(d.status.last_deployment_config)
+    policy = plans.policy_of(d.status.last_deployment_config or d.spec.get("deploymentConfig"))
     dead = green is None or not any(
         (here := seen.fleet(fleet.name)) is not None and here.ready for fleet in fleets.wanted(_name(d), green, {})
     )
+    if green is not None:
+        deploy.show(d, _wanted(d, green, _target(deployment)))
     target = 0.0 if dead or percent == 0.0 else batches.back_percent(policy, percent, before)
     held = fleets.wanted(_name(d), blue, batches.remaining(before, target / 100.0))
     _scale_up(d, held, before)

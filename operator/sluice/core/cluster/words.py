@@ -1,6 +1,7 @@
 """What deployments in the cluster are called: SageMaker's VariantStatus words and the sentences that go with them."""
 
 from sluice.api.status import DeploymentStatus
+from sluice.core.cluster import batches
 
 CREATING, ACTIVATING, BAKING, DELETING = "Creating", "ActivatingTraffic", "Baking", "Deleting"
 
@@ -22,16 +23,18 @@ def wait_field(deployment: DeploymentStatus) -> str:
     return "TerminationWaitInSeconds" if final else "WaitIntervalInSeconds"
 
 
-def active(deployment: DeploymentStatus, total: int) -> int:
-    """Instances of a new variant of `total` that answer for the present step's share; at least one. Of a rolling
-    deployment: those that its step added."""
+def active(deployment: DeploymentStatus, variant: str, total: int) -> int:
+    """Instances of a new variant of `total` that answer for the present step's share, at least one. Of a rolling
+    deployment: those that its step adds."""
     step = deployment.step or 0
-    share = deployment.plan[step - 1].traffic_percent if step else 0.0
-    before = deployment.plan[step - 2].traffic_percent if step > 1 and deployment.policy == "ROLLING" else 0.0
-    return max(1, round(total * (share - before) / 100.0))
+    now = deployment.plan[step - 1] if step else None
+    if deployment.policy == "ROLLING" and now is not None:
+        before = batches.new_of(deployment.plan[step - 2]).get(variant, 0) if step > 1 else 0
+        return max(1, batches.new_of(now).get(variant, total) - before)
+    return max(1, round(total * (now.traffic_percent if now is not None else 0.0) / 100.0))
 
 
-def variant_status(deployment: DeploymentStatus, total: int, here: int) -> tuple[str, str]:
+def variant_status(deployment: DeploymentStatus, variant: str, total: int, here: int) -> tuple[str, str]:
     """Status and StatusMessage of a new variant. `total`: its instances to be, `here`: those that are ready."""
     word = _STAGES.get(deployment.stage, BAKING)
     if word == CREATING:
@@ -39,15 +42,17 @@ def variant_status(deployment: DeploymentStatus, total: int, here: int) -> tuple
     elif word == DELETING:
         text = f"Terminating {here} instance(s)."
     elif word == ACTIVATING:
-        text = f"Activating traffic on {scope(deployment)} capacity of {active(deployment, total)} instance(s)."
+        text = (
+            f"Activating traffic on {scope(deployment)} capacity of {active(deployment, variant, total)} instance(s)."
+        )
     else:
-        text = _bake(deployment, active(deployment, total)) + "."
+        text = _bake(deployment, active(deployment, variant, total)) + "."
     return word, text
 
 
 def baking(deployment: DeploymentStatus) -> str:
     """The sentence of a bake, with all variants' instances, and when it ends."""
-    total = sum(active(deployment, v.desired_instance_count or 1) for v in deployment.pending_variants)
+    total = sum(active(deployment, v.variant_name, v.desired_instance_count or 1) for v in deployment.pending_variants)
     return f"{_bake(deployment, max(total, 1))}, until {deployment.bake_until:%H:%M:%S} UTC"
 
 

@@ -1,0 +1,323 @@
+"""What a person says to a deployment in the cluster: pause, promote, retry and rollback, and the policy that is used
+again."""
+
+from typing import Any
+
+import pytest
+from tests.core.cluster_stage import ClusterStage, blue_green, rolling
+from tests.core.test_cluster_alarms import deployment, ended, reach, watched
+
+from sluice.api.reasons import Cause, Outcome
+
+POLICIES = [blue_green("CANARY", wait=60, final=60), rolling(50, wait=60)]
+
+
+def served(policy: dict[str, Any], **spec: Any) -> ClusterStage:
+    """An Endpoint in service."""
+    stage = ClusterStage({"variantName": "a", "initialInstanceCount": 4}, deploymentConfig=policy, **spec)
+    stage.in_service()
+    return stage
+
+
+def acks(stage: ClusterStage) -> list[tuple[str, str, str]]:
+    return [(ack.command, ack.value, str(ack.result)) for ack in stage.status.commands]
+
+
+def let_go(stage: ClusterStage) -> None:
+    """The annotation goes."""
+    del stage.endpoint["metadata"]["annotations"]["sluice.dev/pause"]
+
+
+# Pause ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=["canary", "rolling"])
+def test_a_paused_bake_stands_still_and_ends_with_what_was_left(policy: dict[str, Any]) -> None:
+    stage = served(policy)
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.run(20)
+    stage.annotate(pause="true")
+    stage.run(300)
+    assert (deployment(stage).stage, deployment(stage).step) == ("Baking", 1)
+    assert stage.condition("Reconciling") == ("True", "Paused")
+    assert "s of the bake left" in stage.message()
+    assert acks(stage) == [("pause", "true", "Done")]
+    let_go(stage)
+    stage.run(35)
+    assert (deployment(stage).stage, deployment(stage).step) == ("Baking", 1), "some 40 s were left"
+    stage.run(10)
+    assert (deployment(stage).stage, deployment(stage).step) != ("Baking", 1)
+    stage.in_service()
+    assert ended(stage).outcome is Outcome.SUCCEEDED
+
+
+def test_a_bake_that_begins_while_paused_lasts_whole_after_it() -> None:
+    stage = served(blue_green("CANARY", wait=60, final=60))
+    stage.image("new:1")
+    reach(stage, "Shifting", 1)
+    stage.annotate(pause="true")
+    stage.run(100)
+    assert deployment(stage).stage == "Baking"
+    let_go(stage)
+    stage.run(58)
+    assert (deployment(stage).stage, deployment(stage).step) == ("Baking", 1)
+    stage.run(5)
+    assert deployment(stage).step == 2
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=["canary", "rolling"])
+def test_a_pause_before_the_start_holds_before_the_first_traffic(policy: dict[str, Any]) -> None:
+    stage = served(policy)
+    stage.annotate(pause="true")
+    stage.step()
+    assert acks(stage) == [("pause", "true", "Queued")]
+    assert stage.condition("Ready") == ("True", "InService")
+    stage.image("new:1")
+    stage.run(60)
+    assert deployment(stage).stage == "Provisioning"
+    assert stage.condition("Reconciling") == ("True", "Paused")
+    assert stage.percent_new() == 0
+    assert acks(stage) == [("pause", "true", "Done")]
+    let_go(stage)
+    stage.in_service()
+
+
+def test_a_pause_may_be_one_revisions_and_other_values_are_refused() -> None:
+    stage = served(blue_green("CANARY", wait=60, final=60))
+    stage.annotate(pause="churn-other")
+    stage.step()
+    assert acks(stage) == [("pause", "churn-other", "Refused")]
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    assert deployment(stage).paused_since is None
+    stage.annotate(pause="false")
+    stage.step()
+    assert acks(stage) == [("pause", "false", "Refused")]
+    stage.annotate(pause=deployment(stage).revision)
+    stage.run(100)
+    assert (deployment(stage).stage, deployment(stage).step) == ("Baking", 1)
+    stage.image("new:2")
+    stage.in_service()
+    assert [f.image for f in stage.cluster.fleets.values()] == ["new:2"], "the pause was the other revision's"
+
+
+def test_a_pause_does_not_stop_the_deadline() -> None:
+    policy = blue_green("CANARY", wait=60, final=60)
+    policy["blueGreenUpdatePolicy"]["maximumExecutionTimeoutInSeconds"] = 600
+    stage = served(policy)
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.annotate(pause="true")
+    stage.run(601)
+    stage.until("RolledBack", type_="Stalled")
+    assert ended(stage).cause is Cause.DEADLINE
+    assert "paused since" in ended(stage).message
+
+
+def test_alarms_outrank_a_pause() -> None:
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.annotate(pause="true")
+    stage.run(5)
+    stage.alarms["errors"].state = "ALARM"
+    stage.step()
+    assert deployment(stage).stage == "RollingBack"
+    stage.until("RolledBack", type_="Stalled")
+
+
+def test_what_rolls_back_cannot_be_paused_nor_promoted() -> None:
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    [router, _] = stage.cluster.routers
+    stage.alarms["errors"].state = "ALARM"
+    router.slow = True
+    stage.step()
+    stage.annotate(pause="true", promote=deployment(stage).revision)
+    stage.step()
+    assert [(command, result) for command, _, result in acks(stage)] == [("pause", "Refused"), ("promote", "Refused")]
+    router.slow = False
+    stage.until("RolledBack", type_="Stalled")
+
+
+# Promote --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=["canary", "rolling"])
+def test_promote_skips_one_bake(policy: dict[str, Any]) -> None:
+    stage = served(policy)
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.annotate(promote=f"{deployment(stage).revision}/1")
+    for _ in range(40):
+        stage.step()
+        if deployment(stage).step == 2:
+            break
+    assert deployment(stage).step == 2, "it did not take the 60 s"
+    assert [result for _, _, result in acks(stage)] == ["Done"]
+    began = stage.now
+    stage.in_service()
+    assert (stage.now - began).total_seconds() >= 60, "only the one"
+
+
+@pytest.mark.parametrize("policy", [*POLICIES, blue_green("LINEAR", wait=60, final=60)], ids=["c", "r", "l"])
+def test_promote_in_full_skips_what_is_left_but_neither_pods_nor_routers(policy: dict[str, Any]) -> None:
+    stage = served(policy)
+    stage.image("new:1")
+    reach(stage, "Provisioning")
+    stage.annotate(promote=deployment(stage).revision)
+    reach(stage, "Shifting", 1)
+    slow = stage.cluster.routers[0]
+    slow.slow = True
+    stage.run(5)
+    assert (deployment(stage).stage, deployment(stage).step) == ("Shifting", 1)
+    slow.slow = False
+    began = stage.now
+    stage.in_service()
+    assert (stage.now - began).total_seconds() < 60
+    assert sorted(set(stage.seen_percents))[-1] == 100
+
+
+def test_promote_of_something_else_is_refused() -> None:
+    stage = served(blue_green("CANARY", wait=60, final=60))
+    stage.annotate(promote="churn-other")
+    stage.step()
+    assert acks(stage) == [("promote", "churn-other", "Refused")]
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    for value in ("other", f"{deployment(stage).revision}/2", f"{deployment(stage).revision}/x", "true"):
+        stage.annotate(promote=value)
+        stage.step()
+        assert acks(stage) == [("promote", value, "Refused")]
+        assert f"{deployment(stage).revision}/1" in (stage.status.commands[0].message or "")
+    assert deployment(stage).promoted_step is None
+
+
+def test_promote_goes_past_a_pause_and_past_alarms_that_cannot_be_read() -> None:
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.annotate(pause="true")
+    stage.provider_is_away = True
+    stage.run(10)
+    stage.annotate(promote=f"{deployment(stage).revision}/1")
+    reach(stage, "FinalBaking", 2)
+    stage.run(100)
+    assert deployment(stage).stage == "FinalBaking", "one step, then it is held again"
+    stage.annotate(promote=deployment(stage).revision)
+    stage.in_service()
+
+
+def test_promote_never_goes_past_an_alarm() -> None:
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.annotate(promote=deployment(stage).revision)
+    stage.alarms["errors"].state = "ALARM"
+    stage.step()
+    assert deployment(stage).stage == "RollingBack"
+
+
+# The policy of the last deployment ------------------------------------------------------------------------------
+
+
+def test_the_policy_of_the_last_deployment_is_used_again() -> None:
+    stage = served(blue_green("CANARY", wait=30, final=0))
+    stage.image("new:1")
+    stage.in_service()
+    assert stage.status.last_deployment_config == blue_green("CANARY", wait=30, final=0)
+    stage.edit("Endpoint", retainDeploymentConfig=True)
+    del stage.endpoint["spec"]["deploymentConfig"]
+    stage.run(3)
+    stage.image("new:2")
+    reach(stage, "Baking", 1)
+    assert deployment(stage).policy == "CANARY"
+    stage.in_service()
+    stage.edit("Endpoint", deploymentConfig=blue_green("LINEAR", wait=5, final=0))
+    stage.image("new:3")
+    reach(stage, "Baking", 1)
+    assert deployment(stage).policy == "LINEAR", "one of the spec's own goes first, as on SageMaker"
+
+
+def test_its_alarms_are_used_again_too() -> None:
+    stage = watched()
+    stage.image("new:1")
+    stage.in_service()
+    stage.edit("Endpoint", retainDeploymentConfig=True)
+    del stage.endpoint["spec"]["deploymentConfig"]
+    stage.image("new:2")
+    reach(stage, "Baking", 1)
+    stage.alarms["errors"].state = "ALARM"
+    stage.step()
+    assert deployment(stage).stage == "RollingBack"
+
+
+# SageMaker's words ----------------------------------------------------------------------------------------------
+
+
+def test_variant_statuses_are_sagemakers_sentences() -> None:
+    stage = watched(blue_green("CANARY", wait=60, final=30))
+    stage.image("new:1")
+    told: list[tuple[str, str]] = []
+    for _ in range(300):
+        stage.step()
+        if stage.status.deployment is None and told:
+            break
+        for variant in stage.status.deployment.pending_variants if stage.status.deployment else ():
+            for status in variant.variant_status:
+                one = (status.status, status.status_message or "")
+                if one not in told:
+                    told.append(one)
+    assert told == [
+        ("Creating", "Launching 4 instance(s)."),
+        ("ActivatingTraffic", "Activating traffic on canary capacity of 1 instance(s)."),
+        (
+            "Baking",
+            "Baking for 60 seconds (WaitIntervalInSeconds) with traffic enabled on canary capacity of 1 instance(s).",
+        ),
+        ("ActivatingTraffic", "Activating traffic on full capacity of 4 instance(s)."),
+        (
+            "Baking",
+            "Baking for 30 seconds (TerminationWaitInSeconds) with traffic enabled on full capacity of 4 instance(s).",
+        ),
+    ]
+
+
+def test_batches_are_told_by_what_each_adds() -> None:
+    stage = served(rolling(50, wait=30))
+    stage.image("new:1")
+    told = []
+    for stage_name, step in (("Baking", 1), ("FinalBaking", 2)):
+        reach(stage, stage_name, step)
+        [variant] = deployment(stage).pending_variants
+        told.append((variant.current_instance_count, variant.variant_status[0].status_message))
+    sentence = "Baking for 30 seconds (WaitIntervalInSeconds) with traffic enabled on batch capacity of 2 instance(s)."
+    assert told == [(2, sentence), (4, sentence)]
+
+
+def test_what_goes_back_is_told_as_deleting() -> None:
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.alarms["errors"].state = "ALARM"
+    stage.step()
+    [variant] = deployment(stage).pending_variants
+    assert [(s.status, s.status_message) for s in variant.variant_status] == [
+        ("Deleting", "Terminating 4 instance(s).")
+    ]
+
+
+def test_the_message_of_a_bake_says_until_when() -> None:
+    stage = served(blue_green("LINEAR", wait=60, final=30, value=50))
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    until = deployment(stage).bake_until
+    assert deployment(stage).message == (
+        "Baking for 60 seconds (WaitIntervalInSeconds) with traffic enabled on linear step capacity of 2 instance(s), "
+        f"until {until:%H:%M:%S} UTC"
+    )
+    message = deployment(stage).message
+    stage.run(20)
+    assert deployment(stage).message == message, "the status is not written every second"
