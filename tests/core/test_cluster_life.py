@@ -390,3 +390,51 @@ def test_model_data_that_moved_is_a_condition_of_its_own_while_others_serve() ->
     fleet.image = "repo/churn:1"
     stage.in_service()
     assert stage.condition("SourceMoved") == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("failing", "said"),
+    [
+        (1, "1 of 4 pods fail the sample invocation; they get no requests; at least half of the fleet stays in"),
+        (2, "2 of 4 pods fail the sample invocation; they get no requests; at least half of the fleet stays in"),
+        (3, "3 of 4 pods fail the sample invocation; as at least half of the fleet stays in, all of them get requests"),
+    ],
+)
+def test_pods_in_service_that_fail_the_sample_invocation_are_told_with_how_many_stay(failing: int, said: str) -> None:
+    kubernetes = {"sampleInvocation": {"body": "{}", "periodSeconds": 30}}
+    stage = ClusterStage(
+        {"variantName": "a", "initialInstanceCount": 4},
+        {"variantName": "b"},
+        model_spec={"kubernetes": kubernetes},
+    )
+    stage.in_service()
+    assert stage.condition("SampleInvocationFailing") == ("", "")
+    fleet = next(f for f in stage.cluster.fleets.values() if f.variant == "a")
+    fleet.failing = failing
+    stage.run(2)
+    assert stage.condition("SampleInvocationFailing") == ("True", "SampleInvocationFailing")
+    assert stage.message("SampleInvocationFailing").startswith(f"variant a: {said}")
+    assert "variant b" not in stage.message("SampleInvocationFailing")
+    assert stage.condition("Ready")[0] == "True", "the others answer"
+    fleet.failing = 0
+    stage.run(2)
+    assert stage.condition("SampleInvocationFailing") == ("", "")
+
+
+def test_without_a_sample_invocation_a_pod_that_a_router_ejected_is_no_condition() -> None:
+    stage = ClusterStage({"variantName": "a", "initialInstanceCount": 4})
+    stage.in_service()
+    next(iter(stage.cluster.fleets.values())).failing = 1
+    stage.run(2)
+    assert stage.condition("SampleInvocationFailing") == ("", "")
+
+
+def test_new_pods_that_are_asked_for_the_first_time_are_no_condition() -> None:
+    stage = ClusterStage(model_spec={"kubernetes": {"sampleInvocation": {"body": "{}"}}})
+    stage.in_service()
+    stage.edit_variant("a", initialInstanceCount=3)
+    stage.step()
+    next(iter(stage.cluster.fleets.values())).failing = 1
+    stage.run(20)
+    assert stage.condition("SampleInvocationFailing") == ("", "")
+    assert stage.condition("Ready") == ("False", "SampleInvocationFailed")

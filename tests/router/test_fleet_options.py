@@ -124,6 +124,7 @@ def test_with_a_period_a_failing_pod_leaves_but_half_the_fleet_stays(
     Envoy.until(lambda: healthy() == 4, 10)
     pods[0].status = 500
     Envoy.until(lambda: healthy() == 3, 15)
+    assert drive.reports[0].fleets[0].hosts == 4, "condition SampleInvocationFailing says: 1 of 4"
     served = len([r for r in pods[0].requests if r["body"] == b"x"])
     with Load(envoy.url, "Per") as load:
         Envoy.until(lambda: load.total >= 200, 30)

@@ -78,6 +78,29 @@ def take_conditions(d: Draft) -> None:
         f"{', '.join(f.name for f in stale)}: would be made otherwise now (another operator version, or an edited "
         "instance type); what runs is left as it is until the next deployment (annotation sluice.dev/redeploy)",
     )
+    failing = _failing_sample(d)
+    _tell(d, ConditionType.SAMPLE_INVOCATION_FAILING, bool(failing), "; ".join(failing))
+
+
+def _failing_sample(d: Draft) -> list[str]:
+    """Pods in service that the routers have taken out. While a count is being edited new pods come, whose first sample
+    invocation is still under way: nothing is said of them."""
+    serving, seen = sides.serving(d), keeping.seen(d)
+    if serving is None or d.status.intent is not None:
+        return []
+    said = []
+    for fleet in fleets.wanted(_name(d), serving, {}):
+        failing, pods = routers.failing_sample(seen, fleet.name) if fleet.sample else (0, 0)
+        if not failing:
+            continue
+        # Envoy's panic threshold (router/clusters.py).
+        stays = "they get no requests; at least half of the fleet stays in"
+        if 2 * (pods - failing) < pods:
+            stays = "as at least half of the fleet stays in, all of them get requests all the same"
+        said.append(
+            f"variant {fleet.variant['variantName']}: {failing} of {pods} pods fail the sample invocation; {stays}"
+        )
+    return said
 
 
 def _tell(d: Draft, type_: ConditionType, holds: bool, message: str) -> None:

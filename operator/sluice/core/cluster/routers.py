@@ -141,6 +141,18 @@ def sees_none(seen: ClusterObservation, fleet: str) -> bool:
     return bool(counts) and not any(counts)
 
 
+def failing_sample(seen: ClusterObservation, fleet: str) -> tuple[int, int]:
+    """(pods of the fleet that do not pass the sample invocation, of so many), by the router that callers reach and that
+    sees most of them fail. Envoy counts a pod that it ejected a moment ago, because it broke off requests, among
+    them."""
+    route = seen.route
+    found = [(0, 0)]
+    for router in ready(seen):
+        report = report_of(router, route) if route is not None else None
+        found += [(f.hosts - f.healthy, f.hosts) for f in report.fleets if f.name == fleet] if report else []
+    return max(found)
+
+
 def to_evict(
     seen: ClusterObservation, now: datetime, *, since: datetime, rolling_back: bool, timeout_seconds: int
 ) -> RouterSeen | None:
