@@ -332,7 +332,7 @@ class ClusterStage:
         self.actions, self.decision = list(decision.actions), decision
         self._note()
         for action in self.actions[:killed_after]:
-            self._do(action)
+            self.do(action)
         for name, fleet in self.cluster.fleets.items():
             self.peak[name] = max(self.peak.get(name, 0), fleet.replicas)
         self.most_pods = max(self.most_pods, sum(f.replicas for f in self.cluster.fleets.values() if not f.gone_at))
@@ -397,7 +397,8 @@ class ClusterStage:
         if stage and (not self.stages or self.stages[-1] != stage):
             self.stages.append(stage)
 
-    def _do(self, action: Action) -> None:
+    def do(self, action: Action) -> None:
+        """Carry an action out."""
         cluster = self.cluster
         match action:
             case EnsureFleet():
