@@ -88,7 +88,7 @@ async def _agent(settings: Settings, bootstrap_file: Path) -> int:
         return 2
     admin = admin_of(settings)
     agent = Agent(settings, kube, admin, bootstrap_file)
-    runner = await serve(agent, settings.health_port)
+    runner = await serve(agent, admin, settings.health_port)
     task = asyncio.create_task(agent.run(), name="agent")
     stop = _stop_signal()
     stopped = asyncio.create_task(stop.wait())

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -116,6 +117,17 @@ class Admin:
             )
             for cluster in answer.get("cluster_statuses", ())
         }
+
+    async def traffic_stats(self, fleets: Collection[str]) -> str:
+        """Counters of answers and histograms of latencies of these fleets, as JSON with every bucket."""
+        names = "|".join(sorted(fleets))
+        pattern = rf"^cluster\.({names});[^.]*\.upstream_rq_([1-5]xx|time|timeout)$"
+        query = {"format": "json", "histogram_buckets": "detailed", "filter": pattern}
+        return await self._get("/stats?" + urlencode(query))
+
+    async def server_info(self) -> str:
+        """JSON: since when it runs, and how it was started."""
+        return await self._get("/server_info")
 
     async def ready(self) -> bool:
         """Whether Envoy says that it takes requests."""

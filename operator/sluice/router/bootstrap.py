@@ -65,6 +65,8 @@ def bootstrap(settings: BootstrapSettings) -> Json:
             "clusters": [_admin_cluster(settings), _relay_cluster(settings)],
         },
         "stats_config": _STATS,
+        # Latencies show after this time: alarms on traffic look at windows of seconds.
+        "stats_flush_interval": "1s",
         "overload_manager": _overload(settings),
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},
     }
