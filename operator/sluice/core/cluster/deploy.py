@@ -240,8 +240,7 @@ def promote(d: Draft, green: Side, deployment: DeploymentStatus) -> None:
             for variant in deployment.pending_variants
         ),
     )
-    done = tuple(variant.model_copy(update={"variant_status": ()}) for variant in deployment.pending_variants)
-    d.set_deployment(stage="CleaningUp", stage_since=d.now, bake_until=None, pending_variants=done)
+    d.set_deployment(stage="CleaningUp", stage_since=d.now, bake_until=None)
     keeping.route(d, Split(green, excluded=fleets.strangers(keeping.seen(d))))
     say(d, "the old fleet goes")
 
@@ -403,17 +402,15 @@ def show(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> None:
         if not fleet.shadow:
             here = keeping.seen(d).fleet(fleet.name)
             weight = before[name].desired_weight if name in before else None
-            ready = here.ready if here is not None else 0
-            status, message = words.variant_status(deployment, name, fleet.count, ready)
-            shown.append(fleets.summary(fleet, here, weight, before.get(name), status, message))
-    d.set_deployment(pending_variants=tuple(shown))
+            shown.append(fleets.summary(fleet, here, weight, before.get(name), None))
+    d.set_deployment(pending_variants=words.told(deployment.model_copy(update={"pending_variants": tuple(shown)})))
 
 
 def say(d: Draft, text: str, rejected: str = "", reason: Reason = Reason.DEPLOYING) -> None:
     """What the deployment does or waits for. `rejected`: what a router said against its routes."""
     deployment = d.status.deployment
     assert deployment is not None  # noqa: S101
-    d.set_deployment(message=text[:1024])
+    d.set_deployment(message=text[:1024], pending_variants=words.told(deployment))
     stage = f"{deployment.stage}, step {deployment.step_text}, {deployment.traffic_text} of the traffic"
     if rejected:
         d.reconciling(Reason.ROUTER_NOT_CONVERGED, f"Revision {deployment.revision}: {stage}; {rejected}.")

@@ -151,17 +151,11 @@ def budget(fleets: Iterable[Wanted]) -> timedelta:
 
 
 def summary(
-    fleet: Wanted,
-    here: FleetSeen | None,
-    weight: float | None,
-    before: VariantSummary | None,
-    status: str | None,
-    message: str | None = None,
+    fleet: Wanted, here: FleetSeen | None, weight: float | None, before: VariantSummary | None, status: str | None
 ) -> VariantSummary:
     """A variant as DescribeEndpoint shows it. `weight`: the weight that is to be in force."""
     images = here.record.images if here is not None and here.record is not None else ()
-    since = here.created if here is not None else None
-    words = (VariantStatus(status=status, status_message=message, start_time=since),) if status else ()
+    words = (VariantStatus(status=status, start_time=here.created if here is not None else None),) if status else ()
     return VariantSummary(
         variant_name=str(fleet.variant["variantName"]),
         current_weight=before.current_weight if before is not None else None,

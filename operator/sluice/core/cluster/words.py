@@ -1,11 +1,17 @@
 """What deployments in the cluster are called: SageMaker's VariantStatus words and the sentences that go with them."""
 
-from sluice.api.status import DeploymentStatus
+from sluice.api.status import DeploymentStatus, VariantStatus, VariantSummary
 from sluice.core.cluster import batches
 
 CREATING, ACTIVATING, BAKING, DELETING = "Creating", "ActivatingTraffic", "Baking", "Deleting"
 
-_STAGES = {"Provisioning": CREATING, "Shifting": ACTIVATING, "RollingBack": DELETING}
+_STAGES = {
+    "Provisioning": CREATING,
+    "Shifting": ACTIVATING,
+    "Baking": BAKING,
+    "FinalBaking": BAKING,
+    "RollingBack": DELETING,
+}
 
 
 def scope(deployment: DeploymentStatus) -> str:
@@ -34,20 +40,29 @@ def active(deployment: DeploymentStatus, variant: str, total: int) -> int:
     return max(1, round(total * (now.traffic_percent if now is not None else 0.0) / 100.0))
 
 
-def variant_status(deployment: DeploymentStatus, variant: str, total: int, here: int) -> tuple[str, str]:
-    """Status and StatusMessage of a new variant. `total`: its instances to be, `here`: those that are ready."""
-    word = _STAGES.get(deployment.stage, BAKING)
+def told(deployment: DeploymentStatus) -> tuple[VariantSummary, ...]:
+    """The new variants with the VariantStatus of the present stage."""
+    return tuple(
+        variant.model_copy(update={"variant_status": _status(deployment, variant)})
+        for variant in deployment.pending_variants
+    )
+
+
+def _status(deployment: DeploymentStatus, variant: VariantSummary) -> tuple[VariantStatus, ...]:
+    total, here = variant.desired_instance_count or 1, variant.current_instance_count or 0
+    word = _STAGES.get(deployment.stage)
+    if word is None:
+        return ()
+    amount = active(deployment, variant.variant_name, total)
     if word == CREATING:
         text = f"Launching {max(total - here, 0) or total} instance(s)."
     elif word == DELETING:
         text = f"Terminating {here} instance(s)."
     elif word == ACTIVATING:
-        text = (
-            f"Activating traffic on {scope(deployment)} capacity of {active(deployment, variant, total)} instance(s)."
-        )
+        text = f"Activating traffic on {scope(deployment)} capacity of {amount} instance(s)."
     else:
-        text = _bake(deployment, active(deployment, variant, total)) + "."
-    return word, text
+        text = _bake(deployment, amount) + "."
+    return (VariantStatus(status=word, status_message=text, start_time=deployment.stage_since),)
 
 
 def baking(deployment: DeploymentStatus) -> str:
