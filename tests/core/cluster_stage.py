@@ -506,6 +506,8 @@ class ClusterStage:
             if here is None or here in new or entry.weight <= before.get(entry.name, 0):
                 continue
             whole = self.peak.get(entry.name, here.replicas)
+            if deployment.stage == "RollingBack":  # a person may have said to be content with less
+                whole = min([whole, *(c.count for c in deployment.before if c.variant_name == here.variant)])
             assert entry.weight / 1_000_000 * whole <= here.ready + 1e-3, f"{entry.name} gets traffic before capacity"
 
     def _must_not_be_the_last(self, action: EvictRouter) -> None:

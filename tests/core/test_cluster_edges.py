@@ -178,7 +178,7 @@ def test_a_rollback_said_while_the_old_fleet_goes_is_done_afterwards() -> None:
     stage.image("good:2")
     for _ in range(100):
         stage.step()
-        if stage.stages and stage.stages[-1] == "CleaningUp":
+        if any(fleet.gone_at is not None for fleet in stage.cluster.fleets.values()):
             break
     stage.annotate(rollback=first.name)
     stage.step()

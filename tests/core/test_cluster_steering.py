@@ -220,6 +220,116 @@ def test_promote_never_goes_past_an_alarm() -> None:
     assert deployment(stage).stage == "RollingBack"
 
 
+# Back -----------------------------------------------------------------------------------------------------------
+
+
+def test_back_at_once_while_the_old_fleet_still_stands() -> None:
+    stage = served(blue_green("CANARY", wait=5, final=5))
+    first = stage.status.revision
+    assert first is not None
+    [old] = stage.cluster.fleets
+    stage.cluster.routers[0].busy = frozenset({old})
+    stage.image("new:1")
+    reach(stage, "CleaningUp")
+    stage.run(5)
+    stage.annotate(rollback=first.name)
+    stage.run(3)
+    assert stage.percent_new() == 0, "no pod had to start"
+    assert acks(stage) == [("rollback", first.name, "Done")]
+    assert ended(stage).outcome is Outcome.SUCCEEDED
+    stage.cluster.routers[0].busy = frozenset()
+    stage.until("HeldByRollback", type_="Stalled")
+    assert list(stage.cluster.fleets) == [old]
+    stage.run(60)
+    assert list(stage.cluster.fleets) == [old]
+
+
+def test_a_fleet_that_is_not_whole_is_no_way_back_at_once() -> None:
+    stage = served(blue_green("CANARY", wait=5, final=5))
+    first = stage.status.revision
+    assert first is not None
+    [old] = stage.cluster.fleets
+    stage.cluster.routers[0].busy = frozenset({old})
+    stage.image("new:1")
+    reach(stage, "CleaningUp")
+    stage.cluster.fleets[old].ready, stage.capped[old] = 3, 3
+    stage.annotate(rollback=first.name)
+    stage.run(3)
+    assert acks(stage) == [("rollback", first.name, "Queued")]
+    assert stage.percent_new() == 100
+    stage.cluster.routers[0].busy, stage.capped = frozenset(), {}
+    stage.until("HeldByRollback", type_="Stalled")
+
+
+def stuck(spec_asks_for_it: bool = False) -> ClusterStage:
+    """A rolling deployment that went back and found no room for the last old instance."""
+    stage = served(rolling(25, wait=30))
+    stage.image("new:1")
+    reach(stage, "Baking", 2)
+    old = next(f for f in stage.cluster.fleets.values() if f.image == "repo/churn:1")
+    stage.capped[old.name] = 3
+    stage.image("repo/churn:1")
+    stage.run(10)
+    stage.step(3000)
+    stage.step()
+    assert stage.status.endpoint_status == "UpdateRollbackFailed"
+    if spec_asks_for_it:
+        stage.image("new:1")
+        stage.run(3)
+    return stage
+
+
+def test_a_failed_rollback_is_ended_with_what_stands() -> None:
+    stage = stuck()
+    first = stage.status.revision
+    assert first is not None
+    assert f"sluice.dev/rollback: {first.name}" in stage.message("Stalled")
+    stage.annotate(rollback=first.name)
+    for _ in range(20):
+        stage.step()
+        if stage.status.deployment is None:
+            break
+    assert stage.status.deployment is None
+    assert stage.percent_new() == 100, "of the revision in service, which the spec asks for"
+    assert {f.image for f in stage.cluster.fleets.values() if f.gone_at is None} == {"repo/churn:1"}
+    stage.capped.clear()
+    stage.in_service()
+    stage.image("new:2")
+    stage.in_service()
+
+
+def test_a_failed_rollback_without_a_pod_to_go_back_to_cannot_be_ended_like_that() -> None:
+    stage = stuck()
+    first = stage.status.revision
+    assert first is not None
+    old = next(f for f in stage.cluster.fleets.values() if f.image == "repo/churn:1")
+    stage.capped[old.name] = 0
+    stage.annotate(rollback=first.name)
+    stage.run(3)
+    assert acks(stage) == [("rollback", first.name, "Refused")]
+    assert stage.status.endpoint_status == "UpdateRollbackFailed"
+
+
+def test_after_a_failed_rollback_the_same_revision_is_deployed_on_when_asked_for() -> None:
+    stage = stuck(spec_asks_for_it=True)
+    assert deployment(stage).stage == "RollingBack"
+    stage.annotate(retry="1")
+    stage.in_service()
+    assert [(f.image, f.replicas) for f in stage.cluster.fleets.values()] == [("new:1", 4)]
+    assert ended(stage).outcome is Outcome.SUCCEEDED
+
+
+def test_retry_gives_a_failed_rollback_its_time_again() -> None:
+    stage = stuck()
+    stage.annotate(retry="1")
+    stage.run(5)
+    assert deployment(stage).stage == "RollingBack"
+    assert stage.status.endpoint_status == "Updating"
+    stage.capped.clear()
+    stage.in_service()
+    assert [(f.image, f.replicas) for f in stage.cluster.fleets.values()] == [("repo/churn:1", 4)]
+
+
 # The policy of the last deployment ------------------------------------------------------------------------------
 
 

@@ -122,11 +122,14 @@ def _plan(d: Draft) -> None:
     if serving is None:
         _unknown_serves(d)
         return
+    if wanted_back is not None and deploy.stands(d, wanted_back):
+        deploy.return_to(d, wanted_back.revision(d.given.resolution.owner))
+        return
     if d.status.deployment is not None:
         steering.steer(d)
         rolls = d.status.deployment.policy == guardrails.ROLLING
         if wanted_back is not None and rolls:
-            rolling.turn_back(d, Cause.PERSON, f"annotation {names.ROLLBACK}")
+            rolling.turn_back(d, serving, Cause.PERSON, f"annotation {names.ROLLBACK}")
         elif wanted_back is not None:
             deploy.turn_back(d, serving, Cause.PERSON, f"annotation {names.ROLLBACK}")
         (rolling if rolls else deploy).go_on(d, serving)
@@ -160,6 +163,8 @@ def _wanted_back(d: Draft) -> StoredRevision | None:
         return wanted
     if wanted.fleet_hash == deployment.fleet_hash and deployment.stage != "RollingBack":
         return None  # it is on its way
+    if deploy.stands(d, wanted):
+        return wanted
     said = next((ack for ack in before.commands if ack.command == capabilities.ROLLBACK), None)
     value = d.annotation(names.ROLLBACK)
     d.set(commands=tuple(ack for ack in d.status.commands if ack.command != capabilities.ROLLBACK))

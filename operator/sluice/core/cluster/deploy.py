@@ -15,7 +15,7 @@ from sluice.core.endpoint import latches
 from sluice.core.endpoint.draft import Draft
 from sluice.core.endpoint.history import ended
 from sluice.core.resolve import spec_counts, spec_weights
-from sluice.core.revision import Revision
+from sluice.core.revision import Revision, StoredRevision
 
 SLACK_SECONDS = 3600
 """What a deployment without a deadline of its own may take beyond its waits and its provisioning."""
@@ -268,6 +268,29 @@ def _clean(d: Draft, serving: Side, deployment: DeploymentStatus) -> None:
         d.ready(f"Revision {deployment.revision} is in service.")
     else:
         d.reconciling(Reason.PENDING, f"Revision {deployment.revision} is in service; the spec asks for another.")
+
+
+def stands(d: Draft, stored: StoredRevision) -> bool:
+    """Whether the old fleets of a deployment that only cleans up are these, all there and ready: then a person who
+    wants them back has them at once."""
+    deployment, before = d.status.deployment, d.status.previous_revision
+    if deployment is None or deployment.stage != "CleaningUp" or before is None:
+        return False
+    if stored.fleet_hash != before.fleet_hash:
+        return False
+    revision = stored.revision(d.given.resolution.owner)
+    counts, _ = _variants(d, revision)
+    old = fleets.wanted(str(d.metadata["name"]), sides.side(revision, ()), counts)
+    return all(fleets.ready(keeping.seen(d), fleet, fleet.count) for fleet in old)
+
+
+def return_to(d: Draft, revision: Revision) -> None:
+    """The deployment that only cleans up has succeeded; the way back to its old fleets is the next one."""
+    deployment = d.status.deployment
+    assert deployment is not None  # noqa: S101 - stands() has seen it
+    d.set(deployment=None)
+    ended(d, deployment.revision, deployment.fleet_hash, Outcome.SUCCEEDED, Cause.NONE, None, deployment.start_time)
+    start(d, revision, commanded=True)
 
 
 # When it turns back ---------------------------------------------------------------------------------------------

@@ -5,14 +5,20 @@ then new instances go; each batch has a time budget of its own, and what runs ou
 serves, and it goes on by itself when room is there."""
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
-from sluice.api.reasons import Reason
+from sluice.api import names
+from sluice.api.reasons import CommandResult, Reason
 from sluice.api.status import DeploymentStatus, PlanStep
+from sluice.core import capabilities
 from sluice.core.cluster import batches, deploy, fleets, keeping, plans, routers, sides
 from sluice.core.cluster.actions import ScaleFleet
 from sluice.core.cluster.routing import Side, Split
+from sluice.core.endpoint.commands import acknowledge, said_now
 from sluice.core.endpoint.draft import Draft
+
+FAILED: Final = "UpdateRollbackFailed"
 
 
 def go_on(d: Draft, blue: Side) -> None:
@@ -28,6 +34,9 @@ def go_on(d: Draft, blue: Side) -> None:
         deploy.go_on(d, blue)
         return
     if deployment.stage == "RollingBack":
+        _take_retry(d, green, deployment)
+        deployment = d.status.deployment or deployment
+    if deployment.stage == "RollingBack":
         _back(d, blue, green, deployment)
         return
     assert green is not None  # noqa: S101 - judged above
@@ -39,10 +48,60 @@ def go_on(d: Draft, blue: Side) -> None:
     _forward(d, blue, green, deployment)
 
 
-def turn_back(d: Draft, cause: Any, message: str) -> None:
-    """A person wants it back."""
-    if d.status.deployment is not None and d.status.deployment.stage not in {"RollingBack", "CleaningUp"}:
+def turn_back(d: Draft, blue: Side, cause: Any, message: str) -> None:
+    """A person wants it back. Where its rollback has failed for want of room: back to what stands, at once."""
+    deployment = d.status.deployment
+    if deployment is None or deployment.stage == "CleaningUp":
+        return
+    if deployment.stage != "RollingBack":
         deploy.begin_back(d, cause, message)
+    elif d.status.endpoint_status == FAILED:
+        _be_content(d, blue, deployment)
+
+
+# The ways out of a rollback that has failed ---------------------------------------------------------------------
+
+
+def _be_content(d: Draft, blue: Side, deployment: DeploymentStatus) -> None:
+    """All traffic to the old pods that are ready, however few: what is brought back is what stands."""
+    standing = {
+        str(fleet.variant["variantName"]): here.ready
+        for fleet in fleets.wanted(_name(d), blue, {})
+        if (here := keeping.seen(d).fleet(fleet.name)) is not None and not fleet.shadow
+    }
+    if not all(standing.get(count.variant_name) for count in deployment.before):
+        text = f"no pod of {blue.revision} is ready in one of its variants"
+        acknowledge(d, capabilities.ROLLBACK, d.annotation(names.ROLLBACK), CommandResult.REFUSED, text)
+        return
+    before = (
+        count.model_copy(update={"count": min(count.count, standing[count.variant_name])})
+        for count in deployment.before
+    )
+    d.set_deployment(before=tuple(before), stage_since=d.now)
+    d.set(endpoint_status="Updating")
+
+
+def _take_retry(d: Draft, green: Side | None, deployment: DeploymentStatus) -> None:
+    """Retry after a failed rollback: where the spec asks for the very revision that was going back, it is deployed on
+    from the mix, without alarms; else the rollback's time begins anew."""
+    if d.status.endpoint_status != FAILED or not said_now(d, capabilities.RETRY):
+        return
+    d.set(endpoint_status="Updating", failure_reason=None)
+    d.set_deployment(stage_since=d.now)
+    if green is None or d.desired is None or d.desired.fleet_hash != deployment.fleet_hash:
+        return
+    done = [step for step in deployment.plan if step.traffic_percent <= (deployment.traffic_percent or 0.0)]
+    waits = sum(step.wait_seconds for step in deployment.plan[len(done) :])
+    budget = fleets.budget(_wanted(d, green, deployment.plan[-1]))
+    d.set_deployment(
+        stage="Provisioning",
+        step=len(done),
+        step_text=f"{len(done)}/{len(deployment.plan)}",
+        deadline=d.now + budget + timedelta(seconds=waits + deploy.SLACK_SECONDS),
+        alarms=(),
+        cause=None,
+        message=None,
+    )
 
 
 # Forward --------------------------------------------------------------------------------------------------------
@@ -165,12 +224,15 @@ def _wait(d: Draft, held: tuple[fleets.Wanted, ...], progress: routers.Progress,
     text = f"waiting for {progress.waiting_for}" if ready else fleets.starting(seen, held)
     text = fleets.words(*blocked) if blocked and not ready else text
     since = deployment.stage_since or d.now
+    serving = d.status.revision.name if d.status.revision is not None else "?"
     if d.now >= since + fleets.budget(held):
-        d.set(endpoint_status="UpdateRollbackFailed", failure_reason=text[:1024])
+        d.set(endpoint_status=FAILED, failure_reason=text[:1024])
         d.stalled(
             Reason.UPDATE_ROLLBACK_FAILED,
             f"Revision {deployment.revision} failed ({deployment.message}) and its rollback does not come forward: "
-            f"{text}. A mix of revisions serves; the rollback goes on by itself when there is room.",
+            f"{text}. A mix of revisions serves; the rollback goes on by itself when there is room. To go back with "
+            f"what stands, annotate {names.ROLLBACK}: {serving}; to deploy {deployment.revision} on without alarms, "
+            f"let the spec ask for it and annotate {names.RETRY}.",
         )
         return
     d.reconciling(Reason.ROLLING_BACK, f"Revision {deployment.revision} is rolled back ({deployment.message}): {text}.")
