@@ -4,7 +4,6 @@ Cumulative since Envoy started: whoever asks twice has the difference. Nothing i
 
 import json
 import re
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -40,12 +39,11 @@ async def read(admin: Admin, fleets: Collection[str]) -> Mapping[str, Any]:
     """The answer to `GET /traffic?fleet=...`. Raises WrongQuestionError, EnvoyUnavailable."""
     if not 0 < len(fleets) <= MAX_FLEETS or not all(_FLEET.fullmatch(name) for name in fleets):
         raise WrongQuestionError(f"1 to {MAX_FLEETS} parameters `fleet`, each a fleet's name")
-    before = time.monotonic()
-    stats = json.loads(await admin.traffic_stats(fleets))
-    found = count(stats, fleets)
+    # Before the counters: they are never younger than it says.
+    uptime = await _uptime(admin)
+    found = count(json.loads(await admin.traffic_stats(fleets)), fleets)
     return {
-        "at": before,
-        "started": time.time() - await _uptime(admin),
+        "uptimeSeconds": uptime,
         "fleets": {
             name: {
                 "requests": fleet.requests,

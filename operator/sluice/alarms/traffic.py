@@ -1,0 +1,193 @@
+"""Reads what the routers counted, for alarms on the requests of a revision. No Prometheus is needed.
+
+Every router of a namespace is asked once a round for all fleets that are watched there. One that does not answer takes
+nothing away from what the others say; its requests are counted when it answers again.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlencode
+
+import aiohttp
+
+from sluice.alarms.subjects import Sight, Subject, Traffic
+from sluice.alarms.windows import Counts, FleetWindows, NotUnderstoodError, RouterCounts, read_answer, verdict
+from sluice.core.cluster.names import ROUTER_HEALTH_PORT
+from sluice.ports.clock import Clock
+from sluice.ports.kube import Forbidden, KubeUnavailable, Rejected
+from sluice.ports.routers import RouterAddress, RouterPods
+
+logger = logging.getLogger(__name__)
+
+FLEETS_PER_CALL: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSettings:
+    """How routers are asked."""
+
+    period_seconds: float = 1.0
+    call_seconds: float = 1.0
+    patience_seconds: float = 10.0
+    listed_seconds: float = 5.0
+    """How long a listing of a namespace's routers is believed."""
+    silent_seconds: float = 3.0
+    """A router that has not answered for this long is named."""
+    concurrency: int = 32
+    longest_answer_bytes: int = 4 << 20
+    port: int = ROUTER_HEALTH_PORT
+
+
+@dataclass(slots=True)
+class _Routers:
+    """The routers of one namespace."""
+
+    listed_at: float = float("-inf")
+    addresses: tuple[RouterAddress, ...] = ()
+    problem: str = ""
+    answered_at: dict[str, float] = field(default_factory=dict)
+    """By UID; before the first answer, when it was first asked."""
+
+
+class TrafficSource:
+    """Implements poller.Source."""
+
+    name = "Traffic"
+    kinds: tuple[type[Subject], ...] = (Traffic,)
+
+    def __init__(self, clock: Clock, pods: RouterPods, settings: TrafficSettings | None = None) -> None:
+        self._clock = clock
+        self._pods = pods
+        self._settings = settings or TrafficSettings()
+        self._routers: dict[str, _Routers] = {}
+        self._fleets: dict[tuple[str, str], FleetWindows] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def period_seconds(self) -> float:
+        """See Source."""
+        return self._settings.period_seconds
+
+    @property
+    def patience_seconds(self) -> float:
+        """See Source."""
+        return self._settings.patience_seconds
+
+    async def close(self) -> None:
+        """See Source."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def read(self, subjects: Collection[Subject]) -> Mapping[Subject, Sight]:
+        """See Source."""
+        by_namespace: dict[str, list[Traffic]] = {}
+        for subject in subjects:
+            if isinstance(subject, Traffic):
+                by_namespace.setdefault(subject.namespace, []).append(subject)
+        self._prepare(by_namespace)
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._settings.concurrency),
+                timeout=aiohttp.ClientTimeout(total=self._settings.call_seconds),
+            )
+        parts = await asyncio.gather(*(self._of_namespace(*item) for item in by_namespace.items()))
+        return {subject: sight for part in parts for subject, sight in part.items()}
+
+    def _prepare(self, wanted: Mapping[str, list[Traffic]]) -> None:
+        """Keep the windows that are asked for, and no others."""
+        windows: dict[tuple[str, str], set[int]] = {}
+        for namespace, subjects in wanted.items():
+            for subject in subjects:
+                for fleet in (*subject.new, *subject.serving):
+                    windows.setdefault((namespace, fleet), set()).add(subject.window_seconds)
+        now = self._clock.monotonic()
+        self._fleets = {place: self._fleets.get(place) or FleetWindows(now) for place in windows}
+        for place, seconds in windows.items():
+            self._fleets[place].keep(seconds)
+        self._routers = {namespace: self._routers.get(namespace) or _Routers() for namespace in wanted}
+
+    async def _of_namespace(self, namespace: str, subjects: list[Traffic]) -> Mapping[Subject, Sight]:
+        routers = self._routers[namespace]
+        fleets = sorted({fleet for subject in subjects for fleet in (*subject.new, *subject.serving)})
+        await self._list(namespace, routers)
+        reached = [router for router in routers.addresses if router.address]
+        answers = await asyncio.gather(*(self._ask(router, fleets) for router in reached)) if fleets else []
+        now, problems = self._clock.monotonic(), []
+        for router, answer in zip(reached, answers, strict=False):
+            if isinstance(answer, str):
+                silent = now - routers.answered_at.setdefault(router.uid, now)
+                problems.append((silent, f"router {router.pod} has not answered for {silent:.0f} s: {answer}"))
+                continue
+            routers.answered_at[router.uid] = now
+            for fleet, counts in answer.fleets.items():
+                self._fleets[namespace, fleet].take(router.uid, counts, answer.uptime_seconds, now)
+        at = self._clock.now()
+        if fleets and len(problems) == len(reached):
+            why = routers.problem or (problems[0][1] if problems else f"namespace {namespace} has no router")
+            return dict.fromkeys(subjects, Sight(None, at, why))
+        silent_ones = [text for silent, text in problems if silent >= self._settings.silent_seconds]
+        found: dict[Subject, Sight] = {}
+        for subject in subjects:
+            state, message = verdict(
+                subject, self._total(subject, subject.new, now), self._total(subject, subject.serving, now)
+            )
+            found[subject] = Sight(state, at, "; ".join([message, *silent_ones[:1]]))
+        return found
+
+    def _total(self, subject: Traffic, fleets: tuple[str, ...], now: float) -> Counts:
+        total = Counts()
+        for fleet in fleets:
+            total.add(self._fleets[subject.namespace, fleet].total(subject.window_seconds, now))
+        return total
+
+    async def _list(self, namespace: str, routers: _Routers) -> None:
+        """Which routers there are. While the API server is away, those that were there."""
+        now = self._clock.monotonic()
+        if now - routers.listed_at < self._settings.listed_seconds:
+            return
+        try:
+            routers.addresses = await self._pods(namespace)
+            routers.problem = ""
+        except (KubeUnavailable, Forbidden, Rejected) as error:
+            routers.problem = f"the routers of namespace {namespace} cannot be listed: {error}"
+            logger.warning("%s", routers.problem)
+        routers.listed_at = now
+        existing = {router.uid for router in routers.addresses}
+        routers.answered_at = {uid: at for uid, at in routers.answered_at.items() if uid in existing}
+        for (place, _), fleet in self._fleets.items():
+            if place == namespace:
+                fleet.drop_routers(existing)
+
+    async def _ask(self, router: RouterAddress, fleets: list[str]) -> RouterCounts | str:
+        """What a router counted, or why it did not say."""
+        uptime, found = 0.0, dict[str, Counts]()
+        try:
+            for start in range(0, len(fleets), FLEETS_PER_CALL):
+                names = fleets[start : start + FLEETS_PER_CALL]
+                answer = read_answer(json.loads(await self._get(router, names)), names)
+                uptime = answer.uptime_seconds
+                found.update(answer.fleets)
+        except TimeoutError:
+            return f"no answer within {self._settings.call_seconds:g} s"
+        except (aiohttp.ClientError, NotUnderstoodError, ValueError) as error:
+            return f"{error or type(error).__name__}"
+        return RouterCounts(uptime, found)
+
+    async def _get(self, router: RouterAddress, fleets: list[str]) -> bytes:
+        """The body. Raises TimeoutError, aiohttp.ClientError, NotUnderstoodError."""
+        assert self._session is not None  # noqa: S101 - read() opened it
+        host = f"[{router.address}]" if ":" in router.address else router.address
+        url = f"http://{host}:{self._settings.port}/traffic?{urlencode([('fleet', name) for name in fleets])}"
+        async with self._session.get(url, allow_redirects=False) as response:
+            body = bytearray()
+            async for chunk in response.content.iter_chunked(1 << 16):
+                body += chunk
+                if len(body) > self._settings.longest_answer_bytes:
+                    raise NotUnderstoodError(f"the answer is longer than {self._settings.longest_answer_bytes} bytes")
+            if response.status != 200:
+                raise NotUnderstoodError(f"{response.status} {body[:200].decode(errors='replace').strip()}")
+            return bytes(body)
