@@ -173,6 +173,7 @@ ROUTERS: dict[str, RouterSettings] = {
     "router": RouterSettings(image="registry.example/sluice-router@sha256:2"),
     "router-all": RouterSettings(
         image="registry.example/sluice-router@sha256:2",
+        operator_namespace="sluice-system",
         cluster_role="prod-sluice-router",
         replicas=3,
         image_pull_policy="Always",

@@ -22,6 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs/reference/metrics.md"
 def metrics() -> Metrics:
     metrics = Metrics(CollectorRegistry(), "1.2.3")
     metrics.watch(queue_depth=lambda: 7, queue_oldest_age_seconds=lambda: 0.5, lease_held=lambda: True)
+    metrics.watch_alarms(periods=lambda: {"Traffic": 1.0}, watched=lambda: {"Traffic": 3})
     return metrics
 
 
@@ -53,6 +54,11 @@ def test_the_queue_and_the_lease_are_read_when_asked(metrics: Metrics) -> None:
     assert value(metrics, "sluice_queue_depth") == 7
     assert value(metrics, "sluice_queue_oldest_age_seconds") == 0.5
     assert value(metrics, "sluice_lease_held") == 1
+
+
+def test_the_poller_of_alarms_is_asked_by_source(metrics: Metrics) -> None:
+    assert value(metrics, "sluice_alarm_period_seconds", source="Traffic") == 1.0
+    assert value(metrics, "sluice_alarms_watched", source="Traffic") == 3
 
 
 def test_every_outcome_and_cause_is_described() -> None:

@@ -43,6 +43,8 @@ class RouterSettings:
 
     image: str
     """Holds Envoy, the relay and the agent."""
+    operator_namespace: str | None = None
+    """Whose pods read what the agents counted, for alarms. None: nobody's."""
     cluster_role: str = ROUTER
     """The ClusterRole of the chart that the agents are bound to."""
     replicas: int = 2
@@ -122,6 +124,10 @@ def network_policy(settings: RouterSettings) -> Object:
     if settings.scrape_from_anywhere:
         scrapers: list[Object] = [{"namespaceSelector": {}}]
         ingress.append({"from": scrapers, "ports": [{"protocol": "TCP", "port": ROUTER_METRICS_PORT}]})
+    if settings.operator_namespace is not None:
+        theirs = {"kubernetes.io/metadata.name": settings.operator_namespace}
+        operator: Object = {"namespaceSelector": {"matchLabels": theirs}}
+        ingress.append({"from": [operator], "ports": [{"protocol": "TCP", "port": ROUTER_HEALTH_PORT}]})
     spec = {"podSelector": _SELECTOR, "policyTypes": ["Ingress"], "ingress": ingress}
     return _object("networking.k8s.io/v1", "NetworkPolicy", {"spec": spec})
 

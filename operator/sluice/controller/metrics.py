@@ -2,7 +2,7 @@
 
 Series of an Endpoint are removed with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -75,6 +75,20 @@ class Metrics:
         ):
             self.registry.register(_Read(name, text, read))
 
+    def watch_alarms(
+        self, *, periods: Callable[[], Mapping[str, float]], watched: Callable[[], Mapping[str, int]]
+    ) -> None:
+        """The poller of alarms, asked when it is scraped. Both by source."""
+        for name, text, read in (
+            (
+                "sluice_alarm_period_seconds",
+                "From one reading of an alarm to the next, while some are watched",
+                periods,
+            ),
+            ("sluice_alarms_watched", "Alarms that are read now", watched),
+        ):
+            self.registry.register(_ReadBySource(name, text, read))
+
     def pass_ended(self, kind: str, outcome: str, seconds: float) -> None:
         """One pass ended. outcome: unchanged, persisted, acted, dropped, failed, gone."""
         self._passes.labels(kind, outcome).inc()
@@ -124,6 +138,24 @@ def _state_of(status: EndpointStatus) -> str:
         if truths.get(word) == "True":
             return word
     return "Pending"
+
+
+class _ReadBySource(Collector):
+    """Gauges of the sources of alarms, whose values are asked for at each scrape."""
+
+    def __init__(self, name: str, text: str, read: Callable[[], Mapping[str, float]]) -> None:
+        self._name, self._text, self._values = name, text, read
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Its name, without reading it."""
+        return [GaugeMetricFamily(self._name, self._text, labels=["source"])]
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        """Their values now."""
+        family = GaugeMetricFamily(self._name, self._text, labels=["source"])
+        for source, value in self._values().items():
+            family.add_metric([source], value)
+        return [family]
 
 
 class _Read(Collector):

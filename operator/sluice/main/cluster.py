@@ -4,9 +4,15 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
+from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSource
+from sluice.alarms.poller import AlarmPoller
+from sluice.alarms.prometheus import PrometheusSettings, PrometheusSource
+from sluice.alarms.traffic import TrafficSource
 from sluice.api import names
+from sluice.cluster.addresses import Addresses
 from sluice.cluster.backend import KubernetesBackend
 from sluice.cluster.labels import MANAGED
 from sluice.cluster.orphans import OrphanSweep
@@ -60,6 +66,7 @@ class ClusterParts:
         held: Callable[[], bool],
         installation_id: str,
         region: str | None,
+        cloudwatch: CloudWatchReader,
     ) -> None:
         self.wakes = Wakes(cache, queue.add, queue.add_after)
         self._hearing = Hearing(kube, WAKING, settings.watch_namespaces)
@@ -81,7 +88,17 @@ class ClusterParts:
         backend = KubernetesBackend(
             kube, clock, rendering, neighbours(cache), shifting(cache), settings.watch_namespaces
         )
-        self.site = ClusterSite(backend, cache, clock, self.wakes, Slots(cache, bounds(settings), queue.add))
+        self.alarms = AlarmPoller(
+            clock,
+            (
+                CloudWatchSource(cloudwatch, clock, region),
+                PrometheusSource(clock, _prometheus(settings)),
+                TrafficSource(clock, Addresses(kube)),
+            ),
+        )
+        self.alarms.on_moved(queue.add)
+        slots = Slots(cache, bounds(settings), queue.add)
+        self.site = ClusterSite(backend, cache, clock, self.wakes, slots, self.alarms)
         self._orphans = OrphanSweep(
             kube,
             clock,
@@ -112,6 +129,7 @@ class ClusterParts:
             group.create_task(self._types.run())
             group.create_task(self._orphans.run())
             group.create_task(self._hearing.run())
+            group.create_task(self.alarms.run())
 
 
 def bounds(settings: Settings) -> Bounds:
@@ -124,10 +142,18 @@ def bounds(settings: Settings) -> Bounds:
     )
 
 
+def _prometheus(settings: Settings) -> PrometheusSettings:
+    token, trusted = settings.prometheus_token_file, settings.prometheus_ca_file
+    return PrometheusSettings(
+        settings.prometheus_url, token_file=Path(token) if token else None, ca_file=Path(trusted) if trusted else None
+    )
+
+
 def _installation(settings: Settings, installation_id: str, region: str | None) -> Installation:
     routers = RouterSettings(
         image=settings.router_image,
         cluster_role=settings.router_cluster_role,
+        operator_namespace=settings.operator_namespace,
         replicas=settings.router_replicas,
         image_pull_policy=settings.image_pull_policy,
         image_pull_secrets=settings.image_pull_secrets,

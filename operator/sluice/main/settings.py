@@ -106,6 +106,10 @@ def _namespaces() -> tuple[Parse, str]:
 _IMAGE = r"[A-Za-z0-9][-A-Za-z0-9._/:@]{0,511}"
 
 
+_FILE = r"/[^\x00]{1,4095}"
+_HTTP_URL = r"https?://[^\s/@?#]+(/[^\s?#]*)?"
+
+
 def _names(what: str) -> tuple[Parse, str]:
     def parse(text: str) -> tuple[str, ...]:
         words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
@@ -297,6 +301,19 @@ class Settings:
 
     rollback_window_seconds: int = _setting(86400, _integer(60, 604800))
     """How long a rollback counts against its image."""
+
+    prometheus_url: str | None = _setting(
+        None, _text(_HTTP_URL, "an http or https URL without user, query and fragment"), default_text="none"
+    )
+    """The Prometheus that alarms of `kubernetes.alarms` are read from. Absent: those alarms are Unreadable."""
+
+    prometheus_token_file: str | None = _setting(None, _text(_FILE, "an absolute path"), default_text="none")
+    """A file with the bearer token for it, read again before each use."""
+
+    prometheus_ca_file: str | None = _setting(
+        None, _text(_FILE, "an absolute path"), default_text="those of the system"
+    )
+    """Certificates to trust for it, PEM."""
 
     log_format: str = _setting("json", _choice(*LOG_FORMATS))
     """Log lines as JSON objects, or as plain text."""

@@ -113,7 +113,9 @@ class Operator:
                 held=self._lease.held,
                 installation_id=installation_id,
                 region=default_region(),
+                cloudwatch=self._alarms,
             )
+            metrics.watch_alarms(periods=self._cluster.alarms.periods, watched=self._cluster.alarms.watched)
             sites[names.BACKEND_CLUSTER] = self._cluster.site
         endpoints = EndpointReconciler(
             kube,
