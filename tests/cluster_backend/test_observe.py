@@ -3,6 +3,7 @@
 import pytest
 from tests.cluster_backend.objects import create, make_ready, pod_manifest, replica_set_of, set_status
 from tests.cluster_backend.world import World
+from tests.controller.conftest import Telemetry
 from tests.controller.memory_kube import MemoryKube
 
 from sluice.api import names
@@ -194,7 +195,8 @@ async def test_zones_are_those_of_the_nodes(world: World) -> None:
 
 async def test_a_namespace_that_goes_is_seen_as_going(world: World) -> None:
     await world.kube.delete("Namespace", "", world.namespace)
-    assert (await world.look()).namespace_terminating
+    assert not (await world.look()).namespace_terminating, "its Endpoints are deleted first"
+    assert (await world.look(deleting=True)).namespace_terminating
 
 
 async def test_an_instance_type_that_nobody_knows_is_named(world: World) -> None:
@@ -275,3 +277,51 @@ async def test_pods_of_the_deployment_before_do_not_count(world: World) -> None:
     (fleet,) = (await world.look()).fleets
     assert fleet.ready == 1
     assert fleet.strangers == ()
+
+
+async def test_what_a_fleet_has_for_life_is_asked_for_once_a_minute(world: World, telemetry: Telemetry) -> None:
+    """Its Service, its record, and whose its ReplicaSets are; pods, routes and routers are read by every look."""
+    beside = {("list", kind) for kind in ("Service", "ConfigMap", "ReplicaSet")}
+    observer = world.observer()
+
+    async def asked() -> set[tuple[str, str]]:
+        telemetry.kube.clear()
+        await world.look(observer)
+        return {(verb, kind) for verb, kind, _ in telemetry.kube} & beside
+
+    action = world.fleet()
+    await world.act(action, EnsureRouter())
+    await world.router_pods(1)
+    await world.fleet_pod(action.name)
+    assert await asked() == beside
+    (fleet,) = (await world.look(observer)).fleets
+    assert fleet.candidate is not None
+    assert await asked() == {("list", "ConfigMap")}, "there is no record yet"
+    await world.act(RecordFleet(action.name, fleet.candidate))
+    assert await asked() == {("list", "ConfigMap")}
+    assert await asked() == set()
+    await world.fleet_pod(action.name)
+    assert await asked() == set(), "of a ReplicaSet that is known"
+    await world.router_pods(1)
+    assert await asked() == {("list", "ReplicaSet")}, "of one that is not"
+
+    await world.kube.delete("Service", world.namespace, action.name)
+    assert (await world.look(observer)).fleets[0].reachable, "believed for a minute"
+    await world.clock.step(61)
+    assert not (await world.look(observer)).fleets[0].reachable
+    await world.act(action)
+    assert (await world.look(observer)).fleets[0].reachable, "what was found missing is looked for again"
+
+
+async def test_a_fleet_that_is_made_again_is_not_held_to_the_memory_of_the_one_before(world: World) -> None:
+    action, observer = world.fleet(), world.observer()
+    await world.act(action)
+    await world.fleet_pod(action.name)
+    (before,) = (await world.look(observer)).fleets
+    assert before.candidate is not None
+    await world.act(RecordFleet(action.name, before.candidate))
+    (before,) = (await world.look(observer)).fleets
+    assert before.record is not None
+    await world.act(DeleteFleet(action.name, before.uid), action)
+    (fleet,) = (await world.look(observer)).fleets
+    assert (fleet.record, fleet.ready, fleet.reachable) == (None, 0, True)

@@ -1,8 +1,8 @@
 """Looks at one Endpoint in the cluster: its fleets, its route, and the routers of its namespace.
 
-Everything is read live: pods and routers come and go without the Endpoint, and a decision to take something down must
-not rest on a memory. Only what changes by the week (zones, whether the router's Service is still there) is remembered
-for a minute. Decides nothing."""
+What moves is read live: pods and routers come and go without the Endpoint, and a decision to take something down must
+not rest on a memory. Only what changes by the week (zones, whether the router's Service is still there) or never in a
+fleet's life (its Service, its record, whose its ReplicaSets are) is remembered for a minute. Decides nothing."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ from sluice.api import names
 from sluice.cluster import seen
 from sluice.cluster.labels import MANAGED, ROUTERS, endpoint_selector, is_ours, is_retained
 from sluice.cluster.problems import FAILURES, Failure, leaves, problem
+from sluice.cluster.remembered import REMEMBERED_SECONDS, Remembered
 from sluice.cluster.rendering import Rendering
 from sluice.core.cluster.names import ANNOTATION_TEMPLATE, ROUTER
 from sluice.core.cluster.observation import ClusterObservation
@@ -23,7 +24,6 @@ from sluice.ports.backend import ClusterSight
 from sluice.ports.clock import Clock
 from sluice.ports.kube import Forbidden, Kube, Object
 
-REMEMBERED_SECONDS = 60.0
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
 Neighbours = Callable[[str, str], int]
@@ -61,6 +61,7 @@ class Observer:
         self._neighbours = neighbours
         self._shifting = shifting
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
+        self._remembered = Remembered(clock)
         self._zones: tuple[float, _Zones] | None = None
         self._complete: dict[str, tuple[float, str]] = {}
         """Namespace -> when what stands beside its router was found as it should be, and the Deployment's UID."""
@@ -75,16 +76,10 @@ class Observer:
         try:
             async with asyncio.TaskGroup() as group:
                 looks = _Looks(
-                    namespace=group.create_task(self._kube.get("Namespace", "", owner.namespace)),
-                    deployments=group.create_task(self._of_endpoint("Deployment", owner)),
-                    of_fleets=group.create_task(self._of_endpoint("ReplicaSet", owner)),
-                    pods=group.create_task(self._of_endpoint("Pod", owner)),
-                    services=group.create_task(self._of_endpoint("Service", owner)),
-                    records=group.create_task(self._of_endpoint("ConfigMap", owner)),
+                    terminating=group.create_task(self._is_terminating(owner.namespace, deleting=deleting)),
+                    fleets=group.create_task(self._find_fleets(owner)),
                     route=group.create_task(self._kube.get(names.ENDPOINT_ROUTE, owner.namespace, owner.name)),
-                    routers=group.create_task(self._list("Deployment", owner.namespace, ROUTERS)),
-                    replica_sets=group.create_task(self._list("ReplicaSet", owner.namespace, ROUTERS)),
-                    router_pods=group.create_task(self._list("Pod", owner.namespace, ROUTERS)),
+                    router=group.create_task(self._find_router(owner.namespace)),
                     reports=group.create_task(self._list(names.ROUTER_REPORT, owner.namespace)),
                     retained=group.create_task(self._retained(owner, deleting=deleting)),
                     zones=group.create_task(self._find_zones()),
@@ -98,19 +93,12 @@ class Observer:
         self, owner: Owner, resolution: Resolution, stored: tuple[StoredRevision, ...], looks: "_Looks"
     ) -> ClusterObservation:
         zones = looks.zones.result()
-        router = seen.find_router(looks.routers.result())
+        router, router_pods = looks.router.result()
         complete, current = await self._judge_router(owner.namespace, router)
-        namespace, route = looks.namespace.result(), looks.route.result()
-        ours = [item for item in looks.deployments.result() if is_ours(item, owner)]
-        router_pods = seen.router_pods(router, looks.replica_sets.result(), looks.router_pods.result())
+        route, fleets = looks.route.result(), looks.fleets.result()
         return ClusterObservation(
             fleets=seen.fleets(
-                ours,
-                looks.of_fleets.result(),
-                looks.pods.result(),
-                looks.records.result(),
-                looks.services.result(),
-                zones.of_node,
+                fleets.deployments, fleets.replica_sets, fleets.pods, fleets.records, fleets.services, zones.of_node
             ),
             route=seen.route(route) if route is not None else None,
             routers=seen.routers(router_pods, looks.reports.result(), owner.name),
@@ -120,15 +108,58 @@ class Observer:
                 current=current,
                 held=await self._held(owner) if router is not None and not current else "",
             ),
-            namespace_terminating=_is_terminating(namespace),
+            namespace_terminating=looks.terminating.result(),
             neighbours=self._neighbours(owner.namespace, owner.name) + looks.retained.result(),
             zones=zones.schedulable,
             unknown_instance_types=self._rendering.unknown_instance_types(resolution.revision),
             templates=self._rendering.templates(owner, resolution.revision, stored),
         )
 
-    async def _of_endpoint(self, kind: str, owner: Owner) -> list[Object]:
-        return await self._list(kind, owner.namespace, endpoint_selector(owner.name))
+    async def _is_terminating(self, namespace: str, *, deleting: bool) -> bool:
+        """Whether the namespace goes: that deletes its Endpoints first, so that only then it matters."""
+        if not deleting:
+            return False
+        found = await self._kube.get("Namespace", "", namespace)
+        return found is None or (found.get("status") or {}).get("phase") == "Terminating"
+
+    async def _find_fleets(self, owner: Owner) -> "_Fleets":
+        selector = endpoint_selector(owner.name)
+        deployments, pods = await asyncio.gather(
+            self._list("Deployment", owner.namespace, selector), self._list("Pod", owner.namespace, selector)
+        )
+        ours = [item for item in deployments if is_ours(item, owner)]
+        named = {item["metadata"]["name"] for item in ours}
+
+        async def beside(kind: str, explains: Callable[[list[Object]], bool]) -> list[Object]:
+            return await self._remembered.list(
+                (kind, owner.namespace, selector),
+                lambda: self._list(kind, owner.namespace, selector),
+                deployments=[item["metadata"]["uid"] for item in ours],
+                explains=explains,
+            )
+
+        replica_sets, services, records = await asyncio.gather(
+            beside("ReplicaSet", lambda known: seen.explain(known, pods)),
+            beside("Service", lambda known: named <= seen.standing(known)),
+            beside("ConfigMap", lambda known: named <= {seen.fleet_of(record) for record in known}),
+        )
+        return _Fleets(ours, pods, replica_sets, services, records)
+
+    async def _find_router(self, namespace: str) -> tuple[Mapping[str, Any] | None, tuple[Mapping[str, Any], ...]]:
+        """(the router's Deployment, its pods)."""
+        deployments, pods = await asyncio.gather(
+            self._list("Deployment", namespace, ROUTERS), self._list("Pod", namespace, ROUTERS)
+        )
+        router = seen.find_router(deployments)
+        if router is None:
+            return None, ()
+        replica_sets = await self._remembered.list(
+            ("ReplicaSet", namespace, ROUTERS),
+            lambda: self._list("ReplicaSet", namespace, ROUTERS),
+            deployments=[router["metadata"]["uid"]],
+            explains=lambda known: seen.explain(known, pods),
+        )
+        return router, seen.router_pods(router, replica_sets, pods)
 
     async def _list(self, kind: str, namespace: str | None, selector: str = "") -> list[Object]:
         return [item async for item in self._kube.list(kind, namespace, selector)]
@@ -200,23 +231,24 @@ class Observer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Looks:
-    """The listings of one pass, under way side by side."""
+class _Fleets:
+    """The Endpoint's Deployments and what stands beside them."""
 
-    namespace: asyncio.Task[Object | None]
-    deployments: asyncio.Task[list[Object]]
-    of_fleets: asyncio.Task[list[Object]]
-    pods: asyncio.Task[list[Object]]
-    services: asyncio.Task[list[Object]]
-    records: asyncio.Task[list[Object]]
+    deployments: list[Object]
+    pods: list[Object]
+    replica_sets: list[Object]
+    services: list[Object]
+    records: list[Object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """What one pass asks, under way side by side."""
+
+    terminating: asyncio.Task[bool]
+    fleets: asyncio.Task[_Fleets]
     route: asyncio.Task[Object | None]
-    routers: asyncio.Task[list[Object]]
-    replica_sets: asyncio.Task[list[Object]]
-    router_pods: asyncio.Task[list[Object]]
+    router: asyncio.Task[tuple[Mapping[str, Any] | None, tuple[Mapping[str, Any], ...]]]
     reports: asyncio.Task[list[Object]]
     retained: asyncio.Task[int]
     zones: asyncio.Task[_Zones]
-
-
-def _is_terminating(namespace: Object | None) -> bool:
-    return namespace is None or (namespace.get("status") or {}).get("phase") == "Terminating"

@@ -68,8 +68,8 @@ def fleets(
     by_deployment: dict[str | None, list[Object]] = {}
     for pod in all_pods:
         by_deployment.setdefault(deployment_of.get(_controller(pod)), []).append(pod)
-    of_fleet = {_fleet_of(record): record for record in stored}
-    reachable = {item["metadata"]["name"] for item in services if not item["metadata"].get("deletionTimestamp")}
+    of_fleet = {fleet_of(record): record for record in stored}
+    reachable = standing(services)
     found = (
         fleet(
             deployment,
@@ -184,11 +184,23 @@ def _report(item: Object, pod_uid: str, endpoint: str) -> RouterReportSpec | Non
         return None
 
 
+def explain(replica_sets: Iterable[Object], labelled: Iterable[Object]) -> bool:
+    """Whether these ReplicaSets are all that pods name as theirs."""
+    known = {item["metadata"]["uid"] for item in replica_sets}
+    return all(owner is None or owner in known for owner in map(_controller, labelled))
+
+
+def standing(items: Iterable[Object]) -> set[str]:
+    """The names of those that nobody has deleted."""
+    return {item["metadata"]["name"] for item in items if not item["metadata"].get("deletionTimestamp")}
+
+
 def _controller(item: Object) -> str | None:
     """The UID of the object's controlling owner."""
     owners = item["metadata"].get("ownerReferences") or ()
     return next((owner["uid"] for owner in owners if owner.get("controller")), None)
 
 
-def _fleet_of(item: Object) -> str:
+def fleet_of(item: Object) -> str:
+    """The fleet that a record is of."""
     return str((item["metadata"].get("labels") or {}).get(LABEL_FLEET) or "")

@@ -1,0 +1,107 @@
+"""What an edit and what rest cost the operator, in passes and in requests to Kubernetes. Counts, no times: a pass that
+follows no change, or a question whose answer is known, shows here."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.bench.counting import operator_requests, samples
+from tests.cluster_backend.declared import VARIANTS, Declared
+from tests.cluster_backend.hands import Hands
+from tests.controller.process import OperatorProcess
+from tests.controller.waiting import until
+
+from localcluster.controlplane import ControlPlane
+from sluice.kube.client import KubeClient
+
+pytestmark = pytest.mark.apiserver
+
+Counts = Counter[tuple[str, str]]
+READ_BY_THE_CLOCK = ("get", "ConfigMap")
+"""The permissions and the instance types, every second here."""
+
+
+@pytest.fixture
+async def world(
+    control_plane: ControlPlane, kube: KubeClient, namespace: str, tmp_path: Path
+) -> AsyncIterator[Declared]:
+    hands = Hands(kube, namespace)
+    process = OperatorProcess(
+        control_plane.kubeconfig,
+        tmp_path / "operator.log",
+        SLUICE_IDENTITY="one",
+        SLUICE_OPERATOR_NAMESPACE=namespace,
+        SLUICE_WATCH_NAMESPACES=namespace,
+        SLUICE_SWEEP_SECONDS="3600",
+        SLUICE_PERMISSIONS_SECONDS="1",
+    )
+    await process.start()
+    hands.work()
+    yield Declared(kube, namespace, hands, process)
+    await hands.rest()
+    await process.end()
+    assert "Traceback" not in process.log.read_text(), process.log.read_text()
+
+
+async def counts(world: Declared) -> tuple[Counts, Counts]:
+    """Passes by kind and outcome, and requests by verb and kind, without those for the Lease."""
+    assert world.process is not None
+    _, text = await world.process.ask("/metrics")
+    passes: Counts = Counter()
+    for labels, value in samples(text, "sluice_passes_total"):
+        passes[labels["kind"], labels["outcome"]] += int(value)
+    return passes, Counter({key: number for key, number in operator_requests(text).items() if key[1] != "Lease"})
+
+
+def by_kind(passes: Counts) -> Counter[str]:
+    """Passes by kind."""
+    found: Counter[str] = Counter()
+    for (kind, _), number in passes.items():
+        found[kind] += number
+    return found
+
+
+async def edited(world: Declared, weight: int) -> tuple[Counts, Counts]:
+    """What one edit of a weight cost, until nothing moves any more."""
+    before = await counts(world)
+    variants = [{**VARIANTS[0], "initialVariantWeight": weight}, VARIANTS[1]]
+    await world.apply("EndpointConfig", {"productionVariants": variants})
+
+    async def followed() -> bool:
+        return (await world.weights())["a"] == round(1_000_000 * weight / (weight + 1))
+
+    await until(followed, 60)
+    await world.ready(within=60)
+    await world.quiet()
+    passes, requests = (now - then for now, then in zip(await counts(world), before, strict=True))
+    del requests[READ_BY_THE_CLOCK]
+    return passes, requests
+
+
+async def test_rest_costs_nothing_and_an_edit_what_it_changes(world: Declared) -> None:
+    await world.declare()
+    await world.ready()
+    await world.quiet()
+    before = await counts(world)
+
+    async def time_passes() -> bool:
+        return (await counts(world))[1][READ_BY_THE_CLOCK] >= before[1][READ_BY_THE_CLOCK] + 10
+
+    await until(time_passes, 60)
+    passes, requests = (now - then for now, then in zip(await counts(world), before, strict=True))
+    assert passes.total() == 0, "the next look comes a minute after the last"
+    assert set(+requests) == {READ_BY_THE_CLOCK}
+
+    # Where the machine is slow routers are far apart, and a pass comes between: the cheapest edit is what one costs.
+    edits = [await edited(world, weight) for weight in (2, 3, 4)]
+    of_kind = [by_kind(passes) for passes, _ in edits]
+    assert min(each["Endpoint"] for each in of_kind) <= 2, "the edit, and all routers' word: " + str(edits)
+    assert min(each.total() for each in of_kind) <= 7, edits
+    assert min(requests.total() for _, requests in edits) <= 19, edits
+    reads = ("get", "list")
+    assert min(sum(n for (verb, _), n in asked.items() if verb in reads) for _, asked in edits) <= 12, edits
+    for _, asked in edits:
+        assert asked["update_status", "EndpointConfig"] <= 1, "only when its newest content is in force"
+        assert asked["update_status", "Model"] == 0, "nothing that it says has changed"
+        assert asked["update", "EndpointRoute"] == 1
