@@ -3,10 +3,10 @@
 LOCALCLUSTER := PYTHONPATH=local python3 -m localcluster
 ARGS ?=
 
-.PHONY: help up down status shell demo test bench soak tools images crds lint
+.PHONY: help up down status shell demo test bench soak conformance-aws tools images crds lint
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 up: ## Bring the local cluster up (idempotent)
 	@$(LOCALCLUSTER) up
@@ -31,6 +31,9 @@ bench: ## Measure the figures of docs/performance.md (ARGS: the benchmark's opti
 
 soak: ## Measure under the long settings: 10 minutes of throttling, 30 minutes of steady state
 	@$(LOCALCLUSTER) bench --throttle-minutes 10 --steady-minutes 30 $(ARGS)
+
+conformance-aws: ## Run the conformance table in a real AWS account (ARGS: see ARGS=--help; it costs money)
+	@$(LOCALCLUSTER) conformance-aws $(ARGS)
 
 tools: ## Build the cluster's programs into the cache
 	@$(LOCALCLUSTER) tools

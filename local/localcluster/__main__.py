@@ -139,6 +139,13 @@ def _bench(rest: list[str]) -> int:
     return subprocess.run(argv, cwd=paths.CHECKOUT, env=_python_environment(), check=False).returncode
 
 
+def _conformance_aws(rest: list[str]) -> int:
+    """Without a cluster: endpoints run in the account."""
+    environment.ensure()
+    argv = [str(paths.VENV_PYTHON), "-m", "tests.conformance.aws", *rest]
+    return subprocess.run(argv, cwd=paths.CHECKOUT, env=_python_environment(), check=False).returncode
+
+
 def _bring_up() -> Cluster:
     environment.ensure()
     return providers.up()
@@ -197,6 +204,7 @@ _COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "test": (_test, "run every test; further arguments go to pytest"),
     "demo": (_demo, "run the demo"),
     "bench": (_bench, "run the benchmark"),
+    "conformance-aws": (_conformance_aws, "run the conformance table in a real AWS account, at most for --cap-dollars"),
 }
 
 if __name__ == "__main__":

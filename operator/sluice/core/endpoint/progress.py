@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from sluice.api.status import DeploymentStatus, VariantStatus, VariantSummary
+from sluice.core import guardrails
 from sluice.core.endpoint.draft import Draft
 from sluice.core.observation import Described, PendingDeployment
 
@@ -27,6 +28,8 @@ def follow(d: Draft, seen: Described) -> None:
     new, old = _newest(pending.variants), _newest(seen.variants)
     stage = _stage(new, old, deployment)
     share = _share(new, stage, deployment, pending)
+    if deployment.policy == guardrails.ROLLING:
+        stage = _of_batches(stage, share)
     steps = max(deployment.steps or 1, 1)
     step = deployment.step or 0
     if share > (deployment.traffic_percent or 0.0):
@@ -43,6 +46,14 @@ def follow(d: Draft, seen: Described) -> None:
     )
 
 
+def _of_batches(stage: str, share: float) -> str:
+    """Between two batches the old instances of the first go while the next is being prepared; the bake of the last one
+    is the final one, as nothing else moves."""
+    if stage == "CleaningUp" and share < 100.0:
+        return "Provisioning"
+    return "FinalBaking" if stage == "Baking" and share >= 100.0 else stage
+
+
 def _newest(variants: Iterable[VariantSummary]) -> VariantStatus | None:
     words = [status for variant in variants for status in variant.variant_status]
     return max(words, key=lambda word: word.start_time or _LONG_AGO, default=None)
@@ -56,7 +67,7 @@ def _stage(new: VariantStatus | None, old: VariantStatus | None, deployment: Dep
     if new is None:
         return deployment.stage
     stage = _STAGES.get(new.status, deployment.stage)
-    if stage == "Baking" and deployment.policy != "ROLLING" and _FULL.search(new.status_message or ""):
+    if stage == "Baking" and deployment.policy != guardrails.ROLLING and _FULL.search(new.status_message or ""):
         return "FinalBaking"
     return stage
 
@@ -68,7 +79,7 @@ def _share(new: VariantStatus | None, stage: str, deployment: DeploymentStatus, 
     shrinks it, one of blue/green takes all traffic away at once."""
     before = deployment.traffic_percent or 0.0
     total = sum(variant.desired_instance_count or 0 for variant in pending.variants)
-    if deployment.policy == "ROLLING":
+    if deployment.policy == guardrails.ROLLING:
         size = sum(variant.current_instance_count or 0 for variant in pending.variants)
         return before if stage == "Provisioning" or not total else round(100.0 * size / total, 1)
     if stage == "RollingBack":

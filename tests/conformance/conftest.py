@@ -1,0 +1,132 @@
+"""One run of the whole table: an operator, a simulator, CloudWatch, an API server, and hands that do kubelet's work."""
+
+import asyncio
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.conformance.drive import Images, Site, run
+from tests.conformance.hands import ConformanceHands
+from tests.conformance.recorder import Recorder
+from tests.conformance.table import BACKENDS, TABLE, Backend, Scenario, Seen
+from tests.controller.conftest import Telemetry
+from tests.operator.conftest import cloudwatch_url, nursery, surroundings
+from tests.operator.harness.world import Surroundings, World
+
+from localcluster.controlplane import ControlPlane
+from sluice.kube.client import KubeClient
+from sluice.kube.configuration import load_configuration
+
+__all__ = ["cloudwatch_url", "nursery", "surroundings"]
+
+NAMESPACE = "conformance"
+IMAGES = Images(*(f"registry.example/churn:{tag}" for tag in ("old", "new", "third", "unhealthy")))
+Results = dict[tuple[str, Backend], Future[Seen]]
+
+
+@pytest.fixture(scope="session")
+def results(
+    surroundings: Surroundings, control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Results:
+    """What was seen of every scenario on both backends; all of them run side by side, once."""
+    world = World(
+        surroundings,
+        tmp_path_factory.mktemp("conformance"),
+        speed=0.5,
+        namespace=NAMESPACE,
+        environment={
+            "SLUICE_SAGEMAKER_MOVING_SECONDS": "0.1",
+            "SLUICE_CLOUDWATCH_SECONDS": "0.5",
+        },
+        create_seconds=2.0,
+        provision_seconds=2.0,
+        flip_seconds=2.0,
+        cleanup_seconds=2.0,
+        weight_seconds=1.0,
+        scale_seconds=1.0,
+    )
+    recorder = Recorder(surroundings.kube, NAMESPACE)
+    hands = _Handyman(control_plane)
+    found: Results = {}
+    try:
+        world.operator.start()
+        with ThreadPoolExecutor(len(TABLE) * len(BACKENDS)) as pool:
+            for backend in BACKENDS:
+                site = _site(backend, world, recorder)
+                for scenario in TABLE:
+                    found[(scenario.name, backend)] = pool.submit(run, scenario, site)
+    finally:
+        recorder.close()
+        hands.rest()
+        world.close()
+    return found
+
+
+def _site(backend: Backend, world: World, recorder: Recorder) -> Site:
+    def make_alarm(name: str, state: str) -> None:
+        world.cloudwatch.put_metric_alarm(
+            AlarmName=name,
+            Namespace="Conformance",  # a metric of AWS/SageMaker would be refused in the cluster
+            MetricName="Errors",
+            Statistic="Sum",
+            Period=60,
+            EvaluationPeriods=1,
+            Threshold=1.0,
+            ComparisonOperator="GreaterThanThreshold",
+        )
+        world.set_alarm(name, state)
+
+    def prepare(scenario: Scenario, name: str) -> None:
+        if scenario.unhealthy and backend == "SageMaker":
+            world.simulator.fault("health_failure", target=name, count=1)
+
+    return Site(
+        backend=backend,
+        kube=world.kube,
+        namespace=NAMESPACE,
+        recorder=recorder,
+        images=IMAGES,
+        make_alarm=make_alarm,
+        set_alarm=world.set_alarm,
+        prepare=prepare,
+    )
+
+
+class _Handyman:
+    """Hands at work in a thread of their own."""
+
+    def __init__(self, control_plane: ControlPlane) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._done = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(control_plane.kubeconfig,), daemon=True)
+        self._thread.start()
+
+    def rest(self) -> None:
+        """End; a failure of theirs is the run's."""
+        self._loop.call_soon_threadsafe(self._done.set)
+        self._thread.join(30)
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self, kubeconfig: Path) -> None:
+        try:
+            self._loop.run_until_complete(self._work(kubeconfig))
+        except BaseException as error:  # noqa: BLE001 - raised where they rest
+            self._failure = error
+
+    async def _work(self, kubeconfig: Path) -> None:
+        kube = KubeClient(
+            await load_configuration({**os.environ, "KUBECONFIG": str(kubeconfig)}),
+            identity="hands",
+            telemetry=Telemetry(),
+        )
+        try:
+            hands = ConformanceHands(kube, NAMESPACE, IMAGES.unhealthy)
+            hands.work()
+            await self._done.wait()
+            await hands.rest()
+        finally:
+            await kube.close()
