@@ -77,6 +77,17 @@ def test_a_frozen_router_is_evicted_and_the_last_never() -> None:
     assert stage.condition("Ready") == ("True", "InService")
 
 
+def test_a_frozen_router_is_evicted_though_the_edit_is_in_force_without_it() -> None:
+    stage = ClusterStage({"variantName": "a"}, {"variantName": "b"})
+    stage.in_service()
+    frozen = stage.cluster.routers[0]
+    frozen.frozen = True
+    stage.edit_variant("a", initialVariantWeight=0.5)
+    stage.run(30)
+    assert frozen.uid not in {router.uid for router in stage.cluster.routers if not router.terminating}
+    assert stage.condition("Ready") == ("True", "InService")
+
+
 def test_running_requests_hold_the_old_fleet_up() -> None:
     stage = ClusterStage(deploymentConfig=blue_green(final=0))
     stage.in_service()

@@ -137,13 +137,14 @@ def _rising_without_pods(d: Draft, before: EndpointRouteSpec, wanted: EndpointRo
 
 
 def confirm(d: Draft, *, rolling_back: bool, require_ready: bool) -> Progress:
-    """Whether the routes as they stand are in force; a router that holds it up is evicted."""
+    """Whether the routes as they stand are in force; a router that does not confirm them is evicted, also where nobody
+    waits for it: without an agent that works it serves nobody and never comes back by itself."""
     found = seen(d).route
     if found is None:
         return Progress(False, "the routes to be written")
     note_route(d)
     progress = routers.advance(seen(d), require_ready=require_ready and not rolling_back)
-    if not progress.done:
+    if not progress.done or routers.silent(seen(d)):
         d.again(WAIT_SECONDS)
         evict(d, rolling_back=rolling_back)
     return progress

@@ -118,6 +118,14 @@ def destroy(seen: ClusterObservation, fleets: Iterable[str], now: datetime) -> P
     return Progress(not busy, f"requests running in {_names(busy)}" if busy else "", rejected)
 
 
+def silent(seen: ClusterObservation) -> bool:
+    """Whether a router that has reported before, and is not on its way out, does not confirm the routes."""
+    route = seen.route
+    return route is not None and any(
+        router.report is not None and not router.terminating and not confirms(router, route) for router in seen.routers
+    )
+
+
 def sees_healthy(seen: ClusterObservation, fleet: str, wanted: int) -> bool:
     """Whether every Ready router (at least one) sees so many pods of the fleet pass the sample invocation."""
     route = seen.route
