@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from tests.core.cluster_invariants import Watcher, share_is_the_steps
 from tests.core.stage import EPOCH, _object, model
 
 from sluice.api import names
@@ -168,6 +169,7 @@ class ClusterStage:
         self.provider_is_away = False
         self.watched: AlarmWatch | None = None
         self.readings: dict[tuple[str, str], AlarmReading] = {}
+        self.watcher = Watcher()
 
     # The world -------------------------------------------------------------------------------------------------
 
@@ -311,6 +313,8 @@ class ClusterStage:
         """Time passes, then one pass: decide, keep the status, carry out the actions (`killed_after`: so many).
         `problem`: what an action of the last pass failed with."""
         self.tick(seconds)
+        self.watcher.before(self, seconds)
+        before = self.status
         decision = decide(
             Pass(
                 endpoint=self.endpoint,
@@ -330,6 +334,7 @@ class ClusterStage:
         self.status = EndpointStatus.model_validate(decision.status.model_dump(mode="json", by_alias=True))
         assert self.status == decision.status
         self.actions, self.decision = list(decision.actions), decision
+        self.watcher.after(self, before)
         self._note()
         for action in self.actions[:killed_after]:
             self.do(action)
@@ -425,6 +430,7 @@ class ClusterStage:
                     cluster.fleets[action.name].gone_at = self.now + timedelta(seconds=3)
             case WriteRoute():
                 self._must_stand(action.spec)
+                share_is_the_steps(self, {fleet.name: fleet.weight for fleet in action.spec.fleets})
                 version = cluster.route.resource_version if cluster.route else None
                 assert action.resource_version == version, "a route is written over the one that was seen"
                 cluster.version += 1

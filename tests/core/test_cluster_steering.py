@@ -319,6 +319,25 @@ def test_after_a_failed_rollback_the_same_revision_is_deployed_on_when_asked_for
     assert ended(stage).outcome is Outcome.SUCCEEDED
 
 
+def test_after_a_rollback_that_failed_in_the_last_bake_it_bakes_again() -> None:
+    stage = served(rolling(50, wait=30))
+    stage.image("new:1")
+    reach(stage, "FinalBaking", 2)
+    old = next(f for f in stage.cluster.fleets.values() if f.image == "repo/churn:1")
+    stage.capped[old.name] = 1
+    stage.image("repo/churn:1")
+    stage.run(10)
+    stage.step(3000)
+    stage.image("new:1")
+    stage.run(3)
+    assert stage.status.endpoint_status == "UpdateRollbackFailed"
+    stage.annotate(retry="1")
+    reach(stage, "FinalBaking", 2)
+    stage.run(20)
+    assert deployment(stage).stage == "FinalBaking"
+    stage.in_service()
+
+
 def test_retry_gives_a_failed_rollback_its_time_again() -> None:
     stage = stuck()
     stage.annotate(retry="1")

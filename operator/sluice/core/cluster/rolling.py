@@ -94,7 +94,7 @@ def _take_retry(d: Draft, green: Side | None, deployment: DeploymentStatus) -> N
     waits = sum(step.wait_seconds for step in deployment.plan[len(done) :])
     budget = fleets.budget(_wanted(d, green, deployment.plan[-1]))
     d.set_deployment(
-        stage="Provisioning",
+        stage="Provisioning" if len(done) < len(deployment.plan) else "Shifting",
         step=len(done),
         step_text=f"{len(done)}/{len(deployment.plan)}",
         deadline=d.now + budget + timedelta(seconds=waits + deploy.SLACK_SECONDS),

@@ -7,6 +7,8 @@ promote        `<revision>`: all bakes that are left are skipped; `<revision>/<s
                and past alarms that cannot be read, never past one that fires.
 ignore-firing  `<revision>`: alarms that fire before its first traffic count once they have been OK."""
 
+from datetime import timedelta
+
 from sluice.api import names
 from sluice.api.reasons import CommandResult
 from sluice.api.status import DeploymentStatus
@@ -41,6 +43,7 @@ def settled(d: Draft) -> None:
 
 def steer(d: Draft) -> None:
     """Take what is said to the running deployment."""
+    _after_a_clock_went_back(d)
     deployment = d.status.deployment
     if deployment is None:
         return
@@ -49,6 +52,25 @@ def steer(d: Draft) -> None:
     _take_pause(d, deployment, said.get(capabilities.PAUSE))
     _take_promote(d, deployment, said.get(capabilities.PROMOTE))
     _take_ignore_firing(d, deployment, said.get(capabilities.IGNORE_FIRING))
+
+
+def _after_a_clock_went_back(d: Draft) -> None:
+    """What is on record as begun in the future began now: else a bake would last as long as the clock went back, and
+    alarms read until then would not count."""
+    deployment = d.status.deployment
+    if deployment is None or deployment.stage_since is None or deployment.stage_since <= d.now:
+        return
+    step = deployment.plan[(deployment.step or 1) - 1]
+    d.set_deployment(
+        stage_since=d.now,
+        bake_until=d.now + timedelta(seconds=step.wait_seconds) if deployment.bake_until is not None else None,
+        paused_since=min(deployment.paused_since, d.now) if deployment.paused_since is not None else None,
+        traffic_since=min(deployment.traffic_since, d.now) if deployment.traffic_since is not None else None,
+        alarms=tuple(
+            alarm.model_copy(update={"counts_from": min(alarm.counts_from, d.now)}) if alarm.counts_from else alarm
+            for alarm in deployment.alarms
+        ),
+    )
 
 
 def _take_pause(d: Draft, deployment: DeploymentStatus, said: str | None) -> None:

@@ -1,0 +1,253 @@
+"""Random lives of an Endpoint in the cluster whose deployments heed alarms: alarms that fire, flap, vanish and fall
+silent, a provider that is away, clocks that jump, pauses, promotions and whatever else happens to an Endpoint. What
+must hold of every pass is checked by the stage (tests.core.cluster_invariants)."""
+
+from collections import Counter
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from tests.core.cluster_stage import AlarmNow, ClusterStage, blue_green, rolling
+from tests.core.test_cluster_properties import IMAGES, Life
+
+from sluice.api.reasons import Cause, Outcome
+from sluice.core.cluster.observation import PodTrouble
+
+SEEN: Counter[str] = Counter()
+STATES = st.sampled_from(("OK", "OK", "ALARM", "INSUFFICIENT_DATA", "Unreadable", "Unfit"))
+POLICIES = (
+    blue_green(final=10),
+    blue_green("CANARY", wait=10, final=10),
+    blue_green("LINEAR", wait=5, final=5, value=50),
+    rolling(50, wait=5),
+    rolling(34, wait=5, back=34),
+)
+OWN = [
+    {"name": "slow", "promql": {"expression": "x", "comparison": "GreaterThanThreshold", "threshold": 1}},
+    {"name": "errors", "traffic": {"metric": "Invocation5XXErrors", "threshold": 0.05}, "onInsufficientData": "Hold"},
+    {"name": "alert", "prometheusAlert": {"alertName": "Bad"}, "onInsufficientData": "RollBack"},
+]
+NAMES = ("metric", "errors", "slow", "alert")
+
+
+class WatchedLife(Life):
+    """One Endpoint with alarms. Two of them have one name, at different sources."""
+
+    @initialize(
+        policy=st.sampled_from(POLICIES),
+        several=st.booleans(),
+        served=st.just(True),
+        retained=st.booleans(),
+        own=st.integers(0, 3),
+    )
+    def begin(self, policy: dict[str, Any], several: bool, served: bool, retained: bool, own: int) -> None:
+        made = [{"variantName": "a", "initialInstanceCount": 3}, {"variantName": "b", "initialInstanceCount": 1}]
+        self.config = {
+            **policy,
+            "autoRollbackConfiguration": {"alarms": [{"alarmName": "metric"}, {"alarmName": "errors"}]},
+        }
+        spec: dict[str, Any] = {"retainAllVariantProperties": True} if retained else {}
+        self.stage = ClusterStage(
+            *(made if several else made[:1]),
+            deploymentConfig=self.config,
+            kubernetes={"alarms": OWN[:own]},
+            **spec,
+        )
+        self.stage.alarms = {name: AlarmNow() for name in NAMES}
+        self.stage.cluster.start_seconds = 4.0
+        self.stage.cluster.troubles["bad:full"] = PodTrouble("Unschedulable", "0/3 nodes have a GPU", 3)
+        self.stage.image("good:1")
+        self.stage.in_service()
+
+    def pass_(self, seconds: float) -> None:
+        super().pass_(seconds)
+        status = self.stage.status
+        if status.deployment is not None:
+            SEEN[f"stage {status.deployment.stage}"] += 1
+        if status.last_deployment is not None:
+            SEEN[f"outcome {status.last_deployment.outcome}"] += 1
+            SEEN[f"cause {status.last_deployment.cause}"] += 1
+        for condition in status.conditions:
+            SEEN[f"reason {condition.reason}"] += 1
+        for ack in status.commands:
+            SEEN[f"{ack.command} {ack.result}"] += 1
+        if status.endpoint_status == "UpdateRollbackFailed":
+            SEEN["rollback failed"] += 1
+
+    @rule(name=st.sampled_from(NAMES), state=STATES, passes=st.integers(0, 4))
+    def an_alarm_changes(self, name: str, state: str, passes: int) -> None:
+        self.stage.alarms[name] = AlarmNow(state)
+        for _ in range(passes):
+            self.pass_(1.0)
+
+    @rule(name=st.sampled_from(NAMES))
+    def an_alarm_flaps(self, name: str) -> None:
+        if name in self.stage.alarms:
+            self.stage.alarms[name].flapped = True
+            self.pass_(1.0)
+
+    @rule(name=st.sampled_from(NAMES))
+    def an_alarm_is_deleted(self, name: str) -> None:
+        self.stage.alarms.pop(name, None)
+
+    @rule(name=st.sampled_from(NAMES), stuck=st.booleans())
+    def an_alarm_is_not_read(self, name: str, stuck: bool) -> None:
+        if name in self.stage.alarms:
+            self.stage.alarms[name].stuck = stuck
+
+    @rule()
+    def all_alarms_are_ok(self) -> None:
+        self.stage.provider_is_away = False
+        self.stage.alarms = {name: AlarmNow() for name in NAMES}
+
+    @rule(image=st.sampled_from(IMAGES[:3]), passes=st.integers(10, 40))
+    def a_deployment_has_its_time(self, image: str, passes: int) -> None:
+        self.all_alarms_are_ok()
+        self.stage.image(image)
+        for _ in range(passes):
+            self.pass_(1.0)
+
+    @rule(away=st.booleans(), passes=st.integers(0, 15))
+    def the_provider_is_away(self, away: bool, passes: int) -> None:
+        self.stage.provider_is_away = away
+        for _ in range(passes):
+            self.pass_(3.0)
+
+    @precondition(lambda self: self.stage.status.deployment)
+    @rule()
+    def the_provider_is_away_past_the_deadline(self) -> None:
+        self.stage.provider_is_away = True
+        for seconds in (*[2.0] * 12, 9000.0, 1.0, 1.0, 1.0):
+            self.pass_(seconds)
+        SEEN["provider away for long"] += 1
+
+    @rule(seconds=st.sampled_from((-3600.0, -30.0, -1.0, 45.0, 600.0)))
+    def the_clock_jumps(self, seconds: float) -> None:
+        self.pass_(seconds)
+        SEEN["clock back" if seconds < 0 else "clock forward"] += 1
+
+    @rule(value=st.sampled_from(("true", "", "else")), passes=st.integers(0, 10))
+    def a_person_says_pause(self, value: str, passes: int) -> None:
+        self.stage.annotate(pause=value)
+        for _ in range(passes):
+            self.pass_(2.0)
+
+    @precondition(lambda self: self.stage.status.deployment)
+    @rule()
+    def a_pause_lasts_past_the_deadline(self) -> None:
+        self.all_alarms_are_ok()
+        self.stage.annotate(pause="true")
+        for seconds in (*[2.0] * 12, 9000.0, 1.0, 1.0, 1.0):
+            self.pass_(seconds)
+        self.stage.annotate(pause="")
+
+    @precondition(lambda self: self.stage.status.endpoint_status == "InService")
+    @rule(image=st.sampled_from(IMAGES[:3]), passes=st.integers(8, 25), data=st.data())
+    def a_person_promotes(self, image: str, passes: int, data: st.DataObject) -> None:
+        self.all_alarms_are_ok()
+        self.stage.image(image)
+        for _ in range(passes):
+            self.pass_(1.0)
+        running = self.stage.status.deployment
+        name = running.revision if running is not None else "churn-none"
+        step = running.step if running is not None else 0
+        self.stage.annotate(promote=data.draw(st.sampled_from((name, f"{name}/{step}", f"{name}/9", "x"))))
+        for _ in range(3):
+            self.pass_(1.0)
+
+    @precondition(lambda self: self.stage.status.endpoint_status == "InService")
+    @rule(image=st.sampled_from(IMAGES[:3]), state=st.sampled_from(("ALARM", "ALARM", "Unfit")), ignore=st.booleans())
+    def an_alarm_is_not_ok_before_the_start(self, image: str, state: str, ignore: bool) -> None:
+        self.all_alarms_are_ok()
+        self.stage.alarms["metric"] = AlarmNow(state)
+        self.stage.image(image)
+        for _ in range(8):
+            self.pass_(1.0)
+        if ignore:
+            desired = self.stage.resolution().revision
+            assert desired is not None
+            self.stage.annotate(ignore_firing=desired.name)
+        for _ in range(8):
+            self.pass_(1.0)
+
+    @rule(fewer=st.booleans())
+    def the_policy_is_edited(self, fewer: bool) -> None:
+        alarms = [{"alarmName": "metric"}, *([] if fewer else [{"alarmName": "errors"}])]
+        self.config = {**self.config, "autoRollbackConfiguration": {"alarms": alarms}}
+        self.stage.edit("Endpoint", deploymentConfig=self.config)
+
+    @precondition(lambda self: self.stage.status.endpoint_status == "InService")
+    @rule()
+    def an_image_finds_no_room(self) -> None:
+        self.all_alarms_are_ok()
+        self.stage.image("bad:full")
+        for seconds in (*[1.0] * 10, 2000.0, *[1.0] * 10):
+            self.pass_(seconds)
+
+    @precondition(lambda self: self.stage.status.endpoint_status == "InService")
+    @rule(image=st.sampled_from(IMAGES[:3]), name=st.sampled_from(NAMES), room=st.booleans(), baked=st.integers(0, 12))
+    def an_alarm_fires_under_traffic(self, image: str, name: str, room: bool, baked: int) -> None:
+        """Without room, a rolling deployment does not get its old instances back."""
+        self.all_alarms_are_ok()
+        stage = self.stage
+        stage.image(image)
+        for _ in range(40):
+            self.pass_(1.0)
+            if stage.status.deployment is not None and stage.status.deployment.traffic_since is not None:
+                break
+        for _ in range(baked):
+            self.pass_(1.0)
+        stage.alarms[name] = AlarmNow("ALARM", "too many")
+        self.pass_(1.0)
+        if not room and stage.status.deployment is not None and stage.status.deployment.policy == "ROLLING":
+            for fleet in stage.cluster.fleets.values():
+                if fleet.fleet_hash != stage.status.deployment.fleet_hash:
+                    stage.capped[fleet.name] = max(1, fleet.ready)
+            for seconds in (*[1.0] * 4, 3000.0, 1.0):
+                self.pass_(seconds)
+
+    @rule()
+    def there_is_room_again(self) -> None:
+        self.stage.capped.clear()
+
+    def teardown(self) -> None:
+        stage = self.stage
+        stage.capped.clear()
+        stage.cluster.troubles.pop("bad:full", None)
+        self.all_alarms_are_ok()
+        stage.annotate(pause="")
+        super().teardown()
+
+
+def test_random_lives_with_alarms_keep_the_invariants() -> None:
+    run_state_machine_as_test(
+        WatchedLife,
+        settings=settings(
+            max_examples=150,
+            derandomize=True,
+            phases=[Phase.generate],  # making a failing life shorter takes minutes; take the line away for that
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )
+    wanted = {f"stage {s}" for s in ("Provisioning", "Shifting", "Baking", "FinalBaking", "CleaningUp", "RollingBack")}
+    wanted |= {f"outcome {o}" for o in (Outcome.SUCCEEDED, Outcome.ROLLED_BACK, Outcome.SUPERSEDED)}
+    causes = (Cause.ALARM, Cause.ALARMS_UNREADABLE, Cause.HEALTH, Cause.CAPACITY, Cause.DEADLINE, Cause.PERSON)
+    wanted |= {f"cause {c}" for c in causes}
+    reasons = (
+        "AlarmFiring",
+        "AlarmsUnreadable",
+        "AlarmMissing",
+        "AlarmUnfit",
+        "Paused",
+        "RolledBack",
+        "HeldByRollback",
+    )
+    wanted |= {f"reason {r}" for r in reasons}
+    wanted |= {f"pause {r}" for r in ("Done", "Queued", "Refused")}
+    wanted |= {f"promote {r}" for r in ("Done", "Refused")} | {"ignore-firing Done", "rollback Done", "retry Done"}
+    wanted |= {"clock back", "clock forward", "provider away for long", "rollback failed"}
+    missing = sorted(wanted - set(SEEN))
+    assert not missing, f"each stage, trigger, hold, command and outcome occurs, not so {missing}"
