@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
+from tests.controller.clock import SteppedClock
 
 from sluice.api.reasons import Cause, Outcome
-from sluice.api.status import Condition, EndpointStatus, LastDeployment, RevisionStatus
+from sluice.api.routes import EndpointRouteSpec, RouteReport, RouterReportSpec
+from sluice.api.status import Condition, DeploymentStatus, EndpointStatus, LastDeployment, RevisionStatus
+from sluice.controller.cluster_metrics import ClusterMetrics
 from sluice.controller.metrics import Metrics
+from sluice.core.cluster.observation import ClusterObservation, FleetSeen, RouterSeen, RouteSeen
 from sluice.core.identity import Key
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,11 +30,44 @@ def metrics() -> Metrics:
     return metrics
 
 
+@pytest.fixture
+def clock() -> SteppedClock:
+    return SteppedClock()
+
+
+@pytest.fixture
+def in_cluster(metrics: Metrics, clock: SteppedClock) -> ClusterMetrics:
+    return ClusterMetrics(metrics.registry, clock)
+
+
+def deployment(stage: str) -> DeploymentStatus:
+    return DeploymentStatus(revision="r", fleet_hash="f", policy="CANARY", stage=stage)
+
+
+def observation(*fleets: FleetSeen, generation: int = 2, confirmed: tuple[int, ...] = ()) -> ClusterObservation:
+    """The fleets, the routes in this generation, and what generation each Ready router reports."""
+
+    def report(number: int) -> RouterReportSpec:
+        entry = RouteReport(name="churn", uid="route", generation=number)
+        return RouterReportSpec(pod_uid="u", schema_version=1, routes=(entry,))
+
+    return ClusterObservation(
+        fleets=fleets,
+        route=RouteSeen("route", generation, "1", EndpointRouteSpec(endpoint_name="churn")),
+        routers=tuple(
+            RouterSeen(f"router-{n}", f"u{n}", ready=True, terminating=False, report=report(number))
+            for n, number in enumerate(confirmed)
+        ),
+    )
+
+
 def value(metrics: Metrics, metric: str, /, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(metric, labels)
 
 
-def test_the_reference_names_every_metric_with_its_labels_and_no_other(metrics: Metrics) -> None:
+def test_the_reference_names_every_metric_with_its_labels_and_no_other(
+    metrics: Metrics, in_cluster: ClusterMetrics
+) -> None:
     rows = re.findall(r"^\| `(sluice_\w+)` \| (\w+) \|(.*?)\|", PAGE.read_text(), re.MULTILINE)
     told = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     known = {}
@@ -41,7 +78,8 @@ def test_the_reference_names_every_metric_with_its_labels_and_no_other(metrics: 
     metrics.pass_ended("Endpoint", "acted", 0.1)
     metrics.aws_call("DescribeEndpoint", "ok", 0.1)
     metrics.kube_call("get", "Lease", "200", 0.1)
-    metrics.show_endpoint(KEY, "SageMaker", EndpointStatus())
+    metrics.show_endpoint(KEY, "SageMaker", EndpointStatus(deployment=deployment("Baking")))
+    in_cluster.saw(KEY, observation(FleetSeen("f", "a", "h", "u", replicas=1, ready=1, existing=1)))
     ended = LastDeployment(revision="r", fleet_hash="f", outcome=Outcome.ROLLED_BACK, cause=Cause.ALARM, end_time=NOW)
     metrics.status_persisted(EndpointStatus(), EndpointStatus(last_deployment=ended), NOW)
     for family in metrics.registry.collect():
@@ -104,3 +142,62 @@ def test_an_endpoints_series_follow_its_state_and_go_with_it(metrics: Metrics) -
     metrics.hide_endpoint(KEY)
     metrics.hide_endpoint(KEY)
     assert b"churn" not in generate_latest(metrics.registry)
+
+
+def test_deployments_under_way_are_counted_by_where_they_are(metrics: Metrics) -> None:
+    def running(stage: str) -> float | None:
+        return value(metrics, "sluice_deployments_running", namespace="team", policy="CANARY", stage=stage)
+
+    other = Key("Endpoint", "team", "fraud")
+    for key in (KEY, other):
+        metrics.show_endpoint(key, "Cluster", EndpointStatus(deployment=deployment("Baking")))
+    assert running("Baking") == 2
+    metrics.show_endpoint(KEY, "Cluster", EndpointStatus(deployment=deployment("CleaningUp")))
+    assert (running("Baking"), running("CleaningUp")) == (1, 1)
+    metrics.show_endpoint(KEY, "Cluster", EndpointStatus())
+    metrics.hide_endpoint(other)
+    assert (running("Baking"), running("CleaningUp")) == (None, None)
+
+
+def test_fleets_and_pods_are_told_by_variant_and_go_with_the_endpoint(
+    metrics: Metrics, in_cluster: ClusterMetrics
+) -> None:
+    place = {"namespace": "team", "name": "churn"}
+    old = FleetSeen("old", "a", "h1", "u1", replicas=4, ready=4, existing=4)
+    new = FleetSeen("new", "a", "h2", "u2", replicas=2, ready=1, existing=2)
+    other = FleetSeen("b", "b", "h1", "u3", replicas=1, ready=0, existing=1)
+    in_cluster.saw(KEY, observation(old, new, other, confirmed=(2, 1)))
+
+    def shown(variant: str) -> tuple[float | None, ...]:
+        named = ("sluice_fleets", "sluice_fleet_pods_wanted", "sluice_fleet_pods_ready")
+        return tuple(value(metrics, name, **place, variant=variant) for name in named)
+
+    assert shown("a") == (2, 6, 5)
+    assert shown("b") == (1, 1, 0)
+    assert value(metrics, "sluice_routers_behind", **place) == 1
+    in_cluster.saw(KEY, observation(new, confirmed=(2, 2)))
+    assert shown("a") == (1, 2, 1)
+    assert shown("b") == (None, None, None)
+    assert value(metrics, "sluice_routers_behind", **place) == 0
+    in_cluster.forget(KEY)
+    assert b"churn" not in generate_latest(metrics.registry)
+
+
+async def test_routes_are_timed_from_the_first_write_until_all_ready_routers_have_them(
+    metrics: Metrics, in_cluster: ClusterMetrics, clock: SteppedClock
+) -> None:
+    async def passed(seconds: float, *confirmed: int) -> tuple[float | None, float | None]:
+        await clock.step(seconds)
+        in_cluster.saw(KEY, observation(generation=2, confirmed=confirmed))
+        name = "sluice_route_confirmation_seconds"
+        return value(metrics, f"{name}_count"), value(metrics, f"{name}_sum")
+
+    assert await passed(1, 2, 2) == (0, 0), "nothing was written"
+    in_cluster.route_written(KEY)
+    assert await passed(1, 2, 1) == (0, 0)
+    in_cluster.route_written(KEY)
+    assert await passed(2, 2, 2) == (1, 3)
+    assert await passed(1, 2, 2) == (1, 3), "told once"
+    in_cluster.route_written(KEY)
+    in_cluster.forget(KEY)
+    assert await passed(1, 2, 2) == (1, 3)

@@ -13,6 +13,7 @@ from tests.core.cluster_stage import ClusterStage, blue_green
 
 from sluice.api import names
 from sluice.controller.cache import Cache, Source
+from sluice.controller.cluster_metrics import ClusterMetrics
 from sluice.controller.events import EventRecorder
 from sluice.controller.feed import Feed
 from sluice.controller.metrics import Metrics
@@ -96,11 +97,12 @@ class World:
         bounds = Bounds(LIMIT)
         wakes = Wakes(self.cache, self.woken.add, lambda key, _: self.woken.add(key))
         slots = Slots(self.cache, bounds, self.woken.add)
+        shown = ClusterMetrics(CollectorRegistry(), self.clock)
         self.reconciler = EndpointReconciler(
             self.kube,
             self.cache,
             self.feed,
-            {names.BACKEND_CLUSTER: ClusterSite(Stages(self.stages), self.cache, self.clock, wakes, slots)},
+            {names.BACKEND_CLUSTER: ClusterSite(Stages(self.stages), self.cache, self.clock, wakes, slots, shown)},
             self,
             self.clock,
             EventRecorder(self.kube),

@@ -2,6 +2,7 @@
 
 Series of an Endpoint are removed with it."""
 
+import collections
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -52,6 +53,8 @@ class Metrics:
             ["namespace", "name", "state"],
             registry=registry,
         )
+        self._running: dict[Key, tuple[str, str]] = {}
+        registry.register(_Running(self._running))
         self._build = Gauge("sluice_build_info", "1; the operator's version", ["version"], registry=registry)
         self._build.labels(version).set(1)
         self._shown: dict[Key, tuple[tuple[str, ...], tuple[str, ...]]] = {}
@@ -113,18 +116,26 @@ class Metrics:
 
     def show_endpoint(self, key: Key, backend: str, status: EndpointStatus) -> None:
         """An Endpoint is in this state."""
+        if status.deployment is not None:
+            self._running[key] = (status.deployment.policy, status.deployment.stage)
+        else:
+            self._running.pop(key, None)
         config = (status.revision.endpoint_config_name if status.revision else None) or ""
         info = (key.namespace, key.name, backend, config)
         state = (key.namespace, key.name, _state_of(status))
         if self._shown.get(key) == (info, state):
             return
-        self.hide_endpoint(key)
+        self._unshow(key)
         self._info.labels(*info).set(1)
         self._state.labels(*state).set(1)
         self._shown[key] = (info, state)
 
     def hide_endpoint(self, key: Key) -> None:
         """An Endpoint is gone."""
+        self._running.pop(key, None)
+        self._unshow(key)
+
+    def _unshow(self, key: Key) -> None:
         shown = self._shown.pop(key, None)
         if shown is not None:
             self._info.remove(*shown[0])
@@ -156,6 +167,30 @@ class _ReadBySource(Collector):
         for source, value in self._values().items():
             family.add_metric([source], value)
         return [family]
+
+
+class _Running(Collector):
+    """How many deployments run, counted at each scrape."""
+
+    def __init__(self, running: Mapping[Key, tuple[str, str]]) -> None:
+        self._deployments = running
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Its name, without any series."""
+        return [self._family()]
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        """Their number now, by namespace, policy and stage."""
+        family = self._family()
+        counted = collections.Counter((key.namespace, *where) for key, where in self._deployments.items())
+        for labels, number in sorted(counted.items()):
+            family.add_metric(labels, number)
+        return [family]
+
+    @staticmethod
+    def _family() -> GaugeMetricFamily:
+        labels = ["namespace", "policy", "stage"]
+        return GaugeMetricFamily("sluice_deployments_running", "Deployments that are under way", labels=labels)
 
 
 class _Read(Collector):

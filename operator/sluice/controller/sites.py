@@ -11,6 +11,7 @@ from sluice.api import names
 from sluice.api.routes import DEFAULT_TIMEOUT_SECONDS
 from sluice.api.status import EndpointStatus
 from sluice.controller.cache import Cache
+from sluice.controller.cluster_metrics import ClusterMetrics
 from sluice.controller.slots import Slots
 from sluice.controller.wakes import Wakes
 from sluice.core.actions import Action, AwsAction, DropRevision, MarkRevision
@@ -145,6 +146,7 @@ class ClusterSite:
         clock: Clock,
         wakes: Wakes,
         slots: Slots,
+        metrics: ClusterMetrics,
         readers: ClusterAlarms | None = None,
     ) -> None:
         self._backend = backend
@@ -153,6 +155,7 @@ class ClusterSite:
         self._wakes = wakes
         self._alarms = readers
         self._slots = slots
+        self._metrics = metrics
 
     async def look(self, key: Key, given: Pass, problem: CallProblem | None) -> Pass:
         """See Site."""
@@ -160,6 +163,8 @@ class ClusterSite:
         if self._alarms is not None:
             self._alarms.watch(key, watch)
         sight = await self._backend.observe(given.endpoint, given.resolution, given.stored)
+        if sight.seen is not None:
+            self._metrics.saw(key, sight.seen)
         presence = Presence.UNKNOWN if sight.seen is None else Presence.DESCRIBED
         return replace(
             given,
@@ -175,9 +180,12 @@ class ClusterSite:
         """See Site."""
         assert isinstance(action, ClusterAction), f"{type(action).__name__} is none of the cluster's"  # noqa: S101
         owner = given.resolution.owner
+        key = Key(names.ENDPOINT, owner.namespace, owner.name)
         if isinstance(action, WriteRoute):
-            self._wakes.writes_route(Key(names.ENDPOINT, owner.namespace, owner.name), action.spec.to_manifest())
+            self._wakes.writes_route(key, action.spec.to_manifest())
         await self._backend.act(owner, action)
+        if isinstance(action, WriteRoute):
+            self._metrics.route_written(key)
 
     def claim(self, key: Key, status: EndpointStatus) -> None:
         """See Site."""
@@ -201,6 +209,7 @@ class ClusterSite:
         """See Site."""
         self._wakes.forget(key)
         self._slots.forget(key)
+        self._metrics.forget(key)
         if self._alarms is not None:
             self._alarms.watch(key, None)
 

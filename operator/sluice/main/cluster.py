@@ -20,9 +20,11 @@ from sluice.cluster.rendering import Installation, Rendering
 from sluice.cluster.router import RouterSettings
 from sluice.cluster.template import FleetDefaults
 from sluice.controller.cache import Cache
+from sluice.controller.cluster_metrics import ClusterMetrics
 from sluice.controller.configmap import ConfigMapReader
 from sluice.controller.hearing import Hearing
 from sluice.controller.instance_types import InstanceTypesFile
+from sluice.controller.metrics import Metrics
 from sluice.controller.sites import ClusterSite, longest_invocation_seconds, neighbours, shifting
 from sluice.controller.slots import Slots
 from sluice.controller.wakes import Wakes
@@ -67,6 +69,7 @@ class ClusterParts:
         installation_id: str,
         region: str | None,
         cloudwatch: CloudWatchReader,
+        metrics: Metrics,
     ) -> None:
         self.wakes = Wakes(cache, queue.add, queue.add_after)
         self._hearing = Hearing(kube, WAKING, settings.watch_namespaces)
@@ -98,7 +101,8 @@ class ClusterParts:
         )
         self.alarms.on_moved(queue.add)
         slots = Slots(cache, bounds(settings), queue.add)
-        self.site = ClusterSite(backend, cache, clock, self.wakes, slots, self.alarms)
+        shown = ClusterMetrics(metrics.registry, clock)
+        self.site = ClusterSite(backend, cache, clock, self.wakes, slots, shown, self.alarms)
         self._orphans = OrphanSweep(
             kube,
             clock,

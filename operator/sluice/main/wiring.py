@@ -114,6 +114,7 @@ class Operator:
                 installation_id=installation_id,
                 region=default_region(),
                 cloudwatch=self._alarms,
+                metrics=metrics,
             )
             metrics.watch_alarms(periods=self._cluster.alarms.periods, watched=self._cluster.alarms.watched)
             sites[names.BACKEND_CLUSTER] = self._cluster.site
