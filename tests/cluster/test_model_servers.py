@@ -108,7 +108,7 @@ def ping(surroundings: Surroundings, name: str) -> int:
         return HTTP.request("GET", f"{url}/ping").status
 
 
-@pytest.mark.parametrize("model", ["tree", "logistic"])
+@pytest.mark.parametrize("model", ["tree", "logistic", "forest"])
 def test_mlflow_answers_under_the_restricted_standard_and_names_the_model(
     surroundings: Surroundings, kube: Kube, mlflow: ModelServer, model: str
 ) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pack import pack
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import LabelBinarizer
@@ -42,6 +43,7 @@ class Recipe:
 RECIPES = {
     "tree": Recipe(DecisionTreeClassifier(max_depth=3, random_state=_SEED)),
     "logistic": Recipe(LogisticRegression(max_iter=500, random_state=_SEED)),
+    "forest": Recipe(RandomForestClassifier(n_estimators=10, max_depth=3, random_state=_SEED)),
     # Trained on sparse labels, it answers a sparse matrix, which is no JSON: it loads, /ping says 200, every invocation
     # is a 500.
     "broken": Recipe(
