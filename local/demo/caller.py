@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
 from types import TracebackType
@@ -29,21 +29,21 @@ _SIGMAS = 4.9
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Answers since the last `restart`, by InvokedProductionVariant, and the share that each variant should have."""
+    """Answers since the last `restart`, by who gave them, and the share that each should have."""
 
     expected: Mapping[str, float] = field(default_factory=dict)
     answers: Mapping[str, int] = field(default_factory=dict)
     failures: int = 0
-    """Of all calls since the first."""
+    """Of all calls since the first: those that nobody answered. A model's own error is its answer."""
 
     @property
     def total(self) -> int:
         """All of them."""
         return sum(self.answers.values())
 
-    def share(self, variant: str) -> float:
-        """A variant's part of the answers, 0 to 1."""
-        return self.answers.get(variant, 0) / self.total if self.total else 0.0
+    def share(self, name: str) -> float:
+        """Somebody's part of the answers, 0 to 1."""
+        return self.answers.get(name, 0) / self.total if self.total else 0.0
 
     def words(self) -> str:
         """One line that says it all."""
@@ -51,24 +51,48 @@ class Tally:
         return f"{self.total} answers: {shares}; {self.failures} lost"
 
     def wrong(self) -> list[str]:
-        """What cannot be by chance: for each variant whose count is too far from its share, a sentence."""
+        """What cannot be by chance: for each whose count is too far from its share, a sentence."""
         said = [f"{name} answered {self.answers[name]} times, expected not at all"
                 for name in self.answers if name not in self.expected]  # fmt: skip
-        for variant, share in self.expected.items():
+        for name, share in self.expected.items():
             deviation = sqrt(self.total * share * (1 - share))
-            count = self.answers.get(variant, 0)
+            count = self.answers.get(name, 0)
             if abs(count - self.total * share) > _SIGMAS * deviation:
                 said.append(
-                    f"{variant} answered {count} of {self.total}, expected is {share:.1%} "
+                    f"{name} answered {count} of {self.total}, expected is {share:.1%} "
                     f"give or take {_SIGMAS * deviation / self.total:.1%}"
                 )
         return said
 
 
-class Callers:
-    """Threads that invoke one endpoint one call after the other, until the block ends."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one call brought: from which variant, and what its model said."""
 
-    def __init__(self, url: str, region: str, endpoint_name: str, body: str) -> None:
+    variant: str
+    prediction: str
+
+    @property
+    def model(self) -> str:
+        """The model that names itself in its prediction, as `tree` in `setosa by tree`; else all that it said."""
+        return self.prediction.rpartition(" by ")[2]
+
+
+class Callers:
+    """Threads that invoke one endpoint one call after the other, until the block ends.
+
+    `teller` says whom an answer counts for. A model's error (ModelError, SageMaker's 424) is an answer too: it says
+    `error 500`, with the model's own status.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        region: str,
+        endpoint_name: str,
+        body: str,
+        teller: Callable[[Answer], str] = lambda answer: answer.variant or answer.prediction,
+    ) -> None:
         session = boto3.Session(
             aws_access_key_id="demo",
             aws_secret_access_key="demo",  # noqa: S106 - the router accepts any signature
@@ -80,7 +104,7 @@ class Callers:
             max_pool_connections=CALLERS,
         )  # fmt: skip
         self._client: SageMakerRuntimeClient = session.client("sagemaker-runtime", endpoint_url=url, config=config)
-        self._endpoint_name, self._body = endpoint_name, body
+        self._endpoint_name, self._body, self._teller = endpoint_name, body, teller
         self._changed = threading.Condition()
         self._ending = threading.Event()
         self._threads = [threading.Thread(target=self._call, name=f"caller-{n}", daemon=True) for n in range(CALLERS)]
@@ -95,19 +119,23 @@ class Callers:
         with self._changed:
             return Tally(dict(self._expected), dict(self._answers), len(self._errors))
 
-    def ask(self) -> tuple[str, str]:
-        """One call: the variant that answered, and the first prediction. Raises DemoError."""
+    def ask(self) -> Answer:
+        """One call. Raises DemoError where nobody answers it."""
         try:
             answer = self._client.invoke_endpoint(
                 EndpointName=self._endpoint_name, ContentType="application/json", Body=self._body
             )
             prediction = json.loads(answer["Body"].read())["predictions"][0]
+        except self._client.exceptions.ModelError as error:
+            return Answer("", f"error {dict(error.response)['OriginalStatusCode']}")
         except (ClientError, BotoCoreError, ValueError, KeyError) as error:
             raise DemoError(f"InvokeEndpoint {self._endpoint_name}: {error}") from error
-        return str(answer["InvokedProductionVariant"]), str(prediction)
+        return Answer(str(answer["InvokedProductionVariant"]), str(prediction))
 
     def restart(self, weights: Mapping[str, float]) -> None:
-        """Count from nought, with the shares that these weights stand for; calls that are out are not counted."""
+        """Count from nought, with the shares that these weights stand for; calls that are out are not counted.
+
+        Lost calls stay counted."""
         with self._changed:
             whole = sum(weights.values())
             self._expected = {name: weight / whole for name, weight in weights.items()}
@@ -143,7 +171,7 @@ class Callers:
         while not self._ending.is_set():
             epoch = self._epoch
             try:
-                variant, _ = self.ask()
+                teller = self._teller(self.ask())
             except DemoError as error:
                 with self._changed:
                     self._errors.append(str(error))
@@ -152,5 +180,5 @@ class Callers:
                 continue
             with self._changed:
                 if epoch == self._epoch:
-                    self._answers[variant] += 1
+                    self._answers[teller] += 1
                     self._changed.notify_all()

@@ -9,15 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from demo.caller import Callers
+from demo.caller import Answer, Callers
 from demo.surroundings import DemoError
 
-Answer = tuple[int, str]
+Reply = tuple[int, str]
 """Status and the variant that answers."""
 
 
 @contextmanager
-def endpoint(answer: Callable[[], Answer]) -> Iterator[str]:
+def endpoint(answer: Callable[[], Reply]) -> Iterator[str]:
     """A SageMaker Runtime of one endpoint called iris."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -26,10 +26,13 @@ def endpoint(answer: Callable[[], Answer]) -> Iterator[str]:
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             status, variant = answer() if self.path == "/endpoints/iris/invocations" else (404, "")
-            body = json.dumps({"predictions": [f"setosa by {variant}"]}).encode()
+            said = {"Message": "no", "OriginalStatusCode": 500} if status == 424 else {}
+            body = json.dumps({"predictions": [f"setosa by {variant}"], **said}).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("x-Amzn-Invoked-Production-Variant", variant)
+            if status == 424:
+                self.send_header("x-Amzn-ErrorType", "ModelError")
             self.end_headers()
             self.wfile.write(body)
 
@@ -50,7 +53,7 @@ def test_answers_are_counted_by_variant() -> None:
     turns = itertools.cycle(["tree", "tree", "logistic"])
     with endpoint(lambda: (200, next(turns))) as url:
         callers = Callers(url, "eu-west-1", "iris", "{}")
-        assert callers.ask() == ("tree", "setosa by tree")
+        assert callers.ask() == Answer("tree", "setosa by tree")
         callers.restart({"tree": 2, "logistic": 1})
         with callers:
             tally = callers.until(90, seconds=30)
@@ -64,7 +67,7 @@ def test_answers_are_counted_by_variant() -> None:
 def test_after_a_restart_the_calls_that_were_out_do_not_count() -> None:
     held, arrived, old = threading.Event(), threading.Event(), threading.Event()
 
-    def answer() -> Answer:
+    def answer() -> Reply:
         if old.is_set():
             return 200, "logistic"
         arrived.set()
@@ -89,10 +92,23 @@ def test_a_lost_call_is_an_error_that_names_it() -> None:
             callers.until(1000, seconds=30)
 
 
+def test_a_models_error_is_an_answer_and_models_are_told_by_what_they_say() -> None:
+    turns = itertools.cycle([(200, "forest"), (424, "")])
+    with (
+        endpoint(lambda: next(turns)) as url,
+        Callers(url, "eu-west-1", "iris", "{}", lambda answer: answer.model) as callers,
+    ):
+        callers.restart({"forest": 1, "error 500": 1})
+        tally = callers.until(40, seconds=30)
+
+    assert dict(tally.answers).keys() == {"forest", "error 500"}
+    assert (tally.wrong(), tally.failures) == ([], 0)
+
+
 def test_too_few_answers_are_an_error() -> None:
     held = threading.Event()
 
-    def answer() -> Answer:
+    def answer() -> Reply:
         held.wait(10)
         return 200, "tree"
 
