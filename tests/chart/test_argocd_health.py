@@ -49,6 +49,10 @@ ANNOTATED = {
     "redeploy": ("sluice.dev/redeploy", "argocd-7"),
     "rollback": ("sluice.dev/rollback", "churn-1"),
     "ignore-firing": ("sluice.dev/ignore-firing", "churn-3"),
+    "pause": ("sluice.dev/pause", "churn-3"),
+    "resume": ("sluice.dev/pause", None),
+    "promote": ("sluice.dev/promote", "churn-3/2"),
+    "promote-full": ("sluice.dev/promote", "churn-3"),
     "disable-reconcile": ("sluice.dev/reconcile", "disabled"),
     "enable-reconcile": ("sluice.dev/reconcile", None),
 }
@@ -59,7 +63,11 @@ ANNOTATED = {
     "annotations", [None, {"kept": "yes", "sluice.dev/reconcile": "disabled"}], ids=["bare", "annotated"]
 )
 def test_a_command_sets_its_annotation_and_nothing_else(name: str, annotations: dict[str, str] | None) -> None:
-    status = {"previousRevision": {"name": "churn-1"}, "desiredRevision": {"name": "churn-3"}}
+    status = {
+        "previousRevision": {"name": "churn-1"},
+        "desiredRevision": {"name": "churn-3"},
+        "deployment": {"revision": "churn-3", "step": 2},
+    }
     metadata = {"resourceVersion": "7"} | ({"annotations": annotations} if annotations else {})
     changed = _run(argocd_cm.action_scripts()[name], {"metadata": metadata, "status": status})
     annotation, value = ANNOTATED[name]

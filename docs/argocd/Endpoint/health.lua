@@ -62,6 +62,9 @@ if stalled ~= nil and stalled.status == "True" then
   end
   return {status = "Degraded", message = told(stalled)}
 end
+if reconciling ~= nil and reconciling.status == "True" and reconciling.reason == "Paused" then
+  return {status = "Suspended", message = told(reconciling) .. progress()}
+end
 if reconciling ~= nil and reconciling.status == "True" then
   return {status = "Progressing", message = told(reconciling) .. progress()}
 end

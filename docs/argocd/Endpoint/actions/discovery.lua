@@ -1,9 +1,13 @@
 -- Which commands the Argo CD UI offers for an Endpoint. They are annotations, never spec: Git stays the owner of it.
--- There is no pause and no promote: SageMaker can do neither with a running update, and the operator refuses both.
+-- Pause and promote are for the cluster: SageMaker can do neither with a running update, and the operator refuses both.
 
 local status = obj.status or {}
 local annotations = obj.metadata.annotations or {}
 local disabled = annotations["sluice.dev/reconcile"] == "disabled"
+local deployment = status.deployment
+local steered = obj.spec ~= nil and obj.spec.backend == "Cluster" and deployment ~= nil
+  and deployment.stage ~= "RollingBack" and deployment.stage ~= "CleaningUp"
+local paused = annotations["sluice.dev/pause"] ~= nil and annotations["sluice.dev/pause"] ~= ""
 
 local stalled = false
 local firing = false
@@ -20,6 +24,10 @@ return {
   ["retry"] = {["disabled"] = not stalled},
   ["rollback"] = {["disabled"] = status.previousRevision == nil},
   ["ignore-firing"] = {["disabled"] = not firing or status.desiredRevision == nil},
+  ["pause"] = {["disabled"] = not steered or paused},
+  ["resume"] = {["disabled"] = not paused},
+  ["promote"] = {["disabled"] = not steered},
+  ["promote-full"] = {["disabled"] = not steered},
   ["redeploy"] = {["disabled"] = status.revision == nil},
   ["disable-reconcile"] = {["disabled"] = disabled},
   ["enable-reconcile"] = {["disabled"] = not disabled},
