@@ -160,7 +160,7 @@ class ClusterStage:
         self.seen_percents: list[float] = []
         self.stages: list[str] = []
         self.peak: dict[str, int] = {}
-        """The most replicas that a fleet ever had."""
+        """The most replicas that a fleet had since it was made."""
         self.most_pods = 0
         self.capped: dict[str, int] = {}
         """Fleet -> the most pods that find room."""
@@ -215,6 +215,7 @@ class ClusterStage:
             if fleet.gone_at is not None:
                 if self.now >= fleet.gone_at:
                     del self.cluster.fleets[name]
+                    self.peak.pop(name, None)
                 continue
             broken = fleet.image.startswith("bad") or fleet.image in self.cluster.troubles
             if not broken and self.now >= fleet.born + timedelta(seconds=self.cluster.start_seconds):
