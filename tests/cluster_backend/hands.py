@@ -3,9 +3,11 @@ pods become ready, routers report the routes that they have seen."""
 
 import asyncio
 import itertools
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 
-from tests.cluster_backend.objects import make_ready, pod_manifest, replica_set_manifest, replica_set_of
+from tests.cluster_backend.objects import make_crashing, make_ready, pod_manifest, replica_set_manifest, replica_set_of
 
 from sluice.api import names
 from sluice.core.cluster.names import LABEL_FLEET, LABEL_ROUTER, ROUTER
@@ -16,14 +18,32 @@ EVERY_SECONDS = 0.1
 _names = itertools.count(1)
 
 
-class Hands:
-    """They work until `rest`; `bad_images` never become ready."""
+Place = tuple[str, str]
+"""(namespace, name)."""
 
-    def __init__(self, kube: KubeClient, namespace: str) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What stands, listed once a round."""
+
+    deployments: dict[Place, Object]
+    replica_sets: list[Object]
+    pods: list[Object]
+    routes: list[Object]
+    reports: dict[Place, Object]
+
+
+class Hands:
+    """They work until `rest`; `bad_images` never become ready, `crashing_images` end again and again."""
+
+    def __init__(self, kube: KubeClient, namespace: str | None) -> None:
+        """Without a namespace: in all that are in `namespaces`, with as many listings as for one."""
         self._kube = kube
         self._namespace = namespace
         self._task: asyncio.Task[None] | None = None
+        self.namespaces = {namespace} if namespace is not None else set()
         self.bad_images: set[str] = set()
+        self.crashing_images: set[str] = set()
         self.reporting = True
         self.making_pods = True
 
@@ -40,95 +60,120 @@ class Hands:
 
     async def _work(self) -> None:
         while True:
-            with suppress(Conflict, Gone):  # the operator writes at the same time
-                await self._fleets()
-                await self._routers()
+            sight = await self._look()
+            for namespace in sorted(self.namespaces):
+                with suppress(Conflict, Gone):  # the operator writes at the same time
+                    await self._fleets(namespace, sight)
+                    await self._routers(namespace, sight)
             await asyncio.sleep(EVERY_SECONDS)
 
-    async def _fleets(self) -> None:
-        deployments = {item["metadata"]["name"]: item for item in await self._listed("Deployment")}
-        pods = [pod for pod in await self._listed("Pod") if LABEL_FLEET in pod["metadata"]["labels"]]
+    async def _look(self) -> _Sight:
+        deployments = await self._listed("Deployment")
+        return _Sight(
+            deployments={_place(item): item for item in deployments},
+            replica_sets=await self._listed("ReplicaSet"),
+            pods=await self._listed("Pod"),
+            routes=await self._listed(names.ENDPOINT_ROUTE),
+            reports={_place(item): item for item in await self._listed(names.ROUTER_REPORT)},
+        )
+
+    async def _fleets(self, namespace: str, sight: _Sight) -> None:
+        deployments = {name: item for (space, name), item in sight.deployments.items() if space == namespace}
+        pods = [pod for pod in _of(namespace, sight.pods) if LABEL_FLEET in pod["metadata"]["labels"]]
         for pod in pods:
             if pod["metadata"]["labels"][LABEL_FLEET] not in deployments:
-                await self._kube.delete("Pod", self._namespace, pod["metadata"]["name"])
+                await self._kube.delete("Pod", namespace, pod["metadata"]["name"])
         uids = {item["metadata"]["uid"] for item in deployments.values()}
-        for replicas in await self._listed("ReplicaSet"):
+        for replicas in _of(namespace, sight.replica_sets):
             if replicas["metadata"]["ownerReferences"][0]["uid"] not in uids:
-                await self._kube.delete("ReplicaSet", self._namespace, replicas["metadata"]["name"])
+                await self._kube.delete("ReplicaSet", namespace, replicas["metadata"]["name"])
         for name, deployment in deployments.items():
             if name == ROUTER:
                 continue
             mine = [pod for pod in pods if pod["metadata"]["labels"][LABEL_FLEET] == name]
             wanted = deployment["spec"]["replicas"]
             for pod in mine[wanted:]:
-                await self._kube.delete("Pod", self._namespace, pod["metadata"]["name"])
+                await self._kube.delete("Pod", namespace, pod["metadata"]["name"])
             for _ in range(wanted - len(mine) if self.making_pods else 0):
                 await self._pod(deployment)
 
     async def _pod(self, deployment: Object) -> None:
-        template = deployment["spec"]["template"]
+        template, namespace = deployment["spec"]["template"], deployment["metadata"]["namespace"]
         name = f"{deployment['metadata']['name'][:50]}-{next(_names)}"
         labels = template["metadata"]["labels"]
-        owner = await replica_set_of(self._kube, self._namespace, deployment["metadata"]["name"], labels)
-        pod = pod_manifest(name, self._namespace, labels, owner)
-        made = await self._kube.create("Pod", self._namespace, pod)
+        owner = await replica_set_of(self._kube, namespace, deployment["metadata"]["name"], labels)
+        pod = pod_manifest(name, namespace, labels, owner)
+        made = await self._kube.create("Pod", namespace, pod)
         image = template["spec"]["containers"][0]["image"]
-        if image not in self.bad_images:
+        if image in self.crashing_images:
+            await make_crashing(self._kube, made)
+        elif image not in self.bad_images:
             await make_ready(self._kube, made)
 
-    async def _routers(self) -> None:
-        deployment = await self._kube.get("Deployment", self._namespace, ROUTER)
+    async def _routers(self, namespace: str, sight: _Sight) -> None:
+        deployment = sight.deployments.get((namespace, ROUTER))
         labels = {LABEL_ROUTER: ROUTER}
-        pods = [pod for pod in await self._listed("Pod") if LABEL_ROUTER in pod["metadata"]["labels"]]
+        pods = [pod for pod in _of(namespace, sight.pods) if LABEL_ROUTER in pod["metadata"]["labels"]]
         if deployment is None:
             for pod in pods:
-                await self._kube.delete("Pod", self._namespace, pod["metadata"]["name"])
-                await self._kube.delete(names.ROUTER_REPORT, self._namespace, pod["metadata"]["name"])
+                await self._kube.delete("Pod", namespace, pod["metadata"]["name"])
+                await self._kube.delete(names.ROUTER_REPORT, namespace, pod["metadata"]["name"])
             return
         if not pods:
             number = next(_names)
             replicas = await self._kube.create(
-                "ReplicaSet",
-                self._namespace,
-                replica_set_manifest(f"{ROUTER}-{number}", self._namespace, labels, deployment),
+                "ReplicaSet", namespace, replica_set_manifest(f"{ROUTER}-{number}", namespace, labels, deployment)
             )
             for index in range(deployment["spec"]["replicas"]):
-                pod = pod_manifest(f"{ROUTER}-{number}-{index}", self._namespace, labels, replicas)
-                await make_ready(self._kube, await self._kube.create("Pod", self._namespace, pod))
+                pod = pod_manifest(f"{ROUTER}-{number}-{index}", namespace, labels, replicas)
+                await make_ready(self._kube, await self._kube.create("Pod", namespace, pod))
         for pod in pods if self.reporting else ():
-            await self._report(pod)
+            await self._report(pod, sight)
 
-    async def _report(self, pod: Object) -> None:
-        routes = [await self._entry(route) for route in await self._listed(names.ENDPOINT_ROUTE)]
-        name = pod["metadata"]["name"]
+    async def _report(self, pod: Object, sight: _Sight) -> None:
+        namespace, name = _place(pod)
+        routes = [_entry(route, sight.pods) for route in _of(namespace, sight.routes)]
         spec = {"podUID": pod["metadata"]["uid"], "schemaVersion": 1, "routes": routes, "rejected": []}
-        found = await self._kube.get(names.ROUTER_REPORT, self._namespace, name)
+        found = sight.reports.get((namespace, name))
         if found is None:
-            metadata = {"name": name, "namespace": self._namespace}
+            metadata = {"name": name, "namespace": namespace}
             body = {"apiVersion": names.API_VERSION, "kind": names.ROUTER_REPORT, "metadata": metadata, "spec": spec}
-            await self._kube.create(names.ROUTER_REPORT, self._namespace, body)
+            await self._kube.create(names.ROUTER_REPORT, namespace, body)
         elif found["spec"]["routes"] != routes:
-            await self._kube.replace(names.ROUTER_REPORT, self._namespace, {**found, "spec": spec})
-
-    async def _entry(self, route: Object) -> Object:
-        fleets = []
-        for fleet in route["spec"].get("fleets") or ():
-            selector = f"{LABEL_FLEET}={fleet['name']}"
-            pods = [pod async for pod in self._kube.list("Pod", self._namespace, selector)]
-            ready = sum(
-                condition["type"] == "Ready" and condition["status"] == "True"
-                for pod in pods
-                for condition in pod["status"].get("conditions") or ()
-            )
-            fleets.append({"name": fleet["name"], "hosts": ready, "healthy": ready})
-        metadata = route["metadata"]
-        return {
-            "name": metadata["name"],
-            "uid": metadata["uid"],
-            "generation": metadata["generation"],
-            "fleets": fleets,
-            "draining": [],
-        }
+            await self._kube.replace(names.ROUTER_REPORT, namespace, {**found, "spec": spec})
 
     async def _listed(self, kind: str) -> list[Object]:
-        return [item async for item in self._kube.list(kind, self._namespace)]
+        return [
+            item
+            async for item in self._kube.list(kind, self._namespace)
+            if item["metadata"]["namespace"] in self.namespaces
+        ]
+
+
+def _entry(route: Object, pods: list[Object]) -> Object:
+    """What a router says of an Endpoint's routes: the newest are in force, with all ready pods."""
+    metadata = route["metadata"]
+    fleets = []
+    for fleet in route["spec"].get("fleets") or ():
+        ready = sum(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for pod in _of(metadata["namespace"], pods)
+            if pod["metadata"]["labels"].get(LABEL_FLEET) == fleet["name"]
+            for condition in pod["status"].get("conditions") or ()
+        )
+        fleets.append({"name": fleet["name"], "hosts": ready, "healthy": ready})
+    return {
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "generation": metadata["generation"],
+        "fleets": fleets,
+        "draining": [],
+    }
+
+
+def _of(namespace: str, items: Iterable[Object]) -> list[Object]:
+    return [item for item in items if item["metadata"]["namespace"] == namespace]
+
+
+def _place(item: Object) -> Place:
+    return item["metadata"]["namespace"], item["metadata"]["name"]

@@ -107,6 +107,17 @@ async def make_ready(kube: KubeClient, pod: Object, **status: Any) -> Object:
     )  # fmt: skip
 
 
+async def make_crashing(kube: KubeClient, pod: Object) -> Object:
+    """What kubelet writes when the container has ended by itself again and again."""
+    container = {
+        "name": "model", "image": "registry.example/churn:1", "imageID": "", "ready": False, "started": False,
+        "restartCount": 5, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 2m40s"}},
+        "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "no such model"}},
+    }  # fmt: skip
+    conditions = [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"}]
+    return await set_status(kube, pod, {"phase": "Running", "conditions": conditions, "containerStatuses": [container]})
+
+
 async def set_status(kube: KubeClient, item: Object, status: Object) -> Object:
     """What a controller writes."""
     return await kube.replace_status(item["kind"], item["metadata"]["namespace"], {**item, "status": status})
