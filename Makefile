@@ -3,7 +3,7 @@
 LOCALCLUSTER := PYTHONPATH=local python3 -m localcluster
 ARGS ?=
 
-.PHONY: help up down status shell demo test bench soak conformance-aws tools images crds lint
+.PHONY: help up down status shell demo test bench soak conformance-aws timelines tools images crds lint
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -29,11 +29,15 @@ test: ## Run every test (ARGS: pytest's arguments, for example ARGS='-k canary')
 bench: ## Measure the figures of docs/performance.md (ARGS: the benchmark's options)
 	@$(LOCALCLUSTER) bench $(ARGS)
 
-soak: ## Measure under the long settings: 10 minutes of throttling, 30 minutes of steady state
+soak: ## Measure under the long settings, then kill the operator at every call of every scenario in the cluster
 	@$(LOCALCLUSTER) bench --throttle-minutes 10 --steady-minutes 30 $(ARGS)
+	@SLUICE_TEST_EVERY_CALL=1 $(LOCALCLUSTER) test tests/operator/test_cluster_crashes.py
 
 conformance-aws: ## Run the conformance table in a real AWS account (ARGS: see ARGS=--help; it costs money)
 	@$(LOCALCLUSTER) conformance-aws $(ARGS)
+
+timelines: ## Draw the pictures of docs/deployments.md anew, from real runs (some 5 minutes)
+	@$(LOCALCLUSTER) timelines
 
 tools: ## Build the cluster's programs into the cache
 	@$(LOCALCLUSTER) tools

@@ -33,13 +33,13 @@ class Alarms:
         config = Config(connect_timeout=3, read_timeout=10, proxies={}, retries={"total_max_attempts": 3})
         self._client: CloudWatchClient = session.client("cloudwatch", endpoint_url=url, config=config)
 
-    def create(self, names: Iterable[str], *, endpoint_name: str) -> None:
+    def create(self, names: Iterable[str], *, endpoint_name: str, namespace: str = "AWS/SageMaker") -> None:
         """PutMetricAlarm on the endpoint's server errors, in state OK. Raises DemoError."""
         for name in names:
             try:
                 self._client.put_metric_alarm(
                     AlarmName=name,
-                    Namespace="AWS/SageMaker",
+                    Namespace=namespace,
                     MetricName="Invocation5XXErrors",
                     Dimensions=[{"Name": "EndpointName", "Value": endpoint_name}],
                     Statistic="Average",

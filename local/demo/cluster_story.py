@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 import yaml
 
 import localcluster
-from demo.caller import Callers, Tally
+from demo.caller import Answer, Callers, Tally
 from demo.forwarding import forwarded
 from demo.install import ACCESS_KEY, OPERATOR_NAMESPACE, REGION, SimulatedAws
 from demo.picture import Picture
 from demo.steps import NAMESPACE
 from demo.surroundings import CHECKOUT, DemoError, Surroundings
 from demo.watcher import NotHappenedError, Watcher
+from localcluster import prometheus
 from localcluster.errors import LocalClusterError
 from localcluster.images import examples
 
@@ -40,8 +41,10 @@ DELETION_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Iris:
-    """What examples/cluster/iris.yaml declares."""
+class Declared:
+    """What a manifest with one Endpoint declares."""
+
+    manifest: Path
 
     documents: tuple[dict[str, Any], ...]
 
@@ -64,7 +67,7 @@ class Iris:
     def weights(self) -> dict[str, float]:
         """The weights that it gives them."""
         variants = self._one("EndpointConfig")["spec"]["productionVariants"]
-        return {one["variantName"]: float(one["initialVariantWeight"]) for one in variants}
+        return {one["variantName"]: float(one.get("initialVariantWeight", 1)) for one in variants}
 
     @property
     def model_data(self) -> tuple[str, ...]:
@@ -78,35 +81,43 @@ class Iris:
         """The Secret with which the models' data is downloaded."""
         return str(self._one("Model")["spec"]["kubernetes"]["modelDataAccess"]["credentialsSecretName"])
 
-    def with_image(self, image: str) -> Iris:
+    @property
+    def shown(self) -> str:
+        """The manifest's path, as a person in the checkout writes it."""
+        return str(self.manifest.relative_to(CHECKOUT))
+
+    def with_image(self, image: str) -> Declared:
         """The same with another image."""
         edited = json.loads(json.dumps(self.documents))
         for document in edited:
             if document["kind"] == "Model":
                 document["spec"]["primaryContainer"]["image"] = image
-        return Iris(tuple(edited))
+        return replace(self, documents=tuple(edited))
 
     def _one(self, kind: str) -> dict[str, Any]:
         return next(one for one in self.documents if one["kind"] == kind)
 
 
-def read_iris(manifest: Path = MANIFEST) -> Iris:
-    """Read the manifest."""
-    return Iris(tuple(yaml.safe_load_all(manifest.read_text())))
+def read(manifest: Path = MANIFEST) -> Declared:
+    """Read a manifest."""
+    return Declared(manifest, tuple(yaml.safe_load_all(manifest.read_text())))
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The model server's image, on the nodes, and the models' archives by their names."""
+    """The model server's image, on the nodes, and the models' archives by their names; and Prometheus' image."""
 
     image: str
     archives: Mapping[str, Path]
+    prometheus: str
 
 
 def bring_models() -> Models:
-    """Make the image and the models where they are missing; progress is printed. Raises DemoError."""
+    """Make images and models where they are missing; progress is printed. Raises DemoError."""
     try:
-        return Models(examples.image(localcluster.up(), examples.MLFLOW), examples.archives(examples.MLFLOW))
+        cluster = localcluster.up()
+        archives = examples.archives(examples.MLFLOW)
+        return Models(examples.image(cluster, examples.MLFLOW), archives, prometheus.image(cluster))
     except LocalClusterError as error:
         raise DemoError(str(error)) from error
 
@@ -117,7 +128,7 @@ class ClusterStage:
 
     surroundings: Surroundings
     aws: SimulatedAws
-    iris: Iris
+    declared: Declared
     models: Models
     watcher: Watcher
     until_the_end: ExitStack
@@ -140,97 +151,112 @@ class ClusterStage:
 
 
 @contextmanager
-def open_stage(surroundings: Surroundings, aws: SimulatedAws, models: Models) -> Iterator[ClusterStage]:
+def open_stage(
+    surroundings: Surroundings, aws: SimulatedAws, models: Models, declared: Declared
+) -> Iterator[ClusterStage]:
     """The stage as long as the block lasts; the callers' calls end with it."""
-    iris = read_iris()
     with (
-        Watcher(surroundings, NAMESPACE, iris.endpoint, operator_namespace=OPERATOR_NAMESPACE) as watcher,
+        Watcher(surroundings, NAMESPACE, declared.endpoint, operator_namespace=OPERATOR_NAMESPACE) as watcher,
         ExitStack() as until_the_end,
     ):
-        yield ClusterStage(surroundings, aws, iris, models, watcher, until_the_end)
+        yield ClusterStage(surroundings, aws, declared, models, watcher, until_the_end)
 
 
 def clear(stage: ClusterStage) -> None:
     """Nothing of an earlier run is left."""
     if stage.surroundings.api().get(f"/api/v1/namespaces/{NAMESPACE}") is None:
-        _kubectl(stage, "create", "namespace", NAMESPACE)
+        kubectl(stage, "create", "namespace", NAMESPACE)
         return
-    _kubectl(stage, "delete", "-n", NAMESPACE, "-f", _shown(), "--ignore-not-found", "--wait=false")
+    kubectl(stage, "delete", "-n", NAMESPACE, "-f", stage.declared.shown, "--ignore-not-found", "--wait=false")
     stage.watcher.until("it is gone", lambda seen: not seen.exists, seconds=DELETION_SECONDS)
 
 
 def upload(stage: ClusterStage) -> None:
     """Put the models' data where the manifest says, and the credentials that may read it into a Secret."""
-    for uri in stage.iris.model_data:
-        archive = stage.models.archives[urlsplit(uri).path.split("/")[1]]
-        stage.tell(f"aws s3 cp {archive.name} {uri}")
-        stage.aws.objects.put(uri, archive.read_bytes())
+    for uri in stage.declared.model_data:
+        put(stage, uri)
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": stage.iris.secret, "namespace": NAMESPACE},
+        "metadata": {"name": stage.declared.secret, "namespace": NAMESPACE},
         "stringData": {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": "simulated"},
     }
-    stage.tell(f"kubectl apply -n {NAMESPACE} -f - (Secret {stage.iris.secret}: who may read the models' data)")
+    stage.tell(f"kubectl apply -n {NAMESPACE} -f - (Secret {stage.declared.secret}: who may read the models' data)")
     stage.surroundings.run_kubectl("apply", "-f", "-", stdin=json.dumps(secret))
 
 
+def put(stage: ClusterStage, uri: str) -> None:
+    """Put a model where an s3:// address says, in a folder of its name."""
+    archive = stage.models.archives[urlsplit(uri).path.split("/")[1]]
+    stage.tell(f"aws s3 cp {archive.name} {uri}")
+    stage.aws.objects.put(uri, archive.read_bytes())
+
+
 def create(stage: ClusterStage) -> Picture:
-    """Apply the manifest: Creating, then InService and Ready with both variants at the weights it declares."""
-    edited = stage.iris.with_image(stage.models.image)
-    if edited == stage.iris:
-        _kubectl(stage, "apply", "-n", NAMESPACE, "-f", _shown())
+    """Apply the manifest: Creating, then InService and Ready with all variants at the weights it declares."""
+    edited = stage.declared.with_image(stage.models.image)
+    if edited == stage.declared:
+        kubectl(stage, "apply", "-n", NAMESPACE, "-f", stage.declared.shown)
     else:  # a cluster that pulls the image from a registry of its own
-        stage.tell(f"kubectl apply -n {NAMESPACE} -f {_shown()} (with the image {stage.models.image})")
+        stage.tell(f"kubectl apply -n {NAMESPACE} -f {stage.declared.shown} (with the image {stage.models.image})")
         stage.surroundings.run_kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=yaml.safe_dump_all(edited.documents))
     stage.watcher.until(
         "endpointStatus is Creating", lambda seen: seen.endpoint_status == "Creating", seconds=CREATION_SECONDS
     )
     return stage.watcher.until(
-        f"both variants are in service with the weights {stage.iris.weights}",
-        lambda seen: _serves(seen, stage.iris.weights),
+        f"its variants are in service with the weights {stage.declared.weights}",
+        lambda seen: serves(seen, stage.declared.weights),
         seconds=CREATION_SECONDS,
     )
 
 
 def predict(stage: ClusterStage) -> Tally:
     """Ask for real predictions, and go on asking: each variant answers its share, and each with its own model."""
+    callers = call(stage)
+    answer = callers.ask()
+    # The models were trained to name themselves: what the header says must be what answered.
+    if answer.prediction != f"{SPECIES} by {answer.variant}":
+        raise NotHappenedError(
+            f"variant {answer.variant} answered {answer.prediction!r}, expected is '{SPECIES} by {answer.variant}'"
+        )
+    stage.say(f"    the first answer, from variant {answer.variant}: {answer.prediction}")
+    callers.restart(stage.declared.weights)
+    stage.callers = stage.until_the_end.enter_context(callers)
+    return split(stage)
+
+
+def call(stage: ClusterStage, teller: Callable[[Answer], str] | None = None) -> Callers:
+    """Callers of the Endpoint, at the address that it shows; they call once their block is entered."""
     target = urlsplit(stage.watcher.now.address)
-    stage.tell(f"boto3: sagemaker-runtime at {target.scheme}://{target.netloc}: InvokeEndpoint {stage.iris.endpoint}")
+    name = stage.declared.endpoint
+    stage.tell(f"boto3: sagemaker-runtime at {target.scheme}://{target.netloc}: InvokeEndpoint {name}")
     url = stage.until_the_end.enter_context(
         forwarded(stage.surroundings, NAMESPACE, f"svc/{ROUTER}", target.port or 80)
     )
-    callers = Callers(url, REGION, stage.iris.endpoint, BODY)
-    variant, prediction = callers.ask()
-    # The models were trained to name themselves: what the header says must be what answered.
-    if prediction != f"{SPECIES} by {variant}":
-        raise NotHappenedError(f"variant {variant} answered {prediction!r}, expected is '{SPECIES} by {variant}'")
-    stage.say(f"    the first answer, from variant {variant}: {prediction}")
-    callers.restart(stage.iris.weights)
-    stage.callers = stage.until_the_end.enter_context(callers)
-    return _split(stage)
+    return Callers(url, REGION, name, BODY, teller) if teller else Callers(url, REGION, name, BODY)
 
 
 def reweigh(stage: ClusterStage) -> Tally:
     """Change the weights under load: the routers take them, no call is lost, and the answers follow."""
     patch = [
         {"op": "replace", "path": f"/spec/productionVariants/{place}/initialVariantWeight", "value": NEW_WEIGHTS[name]}
-        for place, name in enumerate(stage.iris.variants)
+        for place, name in enumerate(stage.declared.variants)
     ]
     before = stage.watcher.now
     words = json.dumps(patch, separators=(",", ":"))
-    _kubectl(stage, "patch", "sepc", stage.iris.config, "-n", NAMESPACE, "--type=json", "-p", words)
+    kubectl(stage, "patch", "sepc", stage.declared.config, "-n", NAMESPACE, "--type=json", "-p", words)
     seen = stage.watcher.until(
-        f"the weights {NEW_WEIGHTS} are in force", lambda seen: _serves(seen, NEW_WEIGHTS), seconds=WEIGHTS_SECONDS
+        f"the weights {NEW_WEIGHTS} are in force", lambda seen: serves(seen, NEW_WEIGHTS), seconds=WEIGHTS_SECONDS
     )
     if seen.revision != before.revision:
         raise NotHappenedError(f"new weights made a new revision, {seen.revision}; expected is {before.revision}")
-    _callers(stage).restart(NEW_WEIGHTS)
-    return _split(stage)
+    calling(stage).restart(NEW_WEIGHTS)
+    return split(stage)
 
 
-def _split(stage: ClusterStage) -> Tally:
-    callers = _callers(stage)
+def split(stage: ClusterStage) -> Tally:
+    """So many answers, and none too many from anybody. Raises NotHappenedError, and DemoError where a call is lost."""
+    callers = calling(stage)
     for answers in range(SAID_EVERY, ANSWERS + 1, SAID_EVERY):
         tally = callers.until(answers, seconds=ANSWERS_SECONDS)
         stage.say(f"    {tally.words()}")
@@ -239,13 +265,15 @@ def _split(stage: ClusterStage) -> Tally:
     return tally
 
 
-def _callers(stage: ClusterStage) -> Callers:
+def calling(stage: ClusterStage) -> Callers:
+    """Those who call."""
     if stage.callers is None:
-        raise DemoError("nobody calls yet: predict comes first")
+        raise DemoError("nobody calls yet")
     return stage.callers
 
 
-def _serves(seen: Picture, weights: Mapping[str, float]) -> bool:
+def serves(seen: Picture, weights: Mapping[str, float]) -> bool:
+    """Whether it is in service with exactly these variants and weights, and nothing is under way."""
     return (
         seen.is_ready
         and seen.endpoint_status == "InService"
@@ -253,10 +281,7 @@ def _serves(seen: Picture, weights: Mapping[str, float]) -> bool:
     )
 
 
-def _shown() -> str:
-    return str(MANIFEST.relative_to(CHECKOUT))
-
-
-def _kubectl(stage: ClusterStage, *arguments: str) -> None:
+def kubectl(stage: ClusterStage, *arguments: str) -> None:
+    """Run kubectl, and say so."""
     stage.tell("kubectl " + " ".join(arguments))
     stage.surroundings.run_kubectl(*arguments)

@@ -19,6 +19,8 @@ SIMULATOR = "sagemaker-simulator"
 MOTO = "sagemaker-simulator-moto"
 REGION = "eu-west-1"
 ACCESS_KEY = "sluice-demo"
+PROMETHEUS_NAMESPACE = "monitoring"
+PROMETHEUS_URL = f"http://prometheus.{PROMETHEUS_NAMESPACE}.svc:9090"
 SPEED = 30
 READY_SECONDS = 180
 
@@ -82,6 +84,7 @@ def operator_values(image: str, router_image: str) -> dict[str, Any]:
             "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
         },
         "aws": {"region": REGION, "credentials": {"existingSecret": "aws-credentials"}, "endpointUrls": addresses},
+        "extraEnv": [{"name": "SLUICE_PROMETHEUS_URL", "value": PROMETHEUS_URL}],
         "settings": {
             "settleSeconds": 2,
             "sagemakerMovingSeconds": 0.5,

@@ -1,17 +1,18 @@
-"""Tells the whole story in two halves, on a live screen or as lines, with a transcript if one is wanted."""
+"""Tells the whole story in three parts, on a live screen or as lines, with a transcript if one is wanted."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from rich.console import Console
 
-from demo import cluster_story, install, steps
+from demo import cluster_story, guarded_story, install, steps
 from demo.example import Example, read_example
 from demo.screen import WIDTH, Chapter, Lines, LiveScreen, Show
 from demo.surroundings import Surroundings
@@ -19,6 +20,7 @@ from demo.transcript import Transcript
 
 TITLE = f"Sluice: a simulated SageMaker, {install.SPEED} times as fast as its clock says"
 CLUSTER_TITLE = "Sluice: the same kinds on the cluster's own nodes, with real models and real predictions"
+GUARDED_TITLE = "Sluice: a canary under load, and a bad one that a Prometheus alert turns back"
 READING_SECONDS = 1.5
 """How long a command stands on the live screen before it is run: for the eyes alone, nothing waits for it."""
 
@@ -34,7 +36,7 @@ class Part(Generic[S]):
 
 
 def parts(example: Example) -> list[Part[steps.Stage]]:
-    """The chapters of the first half, after the installation."""
+    """The chapters of the first part, after the installation."""
     second, broken, mended = (example.next_image(tag) for tag in ("2", "3", "4"))
     return [
         Part("Nothing is left of an earlier run", steps.clear),
@@ -53,6 +55,14 @@ CLUSTER_PARTS: list[Part[cluster_story.ClusterStage]] = [
     Part("kubectl patch: 1/6 and 5/6 under load, nothing lost", cluster_story.reweigh),
 ]
 
+GUARDED_PARTS: list[Part[cluster_story.ClusterStage]] = [
+    Part("Nothing is left of an earlier run of this part", cluster_story.clear),
+    Part("A model goes to S3, and Prometheus reads the routers each second", guarded_story.prepare),
+    Part("kubectl apply: one model in service, behind alarms", guarded_story.begin),
+    Part("A new model: a canary of 25 % bakes under load, then it has all", guarded_story.canary),
+    Part("A bad model: its 5xx raise an alert, all traffic goes back", guarded_story.rolled_back),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Telling:
@@ -63,13 +73,13 @@ class Telling:
     began: float
     kept: Transcript
 
-    def half(
+    def part(
         self,
         show: Show,
         chapters: Iterable[Part[S]],
         stage_of: Callable[[Callable[[str], None], Callable[[str], None]], S],
     ) -> None:
-        """Tell one half. `stage_of` makes its stage from what tells a command and what says a line.
+        """Tell one part. `stage_of` makes its stage from what tells a command and what says a line.
 
         Raises DemoError at the first thing that does not happen.
         """
@@ -113,14 +123,19 @@ def tell(surroundings: Surroundings, *, plain: bool, transcript: Path | None) ->
     models = cluster_story.bring_models()
     install.install(surroundings, lambda said: console.print(f"{said} ...", style="bright_black", highlight=False))
     with install.simulated_aws(surroundings) as aws:
-        _sagemaker_half(telling, surroundings, aws, example)
-        _cluster_half(telling, surroundings, aws, models)
+        _sagemaker_part(telling, surroundings, aws, example)
+        for title, chapters, manifest in (
+            (CLUSTER_TITLE, CLUSTER_PARTS, cluster_story.MANIFEST),
+            (GUARDED_TITLE, GUARDED_PARTS, guarded_story.MANIFEST),
+        ):
+            opened = cluster_story.open_stage(surroundings, aws, models, cluster_story.read(manifest))
+            _cluster_part(telling, title, chapters, opened)
     if transcript is not None:
         transcript.write_text(telling.kept.document(farewell(example)))
     print(farewell(example), flush=True)
 
 
-def _sagemaker_half(telling: Telling, surroundings: Surroundings, aws: install.SimulatedAws, example: Example) -> None:
+def _sagemaker_part(telling: Telling, surroundings: Surroundings, aws: install.SimulatedAws, example: Example) -> None:
     chapters = parts(example)
     with steps.watcher(surroundings, example) as watcher:
         show = Show(
@@ -131,23 +146,26 @@ def _sagemaker_half(telling: Telling, surroundings: Surroundings, aws: install.S
             seconds_until=aws.time.seconds_until,
             began=telling.began,
         )
-        telling.half(show, chapters, lambda tell, say: steps.Stage(surroundings, aws, example, watcher, tell))
+        telling.part(show, chapters, lambda tell, say: steps.Stage(surroundings, aws, example, watcher, tell))
 
 
-def _cluster_half(
-    telling: Telling, surroundings: Surroundings, aws: install.SimulatedAws, models: cluster_story.Models
+def _cluster_part(
+    telling: Telling,
+    title: str,
+    chapters: list[Part[cluster_story.ClusterStage]],
+    opened: AbstractContextManager[cluster_story.ClusterStage],
 ) -> None:
-    with cluster_story.open_stage(surroundings, aws, models) as stage:
+    with opened as stage:
         show = Show(
-            title=CLUSTER_TITLE,
-            chapters=[Chapter(part.title) for part in CLUSTER_PARTS],
+            title=title,
+            chapters=[Chapter(part.title) for part in chapters],
             look=lambda: stage.watcher.now,
             look_at_events=lambda: stage.watcher.events,
-            seconds_until=aws.time.seconds_until,
+            seconds_until=lambda moment: (moment - datetime.now(UTC)).total_seconds(),
             tally=lambda: stage.tally,
             began=telling.began,
         )
-        telling.half(show, CLUSTER_PARTS, stage.told_by)
+        telling.part(show, chapters, stage.told_by)
 
 
 def farewell(example: Example) -> str:

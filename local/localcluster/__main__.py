@@ -132,6 +132,10 @@ def _demo(rest: list[str]) -> int:
     return _run_with_images([str(paths.VENV_PYTHON), "-m", "demo", *rest])
 
 
+def _timelines(rest: list[str]) -> int:
+    return _run_with_images([str(paths.VENV_PYTHON), "-m", "demo.timelines", *rest])
+
+
 def _bench(rest: list[str]) -> int:
     """Without a cluster: the benchmark starts an API server of its own, and nodes would only disturb it."""
     environment.ensure()
@@ -203,6 +207,7 @@ _COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "enter": (_enter, "run a command (default: a shell) in the cluster's network"),
     "test": (_test, "run every test; further arguments go to pytest"),
     "demo": (_demo, "run the demo"),
+    "timelines": (_timelines, "draw the pictures of docs/deployments.md from real runs"),
     "bench": (_bench, "run the benchmark"),
     "conformance-aws": (_conformance_aws, "run the conformance table in a real AWS account, at most for --cap-dollars"),
 }

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from demo import guarded_story
 from demo.caller import Tally
-from demo.cluster_story import NEW_WEIGHTS, read_iris
+from demo.cluster_story import NEW_WEIGHTS, read
 from demo.example import read_example
 from demo.install import operator_values, simulator_values
 from demo.picture import Picture, picture
@@ -167,9 +168,20 @@ def test_a_split_is_wrong_only_when_it_cannot_be_chance(answers: dict[str, int],
 
 
 def test_the_iris_example_is_what_the_second_half_is_told_with() -> None:
-    iris = read_iris()
+    iris = read()
 
     assert (iris.endpoint, iris.config, iris.variants) == ("iris", "iris", ("tree", "logistic"))
     assert iris.weights == {"tree": 2.0, "logistic": 1.0}
     assert NEW_WEIGHTS.keys() == iris.weights.keys()
     assert "localhost/sluice-example-mlflow:1" not in str(iris.with_image("host/mine:2"))
+
+
+def test_the_guarded_example_is_what_the_third_part_is_told_with() -> None:
+    flowers = read(guarded_story.MANIFEST)
+
+    assert (flowers.endpoint, flowers.config, flowers.weights) == ("flowers", "flowers", {"main": 1.0})
+    assert flowers.model_data == (f"s3://iris-models/{guarded_story.FIRST}/model.tar.gz",)
+    [endpoint] = [one["spec"] for one in flowers.documents if one["kind"] == "Endpoint"]
+    policy = endpoint["deploymentConfig"]["blueGreenUpdatePolicy"]["trafficRoutingConfiguration"]
+    assert policy["canarySize"] == {"type": "CAPACITY_PERCENT", "value": guarded_story.CANARY_PERCENT}
+    assert guarded_story.ALERT in {one["name"] for one in endpoint["kubernetes"]["alarms"] if "prometheusAlert" in one}
