@@ -230,7 +230,7 @@ def drained(world: Routing, requests: int) -> Outcome:
             raise RuntimeError("a router did not drain within 60 s")
         leaving.stop_agent()
         _end(leaving)
-        leaving.envoy.start()
+        leaving.envoy.start(wait=False)
         leaving.start_agent()
         until("the router is ready again", lambda router=leaving: router.probe("/ready") == 200, 60)  # type: ignore[misc]
         calls.use(*world.routers)

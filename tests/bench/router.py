@@ -23,7 +23,7 @@ from tests.router.harness.relay import Relay
 from tests.router.specs import fleet, route
 
 from sluice.api.routes import EndpointRouteSpec
-from sluice.router.bootstrap import answers_script
+from sluice.router.bootstrap import DISCOVERY_SOCKET, answers_script
 
 BODIES = {"24 B": 24, "64 KiB": 65536, "1 MiB": 1048576}
 ENDPOINTS = (1, 50, 200)
@@ -124,7 +124,7 @@ def throughput(directory: Path, *, quick: bool) -> list[Figure]:
 
 
 def _without_script(world: Routing, directory: Path) -> Envoy:
-    """A second Envoy with the same files whose filter has nothing to run."""
+    """A second Envoy of the same agent whose filter has nothing to run."""
     router = world.routers[0].envoy
     plain = Envoy(directory / "plain", prefix=world.net.prefix)
     text = plain.bootstrap.read_text()
@@ -133,8 +133,7 @@ def _without_script(world: Routing, directory: Path) -> Envoy:
     if bare == text:
         raise RuntimeError("the bootstrap does not hold the script as expected")
     # What is in force there, here too.
-    for name in ("clusters.json", "scopes.json"):
-        (plain.directory / name).write_text((router.directory / name).read_text())
+    bare = bare.replace(str(plain.directory / DISCOVERY_SOCKET), str(router.directory / DISCOVERY_SOCKET))
     plain.bootstrap.write_text(bare)
     plain.start()
     return plain
@@ -210,8 +209,7 @@ def confirm(directory: Path, *, quick: bool) -> list[Figure]:
             world.confirmed(f"e{count - 1}", 1, within=120)
             time.sleep(3.0)
             figures.append(_memory(world, count))
-            if count in (ENDPOINTS[0], ENDPOINTS[-1]):
-                figures.append(_edits(world, count, edits))
+            figures.append(_edits(world, count, edits))
     return figures
 
 

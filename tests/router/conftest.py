@@ -14,9 +14,11 @@ from tests.router.harness.relay import Relay
 def envoy(tmp_path: Path) -> Iterator[Envoy]:
     """A running Envoy without routes."""
     made = Envoy(tmp_path / "run")
+    Drive(made)
     made.start()
     yield made
     made.kill()
+    made.end_serving()
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ def test_a_stopped_agent_and_a_frozen_envoy_confirm_nothing(
     until(lambda: team.generation(pod.name, "churn") == later, 10)
 
 
-def test_without_agent_and_api_server_a_killed_envoy_serves_again(
+def test_without_the_api_server_a_killed_envoy_and_a_killed_agent_serve_again(
     pod: RouterPod, team: Namespace, net: NetworkNamespace, start: Make, wire: Wire
 ) -> None:
     start(1)
@@ -182,13 +182,22 @@ def test_without_agent_and_api_server_a_killed_envoy_serves_again(
     pod.start_agent()
     until(lambda: pod.probe("/ready") == 200, 20)
     wire.cut()
-    pod.kill_agent()
     pod.envoy.kill()
     pod.envoy.start()
     with load(pod, net, "Churn") as churn:
         until(lambda: churn.statuses["200"] > 50, 10)
+    assert set(churn.statuses) == {"200"}, "from the agent's memory"
+    pod.kill_agent()
+    pod.envoy.kill()
+    # An Envoy that nobody tells its routes does not answer that there are none.
+    pod.envoy.start(wait=False)
+    until((pod.envoy.directory / "admin.sock").exists, 60)
+    stays(lambda: not pod.envoy.ask(lambda admin: admin.ready()), 1)
+    pod.start_agent()
+    pod.envoy.wait()
+    with load(pod, net, "Churn") as churn:
+        until(lambda: churn.statuses["200"] > 50, 10)
         # An agent that cannot read keeps its hands off what serves, and is not ready.
-        pod.start_agent()
         until(lambda: pod.probe("/ready") == 503, 20)
         before = churn.total
         until(lambda: churn.total > before + 200, 10)

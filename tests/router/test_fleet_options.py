@@ -107,6 +107,20 @@ def test_a_new_pod_must_answer_the_sample_once(envoy: Envoy, drive: Drive, conta
     assert len(samples) == 1
 
 
+def test_a_slow_sample_passes_and_holds_up_no_other_endpoint(envoy: Envoy, drive: Drive, container: Start) -> None:
+    slow = container("slow", delay_seconds=2.5)
+    sample = RouteSample(body="sample", timeout_seconds=60)
+    drive.put(route("Slow", fleet("slow", port=slow.port, sample=sample)), ("slow", "127.0.0.1"))
+    drive.put(route("Other", fleet("other", port=slow.port)), ("other", "127.0.0.1"))
+    Envoy.until(lambda: not drive.turn() and drive.generation("other") == 1, 10)
+    assert envoy.ask(lambda admin: admin.warming()) == {"slow"}
+    assert drive.generation("slow") is None
+    drive.settle()
+    assert drive.generation("slow") == 1
+    assert [item.healthy for report in drive.reports if report.name == "slow" for item in report.fleets] == [1]
+    assert len(slow.requests) == 1, "asked once, and not cut off after a second"
+
+
 def test_with_a_period_a_failing_pod_leaves_but_half_the_fleet_stays(
     envoy: Envoy, drive: Drive, container: Start
 ) -> None:

@@ -37,7 +37,7 @@ def test_a_route_that_envoy_refuses_holds_up_no_other(envoy: Envoy, drive: Drive
         (rejected,) = drive.rejected
         assert (rejected.name, rejected.generation) == ("bad", 2)
         assert "header" in rejected.message.lower()
-        assert "b2" not in (envoy.directory / "clusters.json").read_text(), "an Envoy that starts anew takes the files"
+        assert "b2" not in drive.ledger.placed, "an Envoy that starts anew takes all of it"
         drive.put(route("Bad", fleet("b", port=made.port), fleet("b3", weight=0, port=made.port)))
         drive.settle()
         assert drive.generation("bad") == 3
@@ -96,12 +96,13 @@ def test_the_next_agent_process_goes_on_where_the_last_one_was(envoy: Envoy, dri
     made = container("c", keep=False)
     drive.put(route("N", fleet("n", port=made.port), fleet("n-old", weight=0, port=made.port)), ("n", "127.0.0.1"))
     drive.settle()
-    before = [(envoy.directory / name).read_text() for name in ("clusters.json", "scopes.json")]
+    before = drive.discovery.view()
     again = Drive(envoy)
     again.routes, again.pods = drive.routes, drive.pods
     again.settle()
     assert again.generation("n") == 1
-    assert [(envoy.directory / name).read_text() for name in ("clusters.json", "scopes.json")] == before
+    after = again.discovery.view()
+    assert (after.clusters, after.scopes) == (before.clusters, before.scopes)
     # A bad generation that came while no agent ran: what an earlier process had applied stays.
     again.put(route("N", fleet("n", port=made.port), fleet("n-bad", weight=1, port=made.port, sample=BAD)))
     third = Drive(envoy)

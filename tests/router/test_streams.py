@@ -245,9 +245,11 @@ def test_direct_containers_are_reached(envoy: Envoy, relay: Relay, drive: Drive,
 
 def test_the_access_log_has_one_line_of_each(tmp_path: Path, container: Start, request: pytest.FixtureRequest) -> None:
     envoy = Envoy(tmp_path / "logged", access_log=True)
+    drive = Drive(envoy)
+    request.addfinalizer(drive.close)
     envoy.start()
     request.addfinalizer(envoy.kill)
-    relay, drive, made = Relay(envoy), Drive(envoy), container("c")
+    relay, made = Relay(envoy), container("c")
     relay.start()
     request.addfinalizer(relay.kill)
     drive.put(route("Churn", fleet("churn-a", port=made.port)), ("churn-a", "127.0.0.1"))

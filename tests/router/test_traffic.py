@@ -4,11 +4,14 @@ import math
 import time
 from collections.abc import Callable
 
+import pytest
 from tests.router.harness.caller import Load, client, order
 from tests.router.harness.container import Container
 from tests.router.harness.drive import Drive
 from tests.router.harness.envoy import Envoy
 from tests.router.specs import fleet, route
+
+from sluice.router.__main__ import main
 
 Start = Callable[..., Container]
 
@@ -113,7 +116,7 @@ def test_a_new_revision_takes_over_and_the_old_one_goes_without_a_loss(
         drive.put(route("R", fleet("r-green", port=green.port)))
         drive.settle()
         Envoy.until(lambda: drive.turn() and not drive.ledger.leaving, 10)
-        assert "r-blue" not in (envoy.directory / "clusters.json").read_text()
+        assert "r-blue" not in drive.ledger.placed
         blue.stop()
         until_total(load, load.total + 300)
     assert load.lost() == {}, load.samples
@@ -187,7 +190,7 @@ def test_a_slow_request_is_reported_as_draining_until_it_ends(envoy: Envoy, driv
     caller.join(10)
     assert answers == [b"old"]
     Envoy.until(lambda: drive.turn() and drive.reports[0].draining == (), 10)
-    assert "s-old" not in (envoy.directory / "clusters.json").read_text()
+    assert "s-old" not in drive.ledger.placed
 
 
 def test_an_endpoint_that_retires_is_unknown_and_confirmed(envoy: Envoy, drive: Drive, container: Start) -> None:
@@ -205,3 +208,20 @@ def test_an_endpoint_that_retires_is_unknown_and_confirmed(envoy: Envoy, drive: 
     with Load(envoy.url, "Old", concurrency=1) as load:
         until_total(load, 1)
     assert load.statuses.keys() == {"400"}
+
+
+def test_a_person_sees_what_is_in_force(
+    envoy: Envoy, drive: Drive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drive.put(route("Seen", fleet("seen", port=8080)), ("seen", "127.0.0.9"))
+    drive.settle()
+    monkeypatch.setenv("SLUICE_ROUTER_RUN_DIRECTORY", str(envoy.directory))
+    assert main(["show"]) == 0
+    shown = capsys.readouterr().out
+    assert '"string_key": "Seen"' in shown
+    assert '"address": "127.0.0.9"' in shown
+    assert "Seen" in (envoy.directory / "endpoints" / "Seen.json").read_text()
+    assert "127.0.0.9" in (envoy.directory / "fleets" / "seen.json").read_text()
+    envoy.kill()
+    assert main(["show"]) == 1
+    assert "Envoy does not answer" in capsys.readouterr().err

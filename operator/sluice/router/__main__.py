@@ -1,5 +1,6 @@
 """`python -m sluice.router`: `bootstrap --out FILE` writes Envoy's configuration, `agent` keeps its routes up to date,
-`relay` serves streams, `drain` lets the router go. Exit codes: 0 done, 1 failed, 2 wrong settings."""
+`relay` serves streams, `drain` lets the router go, `show` prints what Envoy has. Exit codes: 0 done, 1 failed, 2 wrong
+settings."""
 
 import argparse
 import asyncio
@@ -11,11 +12,10 @@ from pathlib import Path
 
 from sluice.kube.client import KubeClient
 from sluice.kube.configuration import NoKubernetesError, load_configuration
-from sluice.router.admin import Admin
+from sluice.router.admin import Admin, EnvoyUnavailable
 from sluice.router.agent import Agent
 from sluice.router.bootstrap import BootstrapSettings, bootstrap
 from sluice.router.draining import drain, drained
-from sluice.router.files import Files
 from sluice.router.probes import serve
 from sluice.router.relay import Relay
 from sluice.router.settings import Settings, WrongSettingError
@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     agent = commands.add_parser("agent", help="keep Envoy's routes up to date")
     agent.add_argument("--bootstrap", type=Path, default=BOOTSTRAP, help="what Envoy was started with")
     commands.add_parser("relay", help="frame streams between Envoy and Envoy")
+    commands.add_parser("show", help="print what Envoy has in force, as JSON")
     commands.add_parser("drain", help="fail health checks and wait until no request is left")
     chosen = parser.parse_args(arguments)
     try:
@@ -49,13 +50,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if chosen.command == "drain":
         return asyncio.run(_drain(settings))
+    if chosen.command == "show":
+        return asyncio.run(_show(settings))
     if chosen.command == "relay":
         return asyncio.run(_relay(settings))
     return asyncio.run(_agent(settings, chosen.bootstrap))
 
 
 def write_bootstrap(settings: Settings, out: Path) -> None:
-    """Envoy's configuration, and the files that it reads where there are none yet."""
+    """Envoy's configuration."""
     body = bootstrap(
         BootstrapSettings(
             directory=settings.run_directory,
@@ -68,7 +71,6 @@ def write_bootstrap(settings: Settings, out: Path) -> None:
             heap_bytes=settings.heap_bytes or None,
         )
     )
-    Files(settings.run_directory).seed()
     out.write_text(json.dumps(body, indent=1) + "\n")
 
 
@@ -126,6 +128,18 @@ def _stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
+
+
+async def _show(settings: Settings) -> int:
+    admin = admin_of(settings)
+    try:
+        print(await admin.config())  # noqa: T201 - what was asked for
+    except EnvoyUnavailable as error:
+        print(f"Envoy does not answer: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    finally:
+        await admin.close()
+    return 0
 
 
 async def _drain(settings: Settings) -> int:

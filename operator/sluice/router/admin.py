@@ -1,59 +1,22 @@
-"""Envoy's admin interface: what is in force, what is refused, who is healthy, how much is under way."""
+"""Envoy's admin interface: what is warming, who is healthy, how much is under way."""
 
 import json
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
 import aiohttp
 
-from sluice.router.bootstrap import SCOPES, STAT_PREFIX
+from sluice.router.bootstrap import STAT_PREFIX
+from sluice.router.view import Activity
 
 CALL_TIMEOUT_SECONDS: Final = 2.0
-_CLUSTERS: Final = "cluster_manager.cds"
-_SCOPES: Final = f"http.{STAT_PREFIX}.scoped_rds.{SCOPES}"
 
 
 class EnvoyUnavailable(Exception):
     """Envoy does not answer (starting, frozen, gone)."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What Envoy has in force."""
-
-    clusters: str
-    """The version of the clusters file; empty: none yet."""
-    scopes: str
-    warming: frozenset[str] = frozenset()
-    """Clusters whose newest definition is not in use yet."""
-    counted: bool = False
-    """Whether the next two were asked for."""
-    clusters_refused: int = 0
-    """How many cluster files it has refused since it started."""
-    scopes_refused: int = 0
-
-
-UNKNOWN: Final = View("?", "?")
-"""Envoy does not answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """Per fleet, over its clusters."""
-
-    hosts: dict[str, int]
-    healthy: dict[str, int]
-    running: dict[str, int]
-    """Requests under way."""
-    known: bool = True
-    """False: it was not asked for, or Envoy does not answer."""
-
-
-UNKNOWN_ACTIVITY: Final = Activity({}, {}, {}, known=False)
 
 
 class Admin:
@@ -68,31 +31,20 @@ class Admin:
         if self._session is not None:
             await self._session.close()
 
-    async def view(self, *, counters: bool = False) -> View:
-        """What is in force; with `counters` also what was refused, which costs Envoy a walk over all its counters."""
-        versions = await self._stats("TextReadouts", rf"^({_CLUSTERS}|{_SCOPES})\.version_text$")
-        refused: dict[str, str] = {}
-        if counters:
-            refused = await self._stats("Counters", rf"^({_CLUSTERS}|{_SCOPES})\.update_(rejected|failure)$")
+    async def warming(self) -> frozenset[str]:
+        """Clusters whose newest definition is not in use yet."""
+        # A mask that ends at an Any (`cluster`) is refused with 400, but only while something warms.
+        answer = json.loads(await self._get("/config_dump?resource=dynamic_warming_clusters&mask=cluster.name"))
+        return frozenset(config["cluster"]["name"] for config in answer.get("configs", ()))
 
-        def count(of: str) -> int:
-            return sum(int(refused.get(f"{of}.update_{what}", 0)) for what in ("rejected", "failure"))
-
-        return View(
-            clusters=versions.get(f"{_CLUSTERS}.version_text", "").strip('"'),
-            scopes=versions.get(f"{_SCOPES}.version_text", "").strip('"'),
-            warming=await self._warming(),
-            counted=counters,
-            clusters_refused=count(_CLUSTERS),
-            scopes_refused=count(_SCOPES),
-        )
+    async def config(self) -> str:
+        """Everything that is in force, as JSON; of keys nothing is shown."""
+        return await self._get("/config_dump")
 
     async def activity(self) -> Activity:
-        """Hosts and requests of every fleet."""
-        gauges = await self._stats(
-            "Gauges", r"^cluster\.[^;]+;.*\.(membership_total|membership_healthy|upstream_rq_active)$"
-        )
-        found = {"membership_total": Counter[str](), "membership_healthy": Counter[str]()}
+        """Healthy hosts and requests of every fleet: costs Envoy a walk over all its gauges."""
+        gauges = await self._stats("Gauges", r"^cluster\.[^;]+;.*\.(membership_healthy|upstream_rq_active)$")
+        healthy: dict[str, int] = {}
         running: Counter[str] = Counter()
         for name, value in gauges.items():
             fleet, what = name.removeprefix("cluster.").split(";", 1)[0], name.rsplit(".", 1)[1]
@@ -100,9 +52,8 @@ class Admin:
                 running[fleet] += int(value)
             else:
                 # In mode Direct a fleet has a cluster per container, each with all pods.
-                counter = found[what]
-                counter[fleet] = min(counter[fleet], int(value)) if fleet in counter else int(value)
-        return Activity(dict(found["membership_total"]), dict(found["membership_healthy"]), dict(running))
+                healthy[fleet] = min(healthy.get(fleet, int(value)), int(value))
+        return Activity(healthy, dict(running))
 
     async def passed(self) -> dict[str, frozenset[str]]:
         """Per cluster, the addresses that are not failing its active health check."""
@@ -148,10 +99,6 @@ class Admin:
         """Requests under way, of all endpoints."""
         gauges = await self._stats("Gauges", rf"^http\.{STAT_PREFIX}\.downstream_rq_active$")
         return sum(int(value) for value in gauges.values())
-
-    async def _warming(self) -> frozenset[str]:
-        answer = json.loads(await self._get("/config_dump?resource=dynamic_warming_clusters&mask=cluster"))
-        return frozenset(config["cluster"]["name"] for config in answer.get("configs", ()))
 
     async def _stats(self, kind: str, pattern: str) -> dict[str, str]:
         text = await self._get("/stats?" + urlencode({"type": kind, "filter": pattern}))

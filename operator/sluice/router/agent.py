@@ -1,22 +1,29 @@
-"""The agent's loop: what is wanted and what Envoy says go into the ledger, files and the report come out."""
+"""The agent's loop: what is wanted and what Envoy says go into the ledger; what Envoy is to have and the report come
+out."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from sluice.api.names import ENDPOINT_ROUTE
 from sluice.api.routes import RouterReportSpec
 from sluice.ports.kube import Kube
-from sluice.router.admin import UNKNOWN, UNKNOWN_ACTIVITY, Activity, Admin, EnvoyUnavailable, View
+from sluice.router.admin import Admin, EnvoyUnavailable
+from sluice.router.bootstrap import DISCOVERY_SOCKET
+from sluice.router.clusters import CLUSTER
+from sluice.router.discovery import Discovery
 from sluice.router.files import Files
 from sluice.router.ledger import Ledger, Step
 from sluice.router.objects import Objects, Route
 from sluice.router.reporting import INTERVAL_SECONDS, RETRY_SECONDS, Reporter
+from sluice.router.routes import SCOPE
 from sluice.router.settings import Settings
 from sluice.router.validation import find_refused
+from sluice.router.view import UNKNOWN, UNKNOWN_ACTIVITY, Activity, View
 from sluice.router.wanted import Wanted, resolve
 from sluice.router.watching import Watched
 
@@ -24,8 +31,7 @@ logger = logging.getLogger(__name__)
 
 POLL_FIRST_SECONDS: Final = 0.002
 POLL_LONGEST_SECONDS: Final = 0.1
-UNSETTLED_SECONDS: Final = 0.25
-"""After a file was written, how long only its version is asked for; then also whether Envoy refused it."""
+"""While clusters warm: all else Envoy says by itself."""
 BUSY_SECONDS: Final = 0.5
 IDLE_SECONDS: Final = 2.0
 ALIVE_SECONDS: Final = 30.0
@@ -41,6 +47,8 @@ class Agent:
         self._ledger = Ledger()
         self._reporter = Reporter(kube, settings.namespace, settings.pod_name, settings.pod_uid)
         self._changed = asyncio.Event()
+        self._discovery = Discovery(settings.run_directory / DISCOVERY_SOCKET, self._changed.set)
+        self._warmed: tuple[int, str] | None = None
         self._report: RouterReportSpec | None = None
         self._reported = asyncio.Event()
         self._covered = False
@@ -69,13 +77,15 @@ class Agent:
 
     async def run(self) -> None:
         """Until it is cancelled; a bug in any part ends it."""
-        self._files.seed()
-        clusters, scopes, state = self._files.read()
-        self._ledger.restore(clusters, scopes, state)
+        self._publish(self._ledger.restore(*self._files.read()))
+        await self._discovery.start()
         parts: list[Coroutine[Any, Any, None]] = [watch.run() for watch in self._watches]
-        async with asyncio.TaskGroup() as group:
-            for part in (*parts, self._apply(), self._tell()):
-                group.create_task(part)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in (*parts, self._apply(), self._tell()):
+                    group.create_task(part)
+        finally:
+            await self._discovery.close()
 
     async def ready(self) -> bool:
         """Whether this router may get requests: it has applied what a consistent read said, and Envoy takes some."""
@@ -86,38 +96,43 @@ class Agent:
         return time.monotonic() - self._beat < ALIVE_SECONDS
 
     async def _apply(self) -> None:
-        written_at: float | None = None
         pause = POLL_FIRST_SECONDS
         while True:
             self._beat = now = time.monotonic()
             self._changed.clear()
             if not all(watch.synced for watch in self._watches):
-                # What stands in the files serves on; half of what is wanted would be worse than what was.
-                await self._changed.wait()
+                # Envoy has what an earlier process left; half of what is wanted would be worse than that.
+                await self._wait(self._changed, IDLE_SECONDS)
                 continue
-            fresh = written_at is not None and now - written_at < UNSETTLED_SECONDS
             wanted = resolve(self._objects.routes.values(), self._ledger.bad)
-            view, activity = await self._look(counters=not fresh)
+            view, activity = await self._look()
             step = self._ledger.step(wanted, self._objects.pods, view, activity, now)
             if step.suspects:
                 await self._judge(step.suspects)
                 self._changed.set()
-            if self._write(step):
-                written_at, pause = now, POLL_FIRST_SECONDS
-            if activity.known:
+            if step.clusters is not None or step.scopes is not None:
+                # First for the next process: it must not send Envoy back to what was before.
+                self._files.keep(self._ledger.placed, self._ledger.served)
+                self._publish(step)
+                pause = POLL_FIRST_SECONDS
+            if view.known and (activity.known or not self._ledger.lively()):
                 self._covered = self._covered or self._ledger.covers(wanted, view)
                 self._prepare_report(wanted, view, activity)
-            if self._ledger.settled(view):
-                written_at = None
-                delay = BUSY_SECONDS if self._ledger.leaving else IDLE_SECONDS
-            else:
+            delay = BUSY_SECONDS if self._ledger.leaving else IDLE_SECONDS
+            if view.warming:
                 delay, pause = pause, min(pause * 2, POLL_LONGEST_SECONDS)
             await self._wait(self._changed, delay)
 
-    async def _look(self, *, counters: bool) -> tuple[View, Activity]:
+    async def _look(self) -> tuple[View, Activity]:
+        """Envoy says by itself what it has accepted. It is asked for the rest only where there may be something to
+        know, so that a weight costs it no question."""
+        view = self._discovery.view()
+        accepted = (view.connection, view.clusters)
         try:
-            view = await self._admin.view(counters=counters)
-            if not self._ledger.settled(view) and not counters:
+            if view.clusters != UNKNOWN.clusters and accepted != self._warmed:
+                view = replace(view, warming=await self._admin.warming())
+                self._warmed = None if view.warming else accepted
+            if not self._ledger.lively():
                 return view, UNKNOWN_ACTIVITY
             activity = await self._admin.activity()
             if self._ledger.sampled():
@@ -127,17 +142,13 @@ class Agent:
             return UNKNOWN, UNKNOWN_ACTIVITY
         return view, activity
 
-    def _write(self, step: Step) -> bool:
-        if step.clusters is None and step.scopes is None:
-            return False
-        self._files.write_state(self._ledger.state())
+    def _publish(self, step: Step) -> None:
         if step.clusters is not None:
-            self._files.write_clusters(step.clusters.text)
+            self._discovery.publish(CLUSTER, step.clusters)
             logger.debug("clusters %s", step.clusters.version)
         if step.scopes is not None:
-            self._files.write_scopes(step.scopes.text)
+            self._discovery.publish(SCOPE, step.scopes)
             logger.debug("scopes %s", step.scopes.version)
-        return True
 
     async def _judge(self, suspects: tuple[Route, ...]) -> None:
         specs = {route.key: route.spec for route in suspects if route.spec is not None}

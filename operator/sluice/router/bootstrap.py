@@ -1,5 +1,5 @@
-"""Envoy's own configuration: what does not change while it runs. Everything that does stands in two files beside it
-(clusters and scopes), which the agent writes. Pure but for reading the Lua scripts of this package."""
+"""Envoy's own configuration: what does not change while it runs. Everything that does (clusters and scopes) comes from
+the agent, over a socket. Pure but for reading the Lua scripts of this package."""
 
 from dataclasses import dataclass
 from importlib import resources
@@ -16,8 +16,9 @@ Json = dict[str, Any]
 _TYPE: Final = "type.googleapis.com/envoy."
 STAT_PREFIX: Final = "data"
 SCOPES: Final = "endpoints"
-CLUSTERS_FILE: Final = "clusters.json"
-SCOPES_FILE: Final = "scopes.json"
+AGENT_CLUSTER: Final = "agent"
+DISCOVERY_SOCKET: Final = "xds.sock"
+"""Where the agent tells Envoy its clusters and scopes (discovery.py)."""
 RELAY_SOCKET: Final = "relay.sock"
 """Where the relay of streams listens; Envoy calls it."""
 INNER_SOCKET: Final = "inner.sock"
@@ -59,10 +60,10 @@ def bootstrap(settings: BootstrapSettings) -> Json:
             "address": {"pipe": {"path": str(settings.admin), "mode": 0o600}},
             "ignore_global_conn_limit": True,
         },
-        "dynamic_resources": {"cds_config": _file(settings, CLUSTERS_FILE)},
+        "dynamic_resources": {"cds_config": _FROM_THE_AGENT},
         "static_resources": {
             "listeners": [_data_listener(settings), _inner_listener(settings), _metrics_listener(settings)],
-            "clusters": [_admin_cluster(settings), _relay_cluster(settings)],
+            "clusters": [_admin_cluster(settings), _relay_cluster(settings), _agent_cluster(settings)],
         },
         "stats_config": _STATS,
         # Latencies show after this time: alarms on traffic look at windows of seconds.
@@ -71,14 +72,6 @@ def bootstrap(settings: BootstrapSettings) -> Json:
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},
     }
     return body
-
-
-def _file(settings: BootstrapSettings, name: str) -> Json:
-    return {
-        # Not with watched_directory: then each file that is renamed in it makes Envoy read this one again.
-        "path_config_source": {"path": str(settings.directory / name)},
-        "resource_api_version": "V3",
-    }
 
 
 def _data_listener(settings: BootstrapSettings) -> Json:
@@ -130,8 +123,8 @@ def _manager(settings: BootstrapSettings, stat_prefix: str, request_headers_remo
                     {"header_value_extractor": {"name": ":path", "element_separator": "/", "index": 2}},
                 ]
             },
-            "rds_config_source": _file(settings, SCOPES_FILE),
-            "scoped_rds": {"scoped_rds_config_source": _file(settings, SCOPES_FILE)},
+            "rds_config_source": _FROM_THE_AGENT,
+            "scoped_rds": {"scoped_rds_config_source": _FROM_THE_AGENT},
         },
         "http_filters": _filters(settings),
         "local_reply_config": local_replies(),
@@ -291,6 +284,18 @@ def _relay_cluster(settings: BootstrapSettings) -> Json:
     }
 
 
+def _agent_cluster(settings: BootstrapSettings) -> Json:
+    return {
+        **_socket_cluster(AGENT_CLUSTER, settings.directory / DISCOVERY_SOCKET),
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
+    }
+
+
 def _socket_cluster(name: str, path: Path) -> Json:
     return {
         "name": name,
@@ -356,6 +361,26 @@ _HEALTH_CHECK: Final[Json] = {
             {"name": ":method", "string_match": {"exact": "GET"}},
         ],
     },
+}
+
+_FROM_THE_AGENT: Final[Json] = {
+    "api_config_source": {
+        "api_type": "DELTA_GRPC",
+        "transport_api_version": "V3",
+        "set_node_on_first_message_only": True,
+        "grpc_services": [
+            {
+                "envoy_grpc": {
+                    "cluster_name": AGENT_CLUSTER,
+                    # The agent is in this pod and back in seconds; Envoy's default waits for up to 30 of them.
+                    "retry_policy": {"retry_back_off": {"base_interval": "0.05s", "max_interval": "0.5s"}},
+                }
+            }
+        ],
+    },
+    "resource_api_version": "V3",
+    # Without an answer Envoy would begin to serve after 15 s, and deny every endpoint.
+    "initial_fetch_timeout": "0s",
 }
 
 _CODEC: Final[Json] = {

@@ -1,12 +1,10 @@
 """One fleet as an upstream cluster of Envoy. Pure.
 
-The pods stand in the cluster itself (type STATIC), not in EDS files: Envoy 1.40 opens one inotify instance per EDS
-file and aborts when the user has 128, Linux' default. A change of pods replaces the cluster; requests under way finish
-on the old one, and pods that have already passed the sample invocation are not asked again (`Host.passed`).
+The pods stand in the cluster itself (type STATIC). A change of pods replaces the cluster; requests under way finish on
+the old one, and pods that have already passed the sample invocation are not asked again (`Host.passed`).
 """
 
 import ipaddress
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,7 +23,7 @@ PANIC_PERCENT: Final = 50
 NEW_HOST_CHECK_SECONDS: Final = 1
 NEVER_AGAIN_SECONDS: Final = 10 * 365 * 24 * 3600
 
-_CLUSTER: Final = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+CLUSTER: Final = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 _HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -81,7 +79,7 @@ def _cluster(
     if fleet.max_requests_per_instance is not None:
         limit = fleet.max_requests_per_instance * max(1, len(hosts))
     body: Json = {
-        "@type": _CLUSTER,
+        "@type": CLUSTER,
         "name": name,
         "alt_stat_name": stat_name(endpoint_name, fleet, hostname),
         "type": "STATIC",
@@ -109,6 +107,7 @@ def _cluster(
     if sample is not None:
         body["common_lb_config"] = {"healthy_panic_threshold": {"value": PANIC_PERCENT}}
         body["health_checks"] = [_health_check(sample)]
+        body["typed_extension_protocol_options"] = {_HTTP: _sampled_protocol(sample)}
     return body
 
 
@@ -173,6 +172,8 @@ _PROTOCOL: Final[Json] = {
 }
 
 
-def dumps(resource: Json) -> str:
-    """A resource as it stands in a file: compact, with a fixed order, so that equal resources are equal text."""
-    return json.dumps(resource, separators=(",", ":"), sort_keys=True)
+def _sampled_protocol(sample: RouteSample) -> Json:
+    """The connection of a sample invocation counts as idle from when it is made: the idle timeout would end every
+    sample that takes longer. Here the age of connections bounds how long one idles; a request on it ends first."""
+    options = {"idle_timeout": f"{sample.timeout_seconds + 1}s", "max_connection_duration": UPSTREAM_IDLE_TIMEOUT}
+    return {**_PROTOCOL, "common_http_protocol_options": options}

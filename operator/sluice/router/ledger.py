@@ -1,38 +1,38 @@
-"""What stands in Envoy's two files, what Envoy has of it in force, and what is to be written next. No I/O.
+"""What Envoy is to have, what of it is in force, and what comes next. No I/O.
 
 The order that loses nothing: new clusters first; a route only when every cluster that it names is in use in Envoy; a
 cluster goes only when the routes in force do not name it any more and no request to it is running. Each endpoint moves
 by itself: one that waits or is refused holds up no other.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from sluice.api.routes import EndpointRouteSpec, FleetReport, RejectedRoute, RouteFleet, RouteModel, RouteReport
-from sluice.router.admin import Activity, View
-from sluice.router.clusters import Host, cluster_names, compile_fleet, dumps
-from sluice.router.objects import Pod, Route, serving_pods
-from sluice.router.routes import compile_scope
+from sluice.api.routes import EndpointRouteSpec, RejectedRoute, RouteFleet, RouteReport
+from sluice.router.clusters import cluster_names
+from sluice.router.objects import Route, serving_pods
+from sluice.router.reports import Reports, rejections
+from sluice.router.routes import compile_scope, fleets_of
+from sluice.router.standing import Placed, PodsOf, Standing
+from sluice.router.view import Activity, View
 from sluice.router.wanted import Wanted
+from sluice.router.wire import Resource, Snapshot, resource, version_of
 
 Key = tuple[str, int]
 """Whose route (uid), which generation."""
-PodsOf = Callable[[str], tuple[Pod, ...]]
 
 LINGER_SECONDS: Final = 1.0
 """A worker may take up a request on the old route for a moment after the main thread has confirmed the new one."""
 GRACE_SECONDS: Final = 5.0
 _REMEMBERED: Final = 8
 EMPTY_VERSION: Final = "empty"
-"""Of the files that stand before the first routes were read."""
+"""Of what Envoy is to have before the first routes were read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One endpoint as a scopes file has it."""
+    """One endpoint as Envoy is to have it."""
 
     uid: str
     name: str
@@ -40,34 +40,9 @@ class Served:
     spec: EndpointRouteSpec
 
 
-@dataclass(frozen=True, slots=True)
-class _Cluster:
-    """One cluster as the clusters file has it."""
-
-    definition: str
-    """Without what was known about pods that passed the sample invocation."""
-    text: str
-
-
-@dataclass(slots=True)
-class _Standing:
-    """A fleet in the clusters file."""
-
-    endpoint_name: str
-    fleet: RouteFleet
-    timeout_seconds: int
-    addresses: tuple[str, ...] | None = None
-    """The pods that it was compiled with."""
-    clusters: tuple[_Cluster, ...] = ()
-    used: bool = False
-    """Envoy has had it in use, so requests may have come to it."""
-    leaving_since: float | None = None
-    """No route in force names it since then."""
-
-
 @dataclass(slots=True)
 class _Scopes:
-    """One version of the scopes file."""
+    """One version of the scopes."""
 
     served: dict[str, Served] = field(default_factory=dict)
     confirms: dict[str, int] = field(default_factory=dict)
@@ -75,21 +50,13 @@ class _Scopes:
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
-    """A file to write, and what it is called in Envoy."""
-
-    version: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Step:
-    """What to do now; at most one file a step."""
+    """What to do now; at most one kind of resource a step."""
 
-    clusters: Write | None = None
-    scopes: Write | None = None
+    clusters: Snapshot | None = None
+    scopes: Snapshot | None = None
     suspects: tuple[Route, ...] = ()
-    """Envoy refused a file: one of these routes is why. They are held back until it is known which."""
+    """Envoy refused an update: one of these routes is why. They are held back until it is known which."""
 
 
 class Ledger:
@@ -100,75 +67,50 @@ class Ledger:
         self._held: set[Key] = set()
         self._cleared: set[Key] = set()
         self._accepted: set[Key] = set()
-        self._standing: dict[str, _Standing] = {}
-        self._clusters: dict[str, _Cluster] = {}
+        self._standing: dict[str, Standing] = {}
+        self._clusters: dict[str, Resource] = {}
         self._clusters_version = EMPTY_VERSION
-        self._clusters_refused = 0
+        self._noted: tuple[str, frozenset[str]] | None = None
         self._active: set[str] = set()
         self._scopes_version = EMPTY_VERSION
-        self._scopes_refused = 0
         self._versions: dict[str, _Scopes] = {EMPTY_VERSION: _Scopes()}
         self._passed: dict[str, frozenset[str]] = {}
-        self._compiled: dict[Key, str] = {}
+        self._compiled: dict[Key, Resource] = {}
+        self._reports = Reports()
 
-    # -- the file's state survives a restart of the agent -------------------------------------------------------------
+    # -- the files survive a restart of the agent ----------------------------------------------------------------------
 
-    def restore(self, clusters_text: str, scopes_text: str, state: Mapping[str, Any]) -> None:
-        """Go on from the files of an earlier process. Files and state that do not fit each other are left as they are
-        until a consistent read replaces them."""
-        clusters, scopes = json.loads(clusters_text), json.loads(scopes_text)
-        self._clusters_version = clusters["version_info"]
-        self._clusters = {item["name"]: _Cluster(_definition(item), dumps(item)) for item in clusters["resources"]}
-        self._scopes_version = scopes["version_info"]
-        for version, told in state.get("scopes", {}).items():
-            self._versions[version] = _Scopes(
-                {
-                    endpoint: Served(
-                        item["uid"], item["name"], item["generation"], EndpointRouteSpec.model_validate(item["spec"])
-                    )
-                    for endpoint, item in told["served"].items()
-                },
-                dict(told["confirms"]),
-            )
-        self._versions.setdefault(self._scopes_version, _Scopes())
-        for told in state.get("standing", ()):
-            fleet = RouteFleet.model_validate(told["fleet"])
-            # Whether it is leaving is found out anew: the clock of the earlier process means nothing here.
-            self._standing[fleet.name] = _Standing(told["endpoint_name"], fleet, told["timeout_seconds"], used=True)
+    def restore(self, placed: Mapping[str, Placed], served: Mapping[str, Served]) -> Step:
+        """Go on from what an earlier process has left (`placed`, `served`); what Envoy is to have until a consistent
+        read replaces it."""
+        self._standing = {name: Standing.restored(one) for name, one in placed.items()}
+        if placed:
+            self._clusters = self._resources()
+            self._clusters_version = version_of(self._clusters)
+        resources = {endpoint: self._scope(one) for endpoint, one in served.items()}
+        if served:
+            self._scopes_version = version_of(resources)
+            confirms = {one.uid: one.generation for one in served.values()}
+            self._versions[self._scopes_version] = _Scopes(dict(served), confirms)
+        return Step(
+            Snapshot(self._clusters_version, self._clusters),
+            Snapshot(self._scopes_version, resources),
+        )
 
-    def state(self) -> dict[str, Any]:
-        """What `restore` needs beside the two files."""
-        kept = list(self._versions)[-2:]
-        return {
-            "scopes": {
-                version: {
-                    "served": {
-                        endpoint: {
-                            "uid": served.uid,
-                            "name": served.name,
-                            "generation": served.generation,
-                            "spec": _plain(served.spec),
-                        }
-                        for endpoint, served in self._versions[version].served.items()
-                    },
-                    "confirms": self._versions[version].confirms,
-                }
-                for version in kept
-            },
-            "standing": [
-                {
-                    "endpoint_name": standing.endpoint_name,
-                    "fleet": _plain(standing.fleet),
-                    "timeout_seconds": standing.timeout_seconds,
-                }
-                for standing in self._standing.values()
-            ],
-        }
+    @property
+    def placed(self) -> Mapping[str, Placed]:
+        """What of the clusters the next process needs, by fleet."""
+        return {name: one.placed for name, one in self._standing.items() if one.placed is not None}
+
+    @property
+    def served(self) -> Mapping[str, Served]:
+        """What of the scopes the next process needs, by endpoint."""
+        return self._versions[self._scopes_version].served
 
     # -- deciding ------------------------------------------------------------------------------------------------------
 
     def step(self, wanted: Wanted, pods: PodsOf, view: View, activity: Activity, now: float) -> Step:
-        """The next file to write, if there is one."""
+        """What Envoy is to have next, if that is something else."""
         suspects = self._refused(wanted, view)
         self._note_active(view)
         chosen = {
@@ -176,29 +118,29 @@ class Ledger:
             for endpoint, route in wanted.routes.items()
             if route.spec is not None and route.key not in self._held
         }
-        kept = self._kept(wanted, chosen)
+        kept = self._kept(wanted, chosen, view)
         self._stand(chosen, kept, view, activity, now)
-        clusters = self._compile_clusters(pods)
-        if clusters != self._clusters:
+        if self._place(pods):
+            clusters = self._resources()
+            version = version_of(clusters)
             self._clusters = clusters
-            version = _version(cluster.text for cluster in clusters.values())
             if version != self._clusters_version:
                 self._clusters_version = version
                 self._active &= clusters.keys()
-                return Step(clusters=_write(version, [c.text for c in clusters.values()]), suspects=suspects)
+                return Step(clusters=Snapshot(version, clusters), suspects=suspects)
         scopes = self._next_scopes(wanted, chosen, kept, pods, activity)
         current = self._versions[self._scopes_version]
         if scopes.served == current.served and self._scopes_version != EMPTY_VERSION:
-            current.confirms = scopes.confirms
+            current.served, current.confirms = scopes.served, scopes.confirms
             return Step(suspects=suspects)
-        texts = [self._scope_text(scopes.served[endpoint]) for endpoint in sorted(scopes.served)]
-        version = _version(texts)
+        resources = {endpoint: self._scope(served) for endpoint, served in scopes.served.items()}
+        version = version_of(resources)
         self._versions.pop(version, None)
         self._versions[version] = scopes
         self._scopes_version = version
-        while len(self._versions) > _REMEMBERED:
-            del self._versions[next(iter(self._versions))]
-        return Step(scopes=_write(version, texts), suspects=suspects)
+        for old in [one for one in self._versions if one not in (version, view.scopes)][:-_REMEMBERED]:
+            del self._versions[old]
+        return Step(scopes=Snapshot(version, resources), suspects=suspects)
 
     def judge(self, verdicts: Mapping[Key, str], suspects: Iterable[Route]) -> None:
         """What a validation of each suspect alone found: the reason, or nothing. One that passes alone twice and is
@@ -213,15 +155,19 @@ class Ledger:
             self._cleared.add(route.key)
 
     def settled(self, view: View) -> bool:
-        """Whether Envoy has both files in force."""
+        """Whether Envoy has everything in force."""
         return view.clusters == self._clusters_version and view.scopes == self._scopes_version and not view.warming
+
+    def lively(self) -> bool:
+        """Whether something is to be known that Envoy alone knows: requests to a fleet that leaves, pods that pass the
+        sample invocation."""
+        return self.leaving or any(standing.fleet.sample is not None for standing in self._standing.values())
 
     def sampled(self) -> bool:
         """Whether a fleet is asked once, so that it is worth knowing which pods have passed."""
         return any(
-            fleet.sample is not None and fleet.sample.period_seconds is None
-            for served in self._versions[self._scopes_version].served.values()
-            for fleet in _fleets(served.spec)
+            standing.fleet.sample is not None and standing.fleet.sample.period_seconds is None
+            for standing in self._standing.values()
         )
 
     def remember_passed(self, passed: Mapping[str, frozenset[str]]) -> None:
@@ -243,102 +189,95 @@ class Ledger:
         self, wanted: Wanted, routes: Iterable[Route], view: View, activity: Activity
     ) -> tuple[tuple[RouteReport, ...], tuple[RejectedRoute, ...]]:
         """What of the existing routes is in force, and what was refused."""
-        scopes = self._versions.get(view.scopes)
-        reports = []
-        for route in sorted(routes, key=lambda route: route.name):
-            generation = scopes.confirms.get(route.uid) if scopes else None
-            if scopes is None or generation is None:
-                continue
-            served = next((item for item in scopes.served.values() if item.uid == route.uid), None)
-            fleets = _fleets(served.spec) if served else ()
-            endpoint = served.spec.endpoint_name if served else (route.spec.endpoint_name if route.spec else "")
-            reports.append(
-                RouteReport(
-                    name=route.name,
-                    uid=route.uid,
-                    generation=generation,
-                    fleets=tuple(_fleet_report(fleet, activity) for fleet in fleets),
-                    draining=tuple(
-                        sorted(
-                            standing.fleet.name
-                            for standing in self._standing.values()
-                            if standing.endpoint_name == endpoint and standing.leaving_since is not None
-                        )
-                    ),
-                )
-            )
-        rejected = tuple(
-            RejectedRoute(name=route.name, uid=route.uid, generation=route.generation, message=reason[:1024])
-            for route, reason in sorted(wanted.rejected, key=lambda item: item[0].name)
+        in_force = self._versions.get(view.scopes, _Scopes())
+        draining: dict[str, tuple[str, ...]] = {}
+        for name in sorted(self._standing):
+            standing = self._standing[name]
+            if standing.leaving_since is not None:
+                draining[standing.endpoint_name] = (*draining.get(standing.endpoint_name, ()), name)
+
+        def hosts(fleet: RouteFleet) -> tuple[int, int]:
+            standing = self._standing.get(fleet.name)
+            found = standing.hosts if standing is not None else 0
+            return found, found if fleet.sample is None else activity.healthy.get(fleet.name, 0)
+
+        served = {one.uid: one.spec for one in in_force.served.values()}
+        return (
+            self._reports.tell(routes, in_force.confirms, served, draining, hosts),
+            rejections(wanted.rejected),
         )
-        return tuple(reports), rejected
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
     def _refused(self, wanted: Wanted, view: View) -> tuple[Route, ...]:
-        """The routes one of which is why Envoy refused the newest file. They are held back at once, so that the file
-        that stands is one that Envoy takes, also if it starts anew."""
+        """The routes one of which is why Envoy refused the newest update. They are held back at once, so that Envoy is
+        to have what it takes, also if it starts anew."""
         in_force = self._versions.get(view.scopes)
         if view.scopes == self._scopes_version and view.clusters == self._clusters_version and in_force:
             self._accepted |= set(in_force.confirms.items())
-        if not view.counted:
-            return ()
-        clusters = view.clusters != self._clusters_version and view.clusters_refused > self._clusters_refused
-        scopes = view.scopes != self._scopes_version and view.scopes_refused > self._scopes_refused
-        # What was refused up to now is judged below or was replaced since; and Envoy counts from zero when it starts.
-        self._clusters_refused, self._scopes_refused = view.clusters_refused, view.scopes_refused
-        if not clusters and not scopes:
+        clusters, scopes = view.clusters_refused, view.scopes_refused
+        fleets = clusters.names if clusters is not None and clusters.version == self._clusters_version else frozenset()
+        endpoints = scopes.names if scopes is not None and scopes.version == self._scopes_version else frozenset()
+        if not fleets and not endpoints:
             return ()
         suspects = tuple(
-            route for route in wanted.routes.values() if route.key not in self._accepted and route.key not in self._held
+            route
+            for endpoint, route in wanted.routes.items()
+            if route.key not in self._accepted
+            and route.key not in self._held
+            and (endpoint in endpoints or not fleets.isdisjoint(_cluster_names(route)))
         )
         self._held |= {route.key for route in suspects}
         return suspects
 
     def _note_active(self, view: View) -> None:
         """Which clusters Envoy uses; once in use, they stay so while they stand."""
-        if view.clusters != self._clusters_version:
+        if view.clusters != self._clusters_version or self._noted == (view.clusters, view.warming):
             return
+        self._noted = (view.clusters, view.warming)
         self._active = (self._active | (self._clusters.keys() - view.warming)) & self._clusters.keys()
         for standing in self._standing.values():
-            standing.used = standing.used or not self._active.isdisjoint(cluster_names(standing.fleet))
+            names = cluster_names(standing.fleet)
+            standing.used = standing.used or not self._active.isdisjoint(names)
+            if standing.placed is not None and view.warming.isdisjoint(names):
+                standing.hosts = len(standing.placed.hosts)
 
-    def _kept(self, wanted: Wanted, chosen: Mapping[str, Served]) -> dict[str, Served]:
+    def _kept(self, wanted: Wanted, chosen: Mapping[str, Served], view: View) -> dict[str, Served]:
         """What stays in force of routes whose newest generation cannot be applied (now, or at all)."""
-        current = self._versions[self._scopes_version].served
         stuck = {route.uid for route, _ in wanted.rejected} | {
             route.uid for route in wanted.routes.values() if route.key in self._held
         }
-        return {
-            endpoint: served
-            for endpoint, served in current.items()
-            if endpoint not in chosen
-            and served.uid in stuck
-            and (served.uid, served.generation) not in self.bad
-            and (served.uid, served.generation) not in self._held
-        }
+        kept: dict[str, Served] = {}
+        if not stuck:
+            return kept
+        # Where it is the scope that was refused, what Envoy accepted before it.
+        accepted = self._versions.get(view.scopes, _Scopes()).served
+        for endpoint, served in (*self.served.items(), *accepted.items()):
+            key = (served.uid, served.generation)
+            if endpoint not in chosen and served.uid in stuck and key not in self.bad and key not in self._held:
+                kept.setdefault(endpoint, served)
+        return kept
 
     def _stand(
         self, chosen: Mapping[str, Served], kept: Mapping[str, Served], view: View, activity: Activity, now: float
     ) -> None:
-        """Which fleets stand in the clusters file: those of the routes to come, those of the routes in the scopes file,
-        and the others until Envoy has these routes in force and no request to them is left. Of two definitions of one
-        fleet the newer wins."""
-        current = self._versions[self._scopes_version].served
-        needed: dict[str, _Standing] = {}
-        for served in (*chosen.values(), *kept.values(), *current.values()):
-            for fleet in _fleets(served.spec):
-                if fleet.name not in needed:
-                    needed[fleet.name] = _Standing(served.spec.endpoint_name, fleet, served.spec.timeout_seconds)
-        for name, standing in needed.items():
-            before = self._standing.get(name)
-            if before is None or before.fleet is not standing.fleet:
-                standing.used = before is not None and before.used
-                self._standing[name] = standing
-            else:
-                before.leaving_since = None
-                before.timeout_seconds = standing.timeout_seconds
-        for name in self._standing.keys() - needed.keys():
+        """Which fleets stand among the clusters: those of the routes to come, those of the routes that Envoy is to
+        have now, and the others until it has these routes in force and no request to them is left. Of two definitions
+        of one fleet the newer wins."""
+        needed: set[str] = set()
+        for served in (*chosen.values(), *kept.values(), *self.served.values()):
+            spec = served.spec
+            for fleet in fleets_of(spec):
+                if fleet.name in needed:
+                    continue
+                needed.add(fleet.name)
+                standing = self._standing.get(fleet.name)
+                if standing is None:
+                    self._standing[fleet.name] = Standing(spec.endpoint_name, fleet, spec.timeout_seconds)
+                    self._noted = None
+                else:
+                    standing.stay(spec.endpoint_name, fleet, spec.timeout_seconds)
+        for name in self._standing.keys() - needed:
             standing = self._standing[name]
             if not standing.used:
                 del self._standing[name]
@@ -352,32 +291,17 @@ class Ledger:
             if idle or since >= standing.timeout_seconds + GRACE_SECONDS:
                 del self._standing[name]
 
-    def _compile_clusters(self, pods: PodsOf) -> dict[str, _Cluster]:
-        """The clusters file. A fleet that did not change is not compiled again."""
-        made: dict[str, _Cluster] = {}
-        for name in sorted(self._standing):
-            standing = self._standing[name]
-            fleet = standing.fleet
-            addresses = tuple(pod.address for pod in serving_pods(pods(name), fleet.excluded_pods))
-            if standing.addresses != addresses:
-                standing.clusters = self._compile(standing, addresses)
-                standing.addresses = addresses
-            made |= zip(cluster_names(fleet), standing.clusters, strict=True)
-        return made
+    def _place(self, pods: PodsOf) -> bool:
+        """Every fleet follows its pods. Whether the clusters may be others than before."""
+        moved = False
+        for name, standing in self._standing.items():
+            passed = self._passed.get(cluster_names(standing.fleet)[0], frozenset()) if self._passed else frozenset()
+            moved = standing.follow(pods(name), passed) or moved
+        names = sum(len(standing.resources) for standing in self._standing.values())
+        return moved or names != len(self._clusters)
 
-    def _compile(self, standing: _Standing, addresses: tuple[str, ...]) -> tuple[_Cluster, ...]:
-        fleet = standing.fleet
-        names = cluster_names(fleet)
-        plain = compile_fleet(standing.endpoint_name, fleet, [Host(address) for address in addresses])
-        definitions = [dumps(item) for item in plain]
-        known = [self._clusters.get(name) for name in names]
-        if all(c is not None and c.definition == d for c, d in zip(known, definitions, strict=True)):
-            # An earlier process wrote the same, but for what it knew of pods that had passed.
-            return tuple(cluster for cluster in known if cluster is not None)
-        passed = self._passed.get(names[0], frozenset())
-        hosts = [Host(address, address in passed) for address in addresses]
-        texts = [dumps(item) for item in compile_fleet(standing.endpoint_name, fleet, hosts)] if passed else definitions
-        return tuple(_Cluster(d, t) for d, t in zip(definitions, texts, strict=True))
+    def _resources(self) -> dict[str, Resource]:
+        return {item.name: item for standing in self._standing.values() for item in standing.resources}
 
     def _next_scopes(
         self,
@@ -405,7 +329,7 @@ class Ledger:
     def _may_serve(self, served: Served, before: Served | None, pods: PodsOf, activity: Activity) -> bool:
         """Whether Envoy uses all its clusters, and the fleets whose weight rises have pods to take it. Where nothing
         served before, there is nothing better to wait with."""
-        for fleet in _fleets(served.spec):
+        for fleet in fleets_of(served.spec):
             if not self._active.issuperset(cluster_names(fleet)):
                 return False
             if before is not None and fleet.require_ready:
@@ -415,47 +339,16 @@ class Ledger:
                     return False
         return True
 
-    def _scope_text(self, served: Served) -> str:
+    def _scope(self, served: Served) -> Resource:
         key = (served.uid, served.generation)
-        text = self._compiled.get(key)
-        if text is None:
+        made = self._compiled.get(key)
+        if made is None:
             for old in [known for known in self._compiled if known[0] == served.uid]:
                 del self._compiled[old]
-            text = self._compiled[key] = dumps(compile_scope(served.spec, f"{served.uid}@{served.generation}"))
-        return text
+            made = self._compiled[key] = resource(compile_scope(served.spec, f"{served.uid}@{served.generation}"))
+        return made
 
 
-def _fleets(spec: EndpointRouteSpec) -> tuple[RouteFleet, ...]:
-    return spec.fleets + tuple(shadow.fleet for shadow in spec.shadows)
-
-
-def _plain(model: RouteModel) -> dict[str, Any]:
-    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def _fleet_report(fleet: RouteFleet, activity: Activity) -> FleetReport:
-    hosts = activity.hosts.get(fleet.name, 0)
-    healthy = hosts if fleet.sample is None else activity.healthy.get(fleet.name, 0)
-    return FleetReport(name=fleet.name, hosts=hosts, healthy=healthy)
-
-
-def _definition(item: Mapping[str, Any]) -> str:
-    """A cluster of the file without what was known about pods that passed."""
-    plain = json.loads(json.dumps(item))
-    for locality in plain["load_assignment"]["endpoints"]:
-        for host in locality["lb_endpoints"]:
-            host["endpoint"].pop("health_check_config", None)
-    return dumps(plain)
-
-
-def _version(texts: Iterable[str]) -> str:
-    """Equal content is the same version, also to the next process."""
-    found = hashlib.sha256()
-    for text in texts:
-        found.update(text.encode())
-        found.update(b"\n")
-    return found.hexdigest()[:16]
-
-
-def _write(version: str, texts: list[str]) -> Write:
-    return Write(version, f'{{"version_info":"{version}","resources":[{",".join(texts)}]}}\n')
+def _cluster_names(route: Route) -> tuple[str, ...]:
+    fleets = fleets_of(route.spec) if route.spec is not None else ()
+    return tuple(name for fleet in fleets for name in cluster_names(fleet))

@@ -100,6 +100,7 @@ class Objects:
         self._routes: dict[str, Route] = {}
         self._slices: dict[str, tuple[str, tuple[Pod, ...]]] = {}
         self._by_service: dict[str, set[str]] = {}
+        self._pods: dict[str, tuple[Pod, ...]] = {}
 
     def replace_routes(self, items: Iterable[Object]) -> None:
         """A listing of all EndpointRoutes."""
@@ -115,7 +116,7 @@ class Objects:
 
     def replace_slices(self, items: Iterable[Object]) -> None:
         """A listing of all EndpointSlices."""
-        self._slices, self._by_service = {}, {}
+        self._slices, self._by_service, self._pods = {}, {}, {}
         for item in items:
             self.put_slice(item)
 
@@ -124,7 +125,9 @@ class Objects:
         self.drop_slice(item)
         name = item["metadata"]["name"]
         self._slices[name] = read_slice(item)
-        self._by_service.setdefault(self._slices[name][0], set()).add(name)
+        service = self._slices[name][0]
+        self._by_service.setdefault(service, set()).add(name)
+        self._pods.pop(service, None)
 
     def drop_slice(self, item: Object) -> None:
         """One that was deleted."""
@@ -132,11 +135,15 @@ class Objects:
         before = self._slices.pop(name, None)
         if before is not None:
             self._by_service[before[0]].discard(name)
+            self._pods.pop(before[0], None)
 
     def pods(self, service: str) -> tuple[Pod, ...]:
-        """All pods of a Service, over its slices."""
-        names = sorted(self._by_service.get(service, ()))
-        return tuple(pod for name in names for pod in self._slices[name][1])
+        """All pods of a Service, over its slices: the same tuple while none of them changed."""
+        found = self._pods.get(service)
+        if found is None:
+            names = sorted(self._by_service.get(service, ()))
+            found = self._pods[service] = tuple(pod for name in names for pod in self._slices[name][1])
+        return found
 
     @property
     def routes(self) -> Mapping[str, Route]:

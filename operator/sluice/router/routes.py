@@ -1,7 +1,7 @@
 """One EndpointRoute as Envoy's routes: a scope of its own. Pure.
 
 Envoy finds the scope by the second segment of the path in a hash table, so the number of endpoints costs a request
-nothing; and when the file of scopes is written anew, Envoy rebuilds only the scopes that differ.
+nothing; and each is a resource of its own, so that a change costs Envoy nothing of the others.
 """
 
 import json
@@ -12,7 +12,7 @@ from sluice.api.routes import EndpointRouteSpec, RouteFleet
 from sluice.router import headers
 from sluice.router.clusters import Json, cluster_name
 
-_SCOPE: Final = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration"
+SCOPE: Final = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration"
 _BUFFER: Final = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
 
 BUFFER_FILTER: Final = "envoy.filters.http.buffer"
@@ -36,7 +36,7 @@ def compile_scope(spec: EndpointRouteSpec, version: str) -> Json:
     check(spec)
     routes = [route for operation in (INVOCATIONS, STREAM) for route in _operation(spec, operation)]
     return {
-        "@type": _SCOPE,
+        "@type": SCOPE,
         "name": spec.endpoint_name,
         "key": {"fragments": [{"string_key": spec.endpoint_name}]},
         "route_configuration": {
@@ -63,13 +63,14 @@ def check(spec: EndpointRouteSpec) -> None:
     """Refuse what Envoy would refuse, with a better message. Raises RouteProblem."""
     if not any(fleet.weight for fleet in spec.fleets):
         raise RouteProblem(f"endpoint {spec.endpoint_name}: the weights of its {len(spec.fleets)} fleets are all 0")
-    names = [fleet.name for fleet in _fleets(spec)]
+    names = [fleet.name for fleet in fleets_of(spec)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RouteProblem(f"endpoint {spec.endpoint_name}: fleet {twice[0]} is listed twice")
 
 
-def _fleets(spec: EndpointRouteSpec) -> tuple[RouteFleet, ...]:
+def fleets_of(spec: EndpointRouteSpec) -> tuple[RouteFleet, ...]:
+    """All that a route names."""
     return spec.fleets + tuple(shadow.fleet for shadow in spec.shadows)
 
 

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +49,8 @@ class Envoy:
         write_bootstrap(self.settings, self.bootstrap)
         self._prefix = [*prefix]
         self.process: subprocess.Popen[bytes] | None = None
+        self.end_serving: Callable[[], None] = lambda: None
+        """Ends who tells it its clusters and scopes now."""
 
     @property
     def url(self) -> str:
@@ -61,7 +63,7 @@ class Envoy:
         return f"http://{self.settings.address}:{self.settings.metrics_port}"
 
     def start(self, *, wait: bool = True) -> None:
-        """Run it; it dies with this process."""
+        """Run it; it dies with this process. It takes requests when it was told its clusters and scopes."""
         log = (self.directory / "envoy.log").open("ab")
         self.process = subprocess.Popen(  # noqa: S603 - the program under test
             [*self._prefix, str(BINARY), *f"-c {self.bootstrap} --concurrency 1 --use-dynamic-base-id -l warn".split()],
@@ -69,7 +71,11 @@ class Envoy:
             stderr=log,
         )
         if wait:
-            self.until(lambda: self.ask(lambda admin: admin.ready()), 20)
+            self.wait()
+
+    def wait(self) -> None:
+        """Until it takes requests."""
+        self.until(lambda: self.ask(lambda admin: admin.ready()), 60)
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -23,7 +23,7 @@ class RouterPod:
         self.envoy.settings = replace(self.envoy.settings, namespace=namespace)
         self._kubeconfig, self._log = kubeconfig, directory / "agent.log"
         self.agent: subprocess.Popen[bytes] | None = None
-        self.envoy.start()
+        self.envoy.start(wait=False)
 
     @property
     def name(self) -> str:
