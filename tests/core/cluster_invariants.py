@@ -2,6 +2,7 @@
 is known to break elsewhere): one identity and one plan from start to end, steps in order, bakes of their full length
 from confirmation, deadlines that do not move, a rollback that latches, and no step without a verdict of every alarm."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sluice.api.status import DeploymentStatus, EndpointStatus
@@ -40,6 +41,8 @@ class Watcher:
     def after(self, stage: "ClusterStage", before: EndpointStatus) -> None:
         """The pass has decided; its actions are yet to come."""
         old, new = before.deployment, stage.status.deployment
+        if new is not None and new.stage in FORWARD:
+            _looks_again(stage, new)
         if new is None or old is None or old.start_time != new.start_time:
             self.baked_seconds = 0.0
             return
@@ -63,6 +66,17 @@ class Watcher:
         assert self.baked_seconds >= step.wait_seconds - 0.01, (
             f"step {old.step} baked {self.baked_seconds} s of {step.wait_seconds}"
         )
+
+
+def _looks_again(stage: "ClusterStage", new: DeploymentStatus) -> None:
+    """Nothing else may happen for hours: the deadline is kept all the same, and so is the end of a bake."""
+    metadata = stage.endpoint["metadata"]
+    if (metadata.get("annotations") or {}).get("sluice.dev/reconcile") or metadata.get("deletionTimestamp"):
+        return
+    assert stage.decision is not None
+    again = stage.decision.look_again
+    assert again is not None, f"{new.stage}, and nobody looks again"
+    assert new.deadline is None or again <= max(new.deadline, stage.now + timedelta(seconds=60))
 
 
 def _same(old: DeploymentStatus, new: DeploymentStatus) -> None:

@@ -362,7 +362,7 @@ class ClusterStage:
                 there.flapped = False
             self.readings[source, name] = AlarmReading(
                 name, state, self.now, there.message if there is not None else None, source, None, fired
-            )  # type: ignore[arg-type]
+            )
         return tuple(self.readings.values())
 
     def run(self, seconds: int) -> None:

@@ -426,6 +426,7 @@ def test_ignore_firing_starts_now_and_the_alarm_counts_once_it_was_ok() -> None:
     stage.alarms["errors"].state = "OK"
     stage.step()
     assert deployment(stage).alarms[0].ignored is None
+    assert deployment(stage).stage == "FinalBaking", "that it fired until now does not count"
     stage.alarms["errors"].state = "ALARM"
     stage.step()
     assert deployment(stage).stage == "RollingBack"

@@ -179,7 +179,7 @@ def may_go_on(d: Draft, deployment: DeploymentStatus) -> bool:
     if held is None:
         holds.passed(d, deployment)
         return True
-    holds.wait(d, held)
+    holds.wait(d, deployment, held)
     if deployment.stage == "Provisioning" and d.now >= (deployment.stage_since or d.now) + HELD_ANEW:
         d.set_deployment(stage_since=d.now)  # the budget is for getting ready, which these fleets are
     say(d, held.text, reason=held.reason)

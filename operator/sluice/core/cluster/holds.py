@@ -10,6 +10,8 @@ from sluice.core.cluster.alarms import Hold
 from sluice.core.decision import EventNote
 from sluice.core.endpoint.draft import Draft
 
+LOOK_SECONDS = 60.0
+"""In case an event was lost."""
 READING_SECONDS = 1.1
 """From one reading of an alarm to the next where its source is read every second; a second later each where it is
 not."""
@@ -41,9 +43,12 @@ def before_next(d: Draft, deployment: DeploymentStatus) -> Hold | None:
     return of_alarms
 
 
-def wait(d: Draft, held: Hold) -> None:
+def wait(d: Draft, deployment: DeploymentStatus, held: Hold) -> None:
     """Look again when the hold may have gone. Pauses end by an edit, which wakes the Endpoint, and so does a reading
-    that changes; one that only has to be newer does not."""
+    that changes; one that only has to be newer does not, nor does the deadline."""
+    d.again(LOOK_SECONDS)
+    if deployment.deadline is not None:
+        d.again_at(deployment.deadline)
     if held.again_at is None:
         return
     if held.reason is Reason.DEPLOYING:

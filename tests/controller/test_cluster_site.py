@@ -1,0 +1,135 @@
+"""The site of Endpoints in the cluster and their alarms: what is watched when, what a pass gets to see, and what is
+forgotten."""
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from tests.controller.clock import SteppedClock
+from tests.core.cluster_stage import AlarmNow, ClusterStage, blue_green
+
+from sluice.api import names
+from sluice.controller.cache import Cache
+from sluice.controller.cluster_metrics import ClusterMetrics
+from sluice.controller.sites import ClusterSite
+from sluice.controller.slots import Slots
+from sluice.controller.wakes import Wakes
+from sluice.core.cluster.peers import Bounds
+from sluice.core.endpoint.draft import Pass
+from sluice.core.identity import Key
+from sluice.core.observation import AlarmReading, AlarmWatch, Observation, Presence
+from sluice.ports.backend import ClusterSight
+
+KEY = Key(names.ENDPOINT, "team-a", "churn")
+ALARM = {"autoRollbackConfiguration": {"alarms": [{"alarmName": "errors"}]}}
+
+
+class Nodes:
+    """What stands is the stage's; asking for it is when the alarms must be watched already."""
+
+    def __init__(self, stage: ClusterStage, readers: "Readers | None") -> None:
+        self._stage = stage
+        self._readers = readers
+        self.watched_when_asked: AlarmWatch | None = None
+
+    async def observe(self, *_: Any) -> ClusterSight:
+        self.watched_when_asked = self._readers.watches.get(KEY) if self._readers is not None else None
+        return ClusterSight(self._stage.observe())
+
+    async def act(self, *_: Any) -> None:
+        raise AssertionError("nothing is changed here")
+
+
+class Readers:
+    """Reads at once, and everything is OK."""
+
+    def __init__(self, clock: SteppedClock) -> None:
+        self._clock = clock
+        self.watches: dict[Key, AlarmWatch] = {}
+
+    def watch(self, key: Key, watch: AlarmWatch | None) -> None:
+        self.watches.pop(key, None)
+        if watch is not None:
+            self.watches[key] = watch
+
+    def readings(self, key: Key) -> tuple[AlarmReading, ...]:
+        questions = self.watches[key].alarms if key in self.watches else ()
+        return tuple(AlarmReading(q.name, "OK", self._clock.now(), None, q.source) for q in questions)
+
+    def on_moved(self, wake: Any) -> None:
+        raise AssertionError("the operator's wiring, not the site")
+
+
+class Place:
+    """A stage's Endpoint and its site."""
+
+    def __init__(self, *, reads: bool = True) -> None:
+        self.clock = SteppedClock()
+        self.stage = ClusterStage(deploymentConfig={**blue_green(final=60), **ALARM})
+        self.stage.in_service()
+        cache, bounds = Cache(), Bounds()
+        self.readers = Readers(self.clock) if reads else None
+        self.nodes = Nodes(self.stage, self.readers)
+        self.site = ClusterSite(
+            self.nodes,
+            cache,
+            self.clock,
+            Wakes(cache, lambda key: None, lambda key, seconds: None),
+            Slots(cache, bounds, lambda key: None),
+            ClusterMetrics(CollectorRegistry(), self.clock),
+            self.readers,
+        )
+
+    def given(self) -> Pass:
+        return Pass(
+            endpoint=self.stage.endpoint,
+            status=self.stage.status,
+            resolution=self.stage.resolution(),
+            observation=Observation(Presence.UNKNOWN, self.clock.now()),
+            now=self.clock.now(),
+        )
+
+    async def look(self) -> Pass:
+        return await self.site.look(KEY, self.given(), None)
+
+
+async def test_alarms_are_watched_from_the_pass_that_sees_the_change() -> None:
+    place = Place()
+    assert (await place.look()).observation.alarms == ()
+    assert place.nodes.watched_when_asked is None
+    place.stage.image("new:1")
+    seen = await place.look()
+    assert place.nodes.watched_when_asked is not None, "watched before the cluster is looked at: both take a while"
+    assert [(r.name, r.state) for r in seen.observation.alarms] == [("errors", "OK")]
+
+
+async def test_what_was_decided_is_what_is_watched_next() -> None:
+    place = Place()
+    assert place.readers is not None
+    place.stage.alarms["errors"] = AlarmNow()
+    place.stage.image("new:1")
+    before = place.given()
+    while place.stage.status.deployment is None:
+        place.stage.step()
+    place.site.decided(KEY, before, place.stage.status)
+    assert len(place.readers.watches[KEY].new) == 1, "the new fleet, without waiting for the next pass"
+    place.stage.in_service()
+    place.site.decided(KEY, before, place.stage.status)
+    assert place.readers.watches == {}
+
+
+async def test_an_endpoint_that_is_gone_is_not_watched() -> None:
+    place = Place()
+    assert place.readers is not None
+    place.stage.image("new:1")
+    await place.look()
+    assert list(place.readers.watches) == [KEY]
+    place.site.forget(KEY)
+    assert place.readers.watches == {}
+
+
+async def test_without_anything_that_reads_alarms_each_is_unfit() -> None:
+    place = Place(reads=False)
+    place.stage.image("new:1")
+    [reading] = (await place.look()).observation.alarms
+    assert (reading.name, reading.state) == ("errors", "Unfit")
+    place.site.forget(KEY)
