@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from sluice.core.cluster.names import counted_revision
 from sluice.core.observation import AlarmQuestion, AlarmSource, AlarmWatch, WatchedFleet
 
 OK: Final = "OK"
@@ -185,7 +186,7 @@ def _values(watch: AlarmWatch) -> dict[str, str]:
 
 
 def _revision(fleets: Iterable[WatchedFleet]) -> str:
-    return next((label_value(fleet.revision) for fleet in fleets), NOBODY)
+    return next((label_value(counted_revision(fleet.revision)) for fleet in fleets), NOBODY)
 
 
 def _any_of(names: Iterable[str]) -> str:

@@ -39,6 +39,12 @@ def fleet_name(endpoint: str, variant: str, fleet_hash: str) -> str:
     return f"{prefix[: MAX_LABEL - 11].rstrip('-')}-{short(endpoint, variant, fleet_hash)}"
 
 
+def counted_revision(name: str) -> str:
+    """A revision's name in routes and in the routers' metrics: without the part for weights and counts, so that one
+    fleet has one."""
+    return name.rsplit("-", 1)[0]
+
+
 def record_name(fleet: str) -> str:
     """The ConfigMap that holds what a fleet's first ready pod ran: image digests and versions of the model data."""
     return f"{fleet}-record"

@@ -19,7 +19,7 @@ from sluice.api.routes import (
     RouteSample,
     RouteShadow,
 )
-from sluice.core.cluster.names import CONTAINER_PORT, fleet_name
+from sluice.core.cluster.names import CONTAINER_PORT, counted_revision, fleet_name
 from sluice.core.cluster.weights import shares
 from sluice.core.revision import RawSpec
 
@@ -174,7 +174,7 @@ def _fleet(
     return RouteFleet(
         name=name,
         variant_name=variant["variantName"],
-        revision=side.revision.rsplit("-", 1)[0],  # without the part for weights and counts: one fleet, one name
+        revision=counted_revision(side.revision),
         port=CONTAINER_PORT,
         weight=weight,
         target_weight=target_weight,
