@@ -211,6 +211,8 @@ class ClusterStage:
     def tick(self, seconds: float) -> None:
         """Time passes: pods start, stopped fleets go, routers apply the routes."""
         self.now += timedelta(seconds=seconds)
+        if seconds < 0:
+            self._clock_went_back(timedelta(seconds=seconds))
         for name, fleet in list(self.cluster.fleets.items()):
             if fleet.gone_at is not None:
                 if self.now >= fleet.gone_at:
@@ -231,6 +233,15 @@ class ClusterStage:
         while self.cluster.router_exists and len([r for r in self.cluster.routers if not r.terminating]) < 2:
             self.cluster.version += 1
             self.cluster.routers.append(Router(f"router-{self.cluster.version}", f"u{self.cluster.version}", self.now))
+
+    def _clock_went_back(self, by: timedelta) -> None:
+        """The clock, not the world: what is under way takes no longer."""
+        for fleet in self.cluster.fleets.values():
+            fleet.born += by
+            fleet.gone_at = fleet.gone_at + by if fleet.gone_at is not None else None
+        for router in self.cluster.routers:
+            router.born += by
+            router.stops_by = router.stops_by + by if router.stops_by is not None else None
 
     def observe(self) -> ClusterObservation:
         at = self.now

@@ -440,6 +440,8 @@ def test_an_ignored_alarm_that_never_gets_ok_does_not_keep_the_deployment_from_i
     desired = stage.status.desired_revision
     assert desired is not None
     stage.annotate(ignore_firing=desired.name)
+    reach(stage, "Provisioning")
+    stage.endpoint["metadata"]["annotations"].clear()  # it was acted on
     stage.in_service()
     assert ended(stage).outcome is Outcome.SUCCEEDED
 

@@ -170,6 +170,32 @@ def test_a_count_that_never_came_into_force_does_not_scale_the_next_revision() -
     assert [fleet.replicas for fleet in stage.cluster.fleets.values()] == [3]
 
 
+def test_a_clock_that_goes_back_delays_no_start() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=5))
+    stage.in_service()
+    stage.image("good:2")
+    stage.step()
+    stage.step(-3600)
+    stage.run(10)
+    assert stage.status.deployment is not None
+
+
+def test_a_clock_that_goes_back_begins_the_bake_anew_and_no_longer() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=60, final=5))
+    stage.in_service()
+    stage.image("good:2")
+    for _ in range(60):
+        stage.step()
+        if stage.stages and stage.stages[-1] == "Baking":
+            break
+    stage.run(40)
+    stage.step(-3600)
+    stage.run(58)
+    assert stage.stages[-1] == "Baking"
+    stage.run(4)
+    assert stage.stages[-1] != "Baking"
+
+
 def test_a_rollback_said_while_the_old_fleet_goes_is_done_afterwards() -> None:
     stage = ClusterStage(deploymentConfig=blue_green(final=5))
     stage.in_service()

@@ -269,8 +269,8 @@ def say_latched(d: Draft) -> bool:
 def settling(d: Draft, desired: Revision) -> bool:
     """Whether a change still waits until nothing it references changes any more; says so."""
     settings, settle = d.given.settings, d.status.settle
-    if settle is None or settle.content_hash != desired.content_hash:
-        since = settle.since if settle is not None else d.now
+    if settle is None or settle.content_hash != desired.content_hash or settle.since > d.now:  # the clock went back
+        since = min(settle.since, d.now) if settle is not None else d.now
         until = min(
             d.now + timedelta(seconds=settings.settle_seconds),
             since + timedelta(seconds=settings.settle_limit_seconds),
