@@ -68,6 +68,8 @@ class _Memory:
     since: datetime | None = None
     at: datetime | None = None
     message: str | None = None
+    alarmed_at: datetime | None = None
+    """When it was last read in ALARM."""
 
 
 @dataclass(slots=True)
@@ -127,7 +129,9 @@ class AlarmPoller:
             memory = self._memories[asked]
             if place not in watched.untold and memory.state is not None and memory.at is not None:
                 message = memory.message and memory.message[:MAX_MESSAGE]
-                found.append(AlarmReading(place[1], memory.state, memory.at, message, place[0], memory.since))
+                found.append(
+                    AlarmReading(place[1], memory.state, memory.at, message, place[0], memory.since, memory.alarmed_at)
+                )
         return tuple(found)
 
     def on_moved(self, wake: Callable[[Key], None]) -> None:
@@ -199,6 +203,7 @@ class AlarmPoller:
         if sight.state is not None:
             memory.good_at = now
             memory.state, memory.at, memory.message = sight.state, sight.at, sight.message
+            memory.alarmed_at = sight.at if sight.state == "ALARM" else memory.alarmed_at
         elif now - memory.good_at >= source.patience_seconds:
             memory.state, memory.at, memory.message = UNREADABLE, sight.at, sight.message
         if memory.state == before:
