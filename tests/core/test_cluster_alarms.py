@@ -383,6 +383,9 @@ def test_an_alarm_that_is_added_under_way_is_the_next_deployments() -> None:
     config["autoRollbackConfiguration"] = {"alarms": [{"alarmName": "errors"}, {"alarmName": "new"}]}
     stage.alarms["new"] = AlarmNow("ALARM")
     stage.edit("Endpoint", deploymentConfig=config)
+    stage.step()
+    assert stage.watched is not None
+    assert [question.name for question in stage.watched.alarms] == ["errors"]
     stage.in_service()
     stage.image("new:2")
     stage.until("AlarmFiring", type_="Reconciling")
