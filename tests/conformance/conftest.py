@@ -39,6 +39,9 @@ def results(
         environment={
             "SLUICE_SAGEMAKER_MOVING_SECONDS": "0.1",
             "SLUICE_CLOUDWATCH_SECONDS": "0.5",
+            "SLUICE_MAX_CONCURRENT_DEPLOYMENTS": "0",
+            "SLUICE_MAX_CONCURRENT_DEPLOYMENTS_PER_NAMESPACE": "0",
+            "SLUICE_MAX_ROLLBACKS_OF_ONE_IMAGE": "0",
         },
         create_seconds=2.0,
         provision_seconds=2.0,

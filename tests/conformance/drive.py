@@ -142,7 +142,7 @@ class _Run:
             case "revert":
                 self._apply(self._model(self._site.images.old))
             case "pause":
-                self._annotate("pause", "now")
+                self._annotate("pause", "true")
                 self._until(lambda seen: _commands(seen[-1]) != "", "an answer to pause")
                 self._annotate("pause", None)
             case "rollback":

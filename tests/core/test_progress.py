@@ -94,3 +94,31 @@ def test_words_without_a_start_time_are_taken() -> None:
     pending = PendingDeployment(stage.status.intent.endpoint_config_name or "", None, (variant,))
     stage.step(stage.described("Updating", moved=3, pending=pending), seconds=1)
     assert _shown(stage)[0] == "Provisioning"
+
+
+def test_the_share_of_several_variants_is_that_of_the_one_that_speaks() -> None:
+    stage = _deploying(canary())
+    assert stage.status.intent is not None
+    words = VariantStatus(
+        status="Baking",
+        status_message="Baking for 60 seconds with traffic enabled on canary capacity of 1 instance(s).",
+        start_time=stage.now,
+    )
+    variants = tuple(
+        VariantSummary(variant_name=name, desired_instance_count=count, variant_status=(words,) if name == "a" else ())
+        for name, count in (("a", 2), ("b", 6))
+    )
+    pending = PendingDeployment(stage.status.intent.endpoint_config_name or "", stage.now, variants)
+    stage.step(stage.described("Updating", moved=3, pending=pending), seconds=1)
+    assert _shown(stage) == ("Baking", 50.0, "1/2")
+
+
+def test_old_batches_that_go_are_no_clean_up_and_the_last_bake_is_the_final_one() -> None:
+    stage = _deploying(ROLLING)
+    _look(stage, ("Baking", "Baking for 10 seconds with traffic enabled on batch capacity of 1 instance(s)."), size=1)
+    _look(stage, None, old=("Deleting", "Terminating 1 instance(s)."), size=1)
+    assert _shown(stage) == ("Provisioning", 25.0, "1/4")
+    _look(stage, ("Baking", "Baking for 10 seconds with traffic enabled on batch capacity of 1 instance(s)."), size=4)
+    assert _shown(stage)[:2] == ("FinalBaking", 100.0)
+    _look(stage, None, old=("Deleting", "Terminating 1 instance(s)."), size=4)
+    assert _shown(stage)[:2] == ("CleaningUp", 100.0)

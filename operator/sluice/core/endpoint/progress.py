@@ -75,11 +75,12 @@ def _stage(new: VariantStatus | None, old: VariantStatus | None, deployment: Dep
 def _share(new: VariantStatus | None, stage: str, deployment: DeploymentStatus, pending: PendingDeployment) -> float:
     """Percent of the traffic that reaches the new revision.
 
-    Rolling batches are told one by one, so there the new fleet's size tells how many there were; a rollback in batches
-    shrinks it, one of blue/green takes all traffic away at once."""
+    Variants move in lock-step, and each tells its own instances. Rolling batches are told one by one, so there the new
+    fleet's size tells how many there were; a rollback in batches shrinks it, one of blue/green takes all traffic away
+    at once."""
     before = deployment.traffic_percent or 0.0
-    total = sum(variant.desired_instance_count or 0 for variant in pending.variants)
     if deployment.policy == guardrails.ROLLING:
+        total = sum(variant.desired_instance_count or 0 for variant in pending.variants)
         size = sum(variant.current_instance_count or 0 for variant in pending.variants)
         return before if stage == "Provisioning" or not total else round(100.0 * size / total, 1)
     if stage == "RollingBack":
@@ -87,8 +88,10 @@ def _share(new: VariantStatus | None, stage: str, deployment: DeploymentStatus, 
     if stage in {"FinalBaking", "CleaningUp"}:
         return 100.0
     found = _CAPACITY.search(new.status_message or "") if new is not None else None
-    if stage in {"Shifting", "Baking"} and found and total:
-        return min(100.0, round(100.0 * int(found.group(1)) / total, 1))
+    speaks = next((variant for variant in pending.variants if new in variant.variant_status), None)
+    size = (speaks.desired_instance_count or 0) if speaks is not None else 0
+    if stage in {"Shifting", "Baking"} and found and size:
+        return min(100.0, round(100.0 * int(found.group(1)) / size, 1))
     return before
 
 
