@@ -297,6 +297,19 @@ def test_what_no_data_means_is_the_alarms_to_say(policy: str | None, had_data: b
         assert "no data at the end of the bake" in ended(stage).message
 
 
+def test_a_paused_bake_is_not_over_for_an_alarm_without_data() -> None:
+    stage = watched(own=({**TRAFFIC, "onInsufficientData": "RollBack"},))
+    stage.alarms["errors"].state = "INSUFFICIENT_DATA"
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.annotate(pause="true")
+    stage.run(100)
+    assert deployment(stage).stage == "Baking"
+    stage.endpoint["metadata"]["annotations"].clear()
+    stage.run(65)
+    assert ended(stage).outcome is Outcome.ROLLED_BACK
+
+
 def test_a_provider_that_is_away_for_45_minutes_holds_and_then_it_goes_on() -> None:
     policy = blue_green("CANARY", wait=60, final=60)
     policy["blueGreenUpdatePolicy"]["maximumExecutionTimeoutInSeconds"] = 7200
