@@ -309,3 +309,100 @@ def test_a_router_that_drains_waits_for_its_streams(envoy: Envoy, relay: Relay, 
     drains.join(60)
     assert done == [True]
     assert relay.stop() == 0
+
+
+def internal_failure(events: Iterator[dict[str, Any]]) -> str:
+    """The message of the InternalStreamFailure that ends it."""
+    code, message = broken(events)
+    assert code == "InternalStreamFailure"
+    return message
+
+
+def test_a_router_that_goes_tells_the_callers_of_streams_that_it_cuts(
+    envoy: Envoy, relay: Relay, one: Container, request: pytest.FixtureRequest
+) -> None:
+    """The drain ends before the stream does: the relay says so while Envoy still stands, and what waited for the drain
+    goes on."""
+    relay.kill()
+    relay = Relay(envoy, drain_seconds="6")
+    relay.start()
+    request.addfinalizer(relay.kill)
+    events = iter(stream(envoy, order("stream", parts=[b"part".hex()], gate=True))["Body"])
+    assert next(events) == {"PayloadPart": {"Bytes": b"part"}}
+    assert relay.process is not None
+    relay.process.terminate()
+    assert "invoke again" in internal_failure(events)
+    assert relay.process.wait(60) == 0
+    assert envoy.ask(lambda admin: drain(admin, 60, 0)), "nothing is left to wait for"
+    Envoy.until(lambda: running(envoy) == {}, 60)
+
+
+def test_a_caller_who_does_not_read_does_not_keep_a_relay_from_going(
+    envoy: Envoy, relay: Relay, one: Container, request: pytest.FixtureRequest
+) -> None:
+    relay.kill()
+    relay = Relay(envoy, drain_seconds="6")
+    relay.start()
+    request.addfinalizer(relay.kill)
+    answer = stream(envoy, order("stream", parts=[], mebibytes=64))
+    Envoy.until(lambda: one.written > 0, 60)
+    assert relay.stop() == 0
+    answer["Body"].close()
+
+
+def test_a_fault_of_the_relays_own_is_an_internal_stream_failure(
+    envoy: Envoy, relay: Relay, one: Container, request: pytest.FixtureRequest
+) -> None:
+    fault = (
+        "from sluice.router import frames\n"
+        "well = frames.payload_parts\n"
+        "frames.payload_parts = lambda chunk: well(chunk) if chunk == b'part' else 1 / 0"
+    )
+    relay.kill()
+    relay = Relay(envoy, before=fault)
+    relay.start()
+    request.addfinalizer(relay.kill)
+    events = iter(stream(envoy, order("stream", parts=[b"part".hex()], gate=True, mebibytes=1))["Body"])
+    assert next(events) == {"PayloadPart": {"Bytes": b"part"}}
+    one.open_gate()
+    assert "its log tells more" in internal_failure(events)
+    assert "ZeroDivisionError" in relay.log()
+    assert parts(iter(stream(envoy, order("stream", parts=[b"part".hex()]))["Body"])) == [b"part"]
+
+
+def test_more_streams_than_the_relay_can_hold_are_refused_and_nothing_else(
+    tmp_path: Path, container: Start, request: pytest.FixtureRequest
+) -> None:
+    envoy = Envoy(tmp_path / "few", max_streams=2)
+    drive, relay, made = Drive(envoy), Relay(envoy), container("c")
+    envoy.start()
+    request.addfinalizer(drive.close)
+    request.addfinalizer(envoy.kill)
+    relay.start()
+    request.addfinalizer(relay.kill)
+    drive.put(route("Churn", fleet("churn-a", port=made.port)), ("churn-a", "127.0.0.1"))
+    drive.settle()
+    gated = order("stream", parts=[b"part".hex()], gate=True)
+    streams = [iter(stream(envoy, gated)["Body"]) for _ in range(2)]
+    for events in streams:
+        assert next(events) == {"PayloadPart": {"Bytes": b"part"}}
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        stream(envoy, gated)
+    assert caught.value.response["Error"]["Code"] == "ServiceUnavailable"
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+    assert client(envoy.url).invoke_endpoint(EndpointName="Churn", Body=b"x")["Body"].read() == b"c"
+    made.open_gate()
+    assert [parts(events) for events in streams] == [[], []]
+    Envoy.until(lambda: running(envoy) == {}, 60)
+    assert parts(iter(stream(envoy, b"x")["Body"])) == [b"c"]
+
+
+def test_a_router_holds_1024_streams_unless_told_otherwise(tmp_path: Path) -> None:
+    envoy = Envoy(tmp_path / "run")
+    [relayed] = [
+        cluster
+        for cluster in json.loads(envoy.bootstrap.read_text())["static_resources"]["clusters"]
+        if cluster["name"] == "relay"
+    ]
+    [limits] = relayed["circuit_breakers"]["thresholds"]
+    assert limits["max_requests"] == 1024

@@ -17,7 +17,7 @@ from sluice.router.agent import Agent
 from sluice.router.bootstrap import BootstrapSettings, bootstrap
 from sluice.router.draining import drain, drained
 from sluice.router.probes import serve
-from sluice.router.relay import Relay
+from sluice.router.relay import LAST_WORDS_SECONDS, Relay
 from sluice.router.settings import Settings, WrongSettingError
 
 logger = logging.getLogger("sluice.router")
@@ -68,6 +68,7 @@ def write_bootstrap(settings: Settings, out: Path) -> None:
             metrics_port=settings.metrics_port,
             access_log=settings.access_log,
             max_connections=settings.max_connections,
+            max_streams=settings.max_streams,
             heap_bytes=settings.heap_bytes or None,
         )
     )
@@ -114,8 +115,9 @@ async def _relay(settings: Settings) -> int:
     try:
         await relay.start()
         await stop.wait()
-        # Envoy takes streams for as long as it takes anything: the hooks of the other containers drain it.
-        await drained(admin, settings.drain_seconds)
+        # Envoy takes streams for as long as it takes anything: the hooks of the other containers drain it. They give it
+        # a little longer, so that the callers of streams that are cut are told.
+        await drained(admin, max(0, settings.drain_seconds - LAST_WORDS_SECONDS))
     finally:
         await relay.close()
         await admin.close()

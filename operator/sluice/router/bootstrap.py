@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sluice.core.cluster.names import ROUTER_METRICS_PORT, ROUTER_PORT
 from sluice.router import headers
+from sluice.router.clusters import UNLIMITED
 from sluice.router.replies import local_replies
 from sluice.router.routes import BUFFER_FILTER, RELAY_CLUSTER
 
@@ -41,6 +42,7 @@ class BootstrapSettings:
     """Default: `admin.sock` in `directory`."""
     access_log: bool = False
     max_connections: int = 20_000
+    max_streams: int = MAX_STREAMS
     max_payload_bytes: int = 6_291_456
     """For routes that say nothing; an EndpointRoute always does."""
     heap_bytes: int | None = None
@@ -269,7 +271,12 @@ def _relay_cluster(settings: BootstrapSettings) -> Json:
         **_socket_cluster(RELAY_CLUSTER, settings.directory / RELAY_SOCKET),
         "circuit_breakers": {
             "thresholds": [
-                {"max_requests": MAX_STREAMS, "max_connections": MAX_STREAMS, "max_pending_requests": MAX_STREAMS}
+                {
+                    "max_requests": settings.max_streams,
+                    "max_pending_requests": settings.max_streams,
+                    # Else as many again would wait for a connection instead of being refused.
+                    "max_connections": UNLIMITED,
+                }
             ]
         },
         "typed_extension_protocol_options": {

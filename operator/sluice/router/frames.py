@@ -32,6 +32,11 @@ def model_stream_error(code: ErrorCode, message: str) -> bytes:
     return _message(_MODEL_STREAM_ERROR, json.dumps({"Message": message, "ErrorCode": code}).encode())
 
 
+def internal_stream_failure(message: str) -> bytes:
+    """The exception that ends a stream which the router, not the container, could not go on with."""
+    return _message(_INTERNAL_STREAM_FAILURE, json.dumps({"Message": message}).encode())
+
+
 def _message(headers: bytes, payload: bytes | memoryview) -> bytes:
     prelude = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
     head = b"".join((prelude, struct.pack("!I", crc32(prelude)), headers))
@@ -50,4 +55,7 @@ def _headers(**values: str) -> bytes:
 _PART: Final = _headers(message_type="event", event_type="PayloadPart", content_type="application/octet-stream")
 _MODEL_STREAM_ERROR: Final = _headers(
     message_type="exception", exception_type="ModelStreamError", content_type="application/json"
+)
+_INTERNAL_STREAM_FAILURE: Final = _headers(
+    message_type="exception", exception_type="InternalStreamFailure", content_type="application/json"
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from sluice.core.cluster.names import ROUTER_HEALTH_PORT, ROUTER_METRICS_PORT, ROUTER_PORT
+from sluice.router.bootstrap import MAX_STREAMS
 
 RUN_DIRECTORY: Final = "/var/run/sluice/envoy"
 """What agent and Envoy share; the cluster room mounts it."""
@@ -36,6 +37,8 @@ class Settings:
     """One JSON line per request on standard output."""
     max_connections: int = 20_000
     """Downstream connections at once."""
+    max_streams: int = MAX_STREAMS
+    """Streams at once; more are answered ServiceUnavailable."""
     heap_bytes: int = 0
     """Memory at which Envoy refuses new requests; 0: no limit of its own."""
     envoy: str = "envoy"

@@ -13,19 +13,26 @@ ROOT = Path(__file__).parents[3]
 class Relay:
     """Started with `start`, always stopped by the fixture."""
 
-    def __init__(self, envoy: Envoy) -> None:
-        self._envoy = envoy
+    def __init__(self, envoy: Envoy, *, before: str = "", **settings: str) -> None:
+        """before: Python that runs in the process first; settings: SLUICE_ROUTER_ variables."""
+        self._envoy, self._before = envoy, before
+        self._settings = {f"SLUICE_ROUTER_{name.upper()}": value for name, value in settings.items()}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Run it, until it takes streams."""
         directory = self._envoy.directory
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sluice.router", "relay"],
+        self.process = subprocess.Popen(  # noqa: S603 - the program under test
+            [
+                sys.executable,
+                "-c",
+                f"{self._before}\nimport sys\nfrom sluice.router.__main__ import main\nsys.exit(main(['relay']))",
+            ],
             env={
                 **os.environ,
                 "PYTHONPATH": str(ROOT / "operator"),
                 "SLUICE_ROUTER_RUN_DIRECTORY": str(directory),
+                **self._settings,
             },
             stdout=subprocess.DEVNULL,
             stderr=(directory / "relay.log").open("ab"),
