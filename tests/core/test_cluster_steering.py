@@ -349,6 +349,19 @@ def test_retry_gives_a_failed_rollback_its_time_again() -> None:
     assert [(f.image, f.replicas) for f in stage.cluster.fleets.values()] == [("repo/churn:1", 4)]
 
 
+def test_promote_does_not_bring_traffic_past_an_alarm_that_fires_before_the_first() -> None:
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Provisioning")
+    stage.alarms["errors"].state = "ALARM"
+    stage.annotate(promote=deployment(stage).revision)
+    stage.run(30)
+    assert deployment(stage).stage == "Provisioning"
+    assert stage.condition("Reconciling") == ("True", "AlarmFiring")
+    stage.alarms["errors"].state = "OK"
+    stage.in_service()
+
+
 # The policy of the last deployment ------------------------------------------------------------------------------
 
 
