@@ -93,7 +93,7 @@ def queued(d: Draft, desired: Revision) -> bool:
     d.reconciling(
         Reason.DEPLOYMENT_QUEUED,
         f"Revision {desired.name} waits for its turn, place {found.place} of {found.waiting}: "
-        f"{len(found.running)} deployments run, at most {found.limit} may {where} ({_named(found.running)}).",
+        f"{len(found.running)} deployments {where} run, at most {found.limit} may ({_named(found.running)}).",
     )
     return True
 
