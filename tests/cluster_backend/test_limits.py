@@ -111,7 +111,7 @@ async def test_many_endpoints_edited_at_once(world: Declared) -> None:
     await until(half, 120)
     assert world.process is not None
     await world.process.end()
-    await world.process.start()
+    await world.process.start(ready=False)
 
     async def all_of_them() -> bool:
         return await _served(world) == Counter({"2": COUNT})

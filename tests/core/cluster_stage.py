@@ -72,6 +72,10 @@ def rolling(batch: int = 50, *, wait: int = 30, back: int | None = None, **size:
     return {"rollingUpdatePolicy": policy}
 
 
+STOP_SECONDS = 3
+"""From a pod's end of service to its end."""
+
+
 @dataclass
 class Fleet:
     name: str
@@ -88,6 +92,9 @@ class Fleet:
     reachable: bool = True
     unseen: bool = False
     """No router sees a pod of it that answers."""
+    stopping: int = 0
+    """Pods beyond its replicas that have not ended yet."""
+    stopped_at: datetime | None = None
     failing: int = 0
     """Ready pods that fail the sample invocation."""
 
@@ -164,6 +171,8 @@ class ClusterStage:
         self.most_pods = 0
         self.capped: dict[str, int] = {}
         """Fleet -> the most pods that find room."""
+        self.room: int | None = None
+        """The most pods that find room in all."""
         self.alarms: dict[str, AlarmNow] = {}
         """What there is of alarms, by name; a name that is not here is Missing."""
         self.provider_is_away = False
@@ -219,9 +228,12 @@ class ClusterStage:
                     del self.cluster.fleets[name]
                     self.peak.pop(name, None)
                 continue
+            if fleet.stopped_at is not None and self.now >= fleet.stopped_at:
+                fleet.stopping, fleet.stopped_at = 0, None
             broken = fleet.image.startswith("bad") or fleet.image in self.cluster.troubles
             if not broken and self.now >= fleet.born + timedelta(seconds=self.cluster.start_seconds):
-                fleet.ready = min(fleet.replicas, self.capped.get(name, fleet.replicas))
+                most = min(fleet.replicas, self.capped.get(name, fleet.replicas))
+                fleet.ready = min(most, fleet.ready + self.free()) if most > fleet.ready else most
             elif broken:
                 fleet.ready = 0
             fleet.ready = min(fleet.ready, fleet.replicas)
@@ -239,9 +251,15 @@ class ClusterStage:
         for fleet in self.cluster.fleets.values():
             fleet.born += by
             fleet.gone_at = fleet.gone_at + by if fleet.gone_at is not None else None
+            fleet.stopped_at = fleet.stopped_at + by if fleet.stopped_at is not None else None
         for router in self.cluster.routers:
             router.born += by
             router.stops_by = router.stops_by + by if router.stops_by is not None else None
+
+    def free(self) -> int:
+        """So many pods more find room."""
+        taken = sum(fleet.ready + fleet.stopping for fleet in self.cluster.fleets.values())
+        return 1000 if self.room is None else max(0, self.room - taken)
 
     def observe(self) -> ClusterObservation:
         at = self.now
@@ -254,7 +272,8 @@ class ClusterStage:
                     uid=f.uid,
                     replicas=f.replicas,
                     ready=f.ready,
-                    existing=f.replicas,
+                    existing=f.replicas + f.stopping,
+                    terminating=f.stopping,
                     deleting=f.gone_at is not None,
                     created=f.born,
                     record=f.record,
@@ -433,7 +452,7 @@ class ClusterStage:
             case ScaleFleet():
                 if action.name in cluster.fleets:
                     self._must_not_serve_less(action)
-                    cluster.fleets[action.name].replicas = action.replicas
+                    self._scale(cluster.fleets[action.name], action.replicas)
             case RecordFleet():
                 cluster.fleets[action.name].record = cluster.fleets[action.name].record or action.record
             case DeleteFleet():
@@ -481,6 +500,16 @@ class ClusterStage:
             case _:
                 raise AssertionError(f"no AWS call belongs here: {action}")
 
+    def _scale(self, fleet: Fleet, replicas: int) -> None:
+        """New pods take their time to start, and those that go to stop."""
+        if replicas > fleet.replicas:
+            fleet.born = self.now
+        elif fleet.ready > replicas:
+            fleet.stopping += fleet.ready - replicas
+            fleet.stopped_at = self.now + timedelta(seconds=STOP_SECONDS)
+            fleet.ready = replicas
+        fleet.replicas = replicas
+
     # What must never happen ------------------------------------------------------------------------------------
 
     def _must_be_let_go(self, fleet: str) -> None:
@@ -513,7 +542,7 @@ class ClusterStage:
         """In a rolling deployment no fleet of the old revision gets more traffic than its ready pods are for, unless
         the new one answers nothing at all."""
         deployment = self.status.deployment
-        if deployment is None or deployment.policy != "ROLLING" or len(spec.fleets) < 1:
+        if deployment is None or deployment.policy != "ROLLING" or deployment.replace_first or not spec.fleets:
             return
         new = [f for f in self.cluster.fleets.values() if f.fleet_hash == deployment.fleet_hash]
         if not any(fleet.ready for fleet in new) or len({f.variant_name for f in spec.fleets}) > 1:
@@ -538,6 +567,9 @@ class ClusterStage:
         if deployment is None or action.replicas >= fleet.replicas:
             return
         assert deployment.policy == "ROLLING", "nothing scales in during a blue/green deployment"
+        if deployment.replace_first:
+            self._must_leave_somebody(fleet, action.replicas)
+            return
         share = self._share_of(fleet.name) / 1_000_000
         whole = max(max(self.peak.get(fleet.name, 0), fleet.replicas), 1)
         assert action.replicas >= int(share * whole - 1e-6), "a fleet keeps what its share of the traffic needs"
@@ -546,6 +578,12 @@ class ClusterStage:
             for router in self.cluster.routers
             if router.ready and not router.frozen
         ), "capacity goes down only when the routers have confirmed"
+
+    def _must_leave_somebody(self, fleet: Fleet, replicas: int) -> None:
+        """Where batches go before their successors come: never the last pods that serve."""
+        mine = [f for f in self.cluster.fleets.values() if f.variant == fleet.variant]
+        left = sum(min(f.ready, replicas) if f is fleet else f.ready for f in mine)
+        assert left or not any(f.ready for f in mine), f"the last pods that serve go with {fleet.name}"
 
     def _share_of(self, fleet: str) -> int:
         route = self.cluster.route

@@ -44,12 +44,16 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.stage = ClusterStage()
 
-    @initialize(policy=POLICIES, several=st.booleans(), retained=st.booleans(), served=st.booleans())
-    def begin(self, policy: dict[str, Any] | None, several: bool, retained: bool, served: bool) -> None:
+    @initialize(
+        policy=POLICIES, several=st.booleans(), retained=st.booleans(), served=st.booleans(), first=st.booleans()
+    )
+    def begin(self, policy: dict[str, Any] | None, several: bool, retained: bool, served: bool, first: bool) -> None:
         made = [{"variantName": "a", "initialInstanceCount": 3}, {"variantName": "b", "initialInstanceCount": 1}]
         spec: dict[str, Any] = {"retainAllVariantProperties": True} if retained else {}
         if policy is not None:
             spec["deploymentConfig"] = policy
+        if first and not several:
+            spec["kubernetes"] = {"replaceFirst": True}
         self.stage = ClusterStage(*(made if several else made[:1]), **spec)
         self.stage.cluster.start_seconds = 4.0
         self.stage.image("good:1")
@@ -66,6 +70,8 @@ class Life(RuleBasedStateMachine):
         deployment = self.stage.status.deployment
         if deployment is not None:
             SEEN[f"stage {deployment.stage}"] += 1
+            if deployment.replace_first:
+                SEEN[f"replaced first {deployment.stage}"] += 1
         if self.stage.status.last_deployment is not None:
             SEEN[f"outcome {self.stage.status.last_deployment.outcome}"] += 1
         SEEN[f"word {self.stage.status.endpoint_status}"] += 1
@@ -154,7 +160,8 @@ class Life(RuleBasedStateMachine):
 
     @rule(weight=st.floats(0.1, 10), count=st.integers(1, 6))
     def variant_is_edited(self, weight: float, count: int) -> None:
-        self.stage.edit_variant("a", initialVariantWeight=weight, initialInstanceCount=count)
+        least = 2 if "kubernetes" in self.stage.endpoint["spec"] else 1  # a single one cannot be replaced first
+        self.stage.edit_variant("a", initialVariantWeight=weight, initialInstanceCount=max(least, count))
 
     @rule(data=st.data())
     def pods_die(self, data: st.DataObject) -> None:
@@ -301,6 +308,7 @@ def test_random_lives_keep_the_invariants_and_come_to_rest() -> None:
     happened = {"pods died", "fleet deleted", "router froze", "router killed", "status lost", "rollback said"}
     happened |= {"killed between actions", "writing off", "route deleted", "revision lost", "router replaced"}
     happened |= {"deleted"}
+    happened |= {f"replaced first {stage}" for stage in ("Provisioning", "Shifting", "Baking", "RollingBack")}
     wanted = {f"stage {s}" for s in stages} | {f"outcome {o}" for o in outcomes} | {f"word {w}" for w in words}
     missing = sorted((wanted | happened) - set(SEEN))
     assert not missing, f"each stage, outcome and word occurs, not so {missing}"

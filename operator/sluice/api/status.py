@@ -190,8 +190,14 @@ class DeploymentStatus(StatusModel):
     """When this stage began (backend Cluster)."""
     cause: Cause | None = None
     """Why it is being rolled back (backend Cluster)."""
-    before: Annotated[tuple[PlannedCount, ...], Field(max_length=10)] = ()
-    """The old fleets' instances when it started: what a rollback brings back (rolling, backend Cluster)."""
+    before: Annotated[tuple[PlannedCount, ...], Field(max_length=20)] = ()
+    """The old fleets' instances when it started, which a rollback brings back, and the new fleets' as planned (backend
+    Cluster)."""
+    grown: Annotated[tuple[PlannedCount, ...], Field(max_length=20)] = ()
+    """What a scaler or a person made of a fleet since then, where it is more (of an old fleet under a rolling policy:
+    of the whole of it): nothing scales in before the old fleets go (backend Cluster)."""
+    replace_first: bool | None = None
+    """Batches of a rolling deployment go before their successors come (backend Cluster)."""
     alarms: Annotated[tuple[WatchedAlarm, ...], Field(max_length=20)] = ()
     """The alarms that it started with (backend Cluster)."""
     traffic_since: Time | None = None

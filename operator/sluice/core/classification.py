@@ -263,6 +263,7 @@ _ENDPOINT: Final[Mapping[str, _Pair]] = {
     "kubernetes.alarms[].onInsufficientData": _CLUSTER_METADATA,
     "kubernetes.invocationTimeoutSeconds": _CLUSTER_METADATA,
     "kubernetes.maxPayloadBytes": _CLUSTER_METADATA,
+    "kubernetes.replaceFirst": _CLUSTER_METADATA,
 }
 
 _TABLES: Final[Mapping[str, Mapping[str, _Pair]]] = {

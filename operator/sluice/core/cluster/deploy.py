@@ -7,9 +7,21 @@ Every wait is an absolute time in status; a bake begins only when every Ready ro
 from datetime import timedelta
 
 from sluice.api.reasons import Cause, Outcome, Reason
-from sluice.api.status import DeploymentStatus, Latch, PlannedCount, VariantSummary
+from sluice.api.status import DeploymentStatus, Latch, VariantSummary
 from sluice.core import guardrails
-from sluice.core.cluster import alarms, batches, fleets, holds, keeping, limits, plans, routers, sides, words
+from sluice.core.cluster import (
+    alarms,
+    batches,
+    fleets,
+    holds,
+    instances,
+    keeping,
+    limits,
+    plans,
+    routers,
+    sides,
+    words,
+)
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint import latches
 from sluice.core.endpoint.draft import Draft
@@ -31,12 +43,13 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
     counts, variants = _variants(d, revision)
     config = None if commanded else plans.config_of(d.spec, d.status)
     old = sides.counts(d.status.production_variants)
-    steps = plans.plan(config, counts, old)
+    replaces = plans.replaces(d.spec, config)
+    steps = plans.plan(config, counts, old, replace_first=replaces)
     green = sides.side(revision, variants)
     keeping.warn_of_moving_images(d, green)
     wanted = fleets.wanted(str(d.metadata["name"]), green, counts)
     waits = sum(step.wait_seconds for step in steps)
-    first = batches.new_of(steps[0])
+    first = {name: 0 if replaces else count for name, count in batches.new_of(steps[0]).items()}
     asked = plans.policy_of(config).get("maximumExecutionTimeoutInSeconds")
     limit = timedelta(seconds=int(asked)) if asked else fleets.budget(wanted) + timedelta(seconds=waits + SLACK_SECONDS)
     d.set(
@@ -59,7 +72,8 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
             retain_all_variant_properties=bool(d.spec.get("retainAllVariantProperties")),
             pending_variants=variants,
             plan=steps,
-            before=tuple(PlannedCount(variant_name=n, count=c, new=False) for n, c in sorted(old.items())),
+            before=instances.at_start(old, counts),
+            replace_first=replaces or None,
             alarms=() if commanded else alarms.at_start(d),
         ),
         last_deployment_config=d.status.last_deployment_config if commanded else dict(config) if config else None,
@@ -117,7 +131,7 @@ def go_on(d: Draft, blue: Side) -> None:
     elif green is None:
         _turn_back(d, blue, Cause.UNKNOWN, f"revision {deployment.revision} is stored nowhere any more")
     else:
-        wanted = fleets.wanted(str(d.metadata["name"]), green, sides.counts(deployment.pending_variants))
+        wanted = fleets.wanted(str(d.metadata["name"]), green, instances.planned(deployment, new=True))
         failure = trigger(d, deployment, wanted)
         if failure is not None:
             _turn_back(d, blue, *failure)
@@ -131,10 +145,12 @@ def _forward(d: Draft, blue: Side, green: Side, wanted: tuple[fleets.Wanted, ...
     held = _standing(d, blue)
     percent = _percent_of_step(deployment)
     split = Split(blue, green, percent, fleets.strangers(keeping.seen(d)))
-    progress = keeping.keep(d, split, (*held, *wanted))
+    progress = keeping.keep(d, split, (*wanted, *held))
+    instances.hold(d, wanted, instances.whole(deployment, new=True), new=True)
+    instances.hold(d, held, instances.whole(deployment, new=False), new=False)
     show(d, wanted)
     if deployment.stage == "Provisioning":
-        if progress.done and all(fleets.ready(keeping.seen(d), fleet) for fleet in wanted):
+        if progress.done and not instances.short(d, wanted, 100.0):
             if may_go_on(d, deployment):
                 _next_step(d, blue, green, held, wanted)
             return
@@ -153,6 +169,9 @@ def _forward(d: Draft, blue: Side, green: Side, wanted: tuple[fleets.Wanted, ...
         say(d, f"waiting for {progress.waiting_for}", progress.rejected)
     elif (deployment.step or 0) < len(deployment.plan):
         _next_step(d, blue, green, held, wanted)
+    elif lacking := instances.short(d, wanted, 100.0):
+        d.again(keeping.WAIT_SECONDS)
+        say(d, f"the old fleets go when the new ones are all there: {fleets.starting(keeping.seen(d), lacking)}")
     else:
         promote(d, green, deployment)
 
@@ -168,6 +187,13 @@ def _next_step(
     assert deployment is not None  # noqa: S101
     step = (deployment.step or 0) + 1
     share = deployment.plan[step - 1].traffic_percent
+    if lacking := instances.short(d, wanted, share):
+        d.again(keeping.WAIT_SECONDS)
+        say(
+            d,
+            f"waiting for instances that {share:g}% of the traffic needs: {fleets.starting(keeping.seen(d), lacking)}",
+        )
+        return
     shift(d, step)
     keeping.route(d, Split(blue, green, share, fleets.strangers(keeping.seen(d))))
     say(d, f"moving {share:g}% of the traffic")
@@ -314,7 +340,7 @@ def trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted,
         text = "the spec asks for the revision in service again" if back else f"superseded by {desired.name}"
         return Cause.PERSON, text
     blocked = fleets.trouble(seen, wanted)
-    ready = all(fleets.ready(seen, fleet) for fleet in wanted)
+    ready = all(fleets.ready(seen, fleet, fleet.count) for fleet in wanted)
     if deployment.stage == "Provisioning":
         if blocked is not None and blocked[1].final:
             return fleets.meaning(blocked[1])[1], fleets.words(*blocked)
@@ -362,7 +388,9 @@ def _back(d: Draft, blue: Side, deployment: DeploymentStatus) -> None:
     if green is not None:
         show(d, fleets.wanted(str(d.metadata["name"]), green, sides.counts(deployment.pending_variants)))
     split = Split(blue, excluded=fleets.strangers(keeping.seen(d)))
-    finish_back(d, held, keeping.keep(d, split, held, rolling_back=True), deployment)
+    progress = keeping.keep(d, split, held, rolling_back=True)
+    instances.hold(d, held, instances.whole(deployment, new=False), new=False)
+    finish_back(d, held, progress, deployment)
 
 
 def finish_back(

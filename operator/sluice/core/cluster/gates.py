@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sluice.api import names
 from sluice.api.reasons import CommandResult, Reason
 from sluice.core import capabilities, guardrails
-from sluice.core.cluster import alarms, limits, plans
+from sluice.core.cluster import alarms, limits, plans, replacing
 from sluice.core.cluster.alarms import Hold
 from sluice.core.endpoint import deployment
 from sluice.core.endpoint.commands import acknowledge, unanswered
@@ -22,7 +22,10 @@ Gate = Callable[[Draft, Revision], bool]
 
 def _guarded(d: Draft, desired: Revision) -> bool:
     """The deploymentConfig fits the instance counts."""
-    finding = guardrails.check(plans.config_of(d.spec, d.status), _counts(d, desired))
+    config, counts = plans.config_of(d.spec, d.status), _counts(d, desired)
+    finding = guardrails.check(config, counts)
+    if finding is None and plans.replaces(d.spec, config):
+        finding = replacing.refused(counts)
     if finding is None:
         return False
     d.stalled(finding.reason, finding.text())

@@ -26,8 +26,18 @@ def policy_of(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return held.get("rollingUpdatePolicy") or held.get("blueGreenUpdatePolicy") or {}
 
 
+def replaces(endpoint_spec: Mapping[str, Any], config: Mapping[str, Any] | None) -> bool:
+    """Whether batches go before their successors come."""
+    wanted = bool((endpoint_spec.get("kubernetes") or {}).get("replaceFirst"))
+    return wanted and guardrails.policy_name(config) == guardrails.ROLLING
+
+
 def plan(
-    deployment_config: Mapping[str, Any] | None, counts: Mapping[str, int], old: Mapping[str, int]
+    deployment_config: Mapping[str, Any] | None,
+    counts: Mapping[str, int],
+    old: Mapping[str, int],
+    *,
+    replace_first: bool = False,
 ) -> tuple[PlanStep, ...]:
     """The steps: percent of the traffic, then a bake; the last is 100 % with the final bake. `counts`, `old`: the new
     and the old fleets' instances, by variant.
@@ -42,7 +52,7 @@ def plan(
     final = PlanStep(traffic_percent=100.0, wait_seconds=int(blue_green.get("terminationWaitInSeconds") or 0))
     policy = guardrails.policy_name(config)
     if policy == guardrails.ROLLING:
-        return batches.plan(config["rollingUpdatePolicy"], counts, old)
+        return batches.plan(config["rollingUpdatePolicy"], counts, old, replace_first=replace_first)
     if policy == "CANARY":
         share = _canary_percent(routing["canarySize"], counts)
         return (PlanStep(traffic_percent=share, wait_seconds=wait), final) if share < 100 else (final,)

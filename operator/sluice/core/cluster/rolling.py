@@ -1,8 +1,8 @@
 """Rolling deployments in the cluster: a batch of new instances, traffic for them, a bake, then as many old ones go.
 
-Needs room for one batch only. Goes back in batches of rollbackMaximumBatchSize: old instances first, then traffic,
-then new instances go; each batch has a time budget of its own, and what runs out of it is UpdateRollbackFailed: a mix
-serves, and it goes on by itself when room is there."""
+Needs room for one batch only, or for none with replaceFirst (replacing.py). Goes back in batches of
+rollbackMaximumBatchSize: old instances first, then traffic, then new instances go; each batch has a time budget of its
+own, and what runs out of it is UpdateRollbackFailed: a mix serves, and it goes on by itself when room is there."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -12,7 +12,7 @@ from sluice.api import names
 from sluice.api.reasons import CommandResult, Reason
 from sluice.api.status import DeploymentStatus, PlanStep
 from sluice.core import capabilities
-from sluice.core.cluster import batches, deploy, fleets, keeping, plans, routers, sides
+from sluice.core.cluster import batches, deploy, fleets, instances, keeping, plans, replacing, routers, sides
 from sluice.core.cluster.actions import ScaleFleet
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint.commands import acknowledge, said_now
@@ -69,15 +69,14 @@ def _be_content(d: Draft, blue: Side, deployment: DeploymentStatus) -> None:
         for fleet in fleets.wanted(_name(d), blue, {})
         if (here := keeping.seen(d).fleet(fleet.name)) is not None and not fleet.shadow
     }
-    if not all(standing.get(count.variant_name) for count in deployment.before):
+    if not all(standing.get(name) for name in instances.planned(deployment, new=False)):
         text = f"no pod of {blue.revision} is ready in one of its variants"
         acknowledge(d, capabilities.ROLLBACK, d.annotation(names.ROLLBACK), CommandResult.REFUSED, text)
         return
-    before = (
-        count.model_copy(update={"count": min(count.count, standing[count.variant_name])})
-        for count in deployment.before
-    )
-    d.set_deployment(before=tuple(before), stage_since=d.now)
+    old = {n: min(count, standing[n]) for n, count in instances.planned(deployment, new=False).items()}
+    new = instances.planned(deployment, new=True)
+    grown = tuple(count for count in deployment.grown if count.new)
+    d.set_deployment(before=instances.at_start(old, new), grown=grown, stage_since=d.now)
     d.set(endpoint_status="Updating")
 
 
@@ -115,20 +114,27 @@ def _target(deployment: DeploymentStatus) -> PlanStep:
 
 
 def _forward(d: Draft, blue: Side, green: Side, deployment: DeploymentStatus) -> None:
-    seen, target = keeping.seen(d), _target(deployment)
+    target, provisioning = _target(deployment), deployment.stage == "Provisioning"
     wanted = _wanted(d, green, target)
-    percent = deployment.traffic_percent or 0.0 if deployment.stage == "Provisioning" else target.traffic_percent
-    progress = keeping.keep(d, _split(d, blue, green, percent), (*_standing(d, blue), *wanted))
+    if provisioning and deployment.replace_first:
+        standing, percent = replacing.forward(d, blue, wanted, green, deployment, target)
+    else:
+        standing = wanted
+        percent = deployment.traffic_percent or 0.0 if provisioning else target.traffic_percent
+    progress = keeping.keep(d, _split(d, blue, green, percent), (*standing, *_standing(d, blue)))
+    _hold(d, blue, standing, deployment, confirmed=progress.done and (percent < 100.0 or _let_go_of(d, blue)))
     deploy.show(d, wanted)
-    if deployment.stage == "Provisioning":
-        _scale_up(d, wanted, {})
-        if progress.done and all(fleets.ready(seen, fleet, fleet.count) for fleet in wanted):
+    if provisioning:
+        lacking = standing is not wanted or instances.short(d, wanted, 100.0)
+        if progress.done and not lacking:
             if deploy.may_go_on(d, deployment):
                 _shift(d, blue, green)
             return
         d.again(keeping.WAIT_SECONDS)
-        blocked = fleets.trouble(seen, wanted)
-        deploy.say(d, fleets.words(*blocked) if blocked else fleets.starting(seen, wanted))
+        blocked = fleets.trouble(keeping.seen(d), wanted)
+        text = fleets.starting(keeping.seen(d), wanted)
+        text = f"the instances that the batch replaces go first; {text}" if standing is not wanted else text
+        deploy.say(d, fleets.words(*blocked) if blocked else text)
     elif deployment.stage == "Shifting":
         if progress.done:
             deploy.bake(d)
@@ -138,10 +144,32 @@ def _forward(d: Draft, blue: Side, green: Side, deployment: DeploymentStatus) ->
         return
     elif not progress.done:
         deploy.say(d, f"waiting for {progress.waiting_for}", progress.rejected)
+    elif lacking := instances.short(d, wanted, 100.0):
+        d.again(keeping.WAIT_SECONDS)
+        starting = fleets.starting(keeping.seen(d), lacking)
+        deploy.say(d, f"old instances go when the new ones that answer for them are there: {starting}")
     elif (deployment.step or 0) < len(deployment.plan):
         _next_batch(d, blue, deployment, target)
     else:
         deploy.promote(d, green, deployment)
+
+
+def _hold(
+    d: Draft, blue: Side, standing: tuple[fleets.Wanted, ...], deployment: DeploymentStatus, *, confirmed: bool
+) -> None:
+    """Both fleets have what their parts of the traffic need. An old batch goes when the routers have confirmed what
+    goes before it; until then it is what the step before left."""
+    provisioning = deployment.stage == "Provisioning"
+    new = {str(fleet.variant["variantName"]): fleet.count for fleet in standing}
+    grown = {count.variant_name: count.count for count in deployment.grown if count.new}
+    instances.hold(d, standing, {name: max(count, grown.get(name, 0)) for name, count in new.items()}, new=True)
+    step = deployment.step or 0
+    gone = step - 1 if not provisioning and not deployment.replace_first else step
+    gone += 1 if provisioning and deployment.replace_first else 0
+    left = batches.left(deployment, min(gone, len(deployment.plan)), instances.whole(deployment, new=False))
+    share = 1.0 - (deployment.plan[gone - 1].traffic_percent / 100.0 if gone else 0.0)
+    shrink = provisioning and confirmed
+    instances.hold(d, _standing(d, blue), left, new=False, share=share, shrink=shrink)
 
 
 def _shift(d: Draft, blue: Side, green: Side) -> None:
@@ -156,11 +184,11 @@ def _shift(d: Draft, blue: Side, green: Side) -> None:
 
 def _next_batch(d: Draft, blue: Side, deployment: DeploymentStatus, done: PlanStep) -> None:
     """The batch has baked: the old instances that it replaces go, the next new ones come."""
-    kept = batches.old_of(done)
-    for fleet in fleets.wanted(_name(d), blue, kept):
-        here = keeping.seen(d).fleet(fleet.name)
-        if here is not None and not fleet.shadow and here.replicas > fleet.count:
-            d.act(ScaleFleet(fleet.name, fleet.count))
+    left = batches.left(deployment, deployment.step or 0, instances.whole(deployment, new=False))
+    for fleet in _standing(d, blue):
+        here, name = keeping.seen(d).fleet(fleet.name), str(fleet.variant["variantName"])
+        if here is not None and not fleet.shadow and here.replicas > left.get(name, here.replicas):
+            d.act(ScaleFleet(fleet.name, left[name]))
     d.set_deployment(stage="Provisioning", stage_since=d.now, bake_until=None)
     d.again(1.0)
     deploy.say(d, f"batch {(deployment.step or 0) + 1} of {len(deployment.plan)}")
@@ -174,40 +202,76 @@ def _back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus
     more, all traffic goes to what stands at once."""
     seen = keeping.seen(d)
     percent = deployment.traffic_percent or 0.0
-    before = {count.variant_name: count.count for count in deployment.before}
+    planned, replaces = instances.planned(deployment, new=False), bool(deployment.replace_first)
     policy = plans.policy_of(d.status.last_deployment_config or d.spec.get("deploymentConfig"))
     dead = green is None or not any(
         (here := seen.fleet(fleet.name)) is not None and here.ready for fleet in fleets.wanted(_name(d), green, {})
     )
     if green is not None:
         deploy.show(d, _wanted(d, green, _target(deployment)))
-    target = 0.0 if dead or percent == 0.0 else batches.back_percent(policy, percent, before)
-    held = fleets.wanted(_name(d), blue, batches.remaining(before, target / 100.0))
-    _scale_up(d, held, before)
-    roomy = dead or percent == 0.0 or all(fleets.ready(seen, f, f.count) for f in held if not f.shadow)
-    share = target if roomy else percent
-    split = _split(d, blue, green if share else None, share)
-    standing = held if green is None or not share else (*held, *_wanted(d, green, _target(deployment)))
+    target = 0.0
+    if not dead and percent > 0.0:
+        target = batches.back_percent(policy, percent, planned, replace_first=replaces)
+    move = (replacing.back if replaces else _next_back)(d, blue, green, deployment, target, dead=dead)
+    held = fleets.wanted(_name(d), blue, batches.remaining(planned, target / 100.0))
+    split = _split(d, blue, green if move.percent else None, move.percent)
+    standing = held if green is None or not move.percent else (*held, *fleets.wanted(_name(d), green, move.new))
     progress = keeping.keep(d, split, standing, rolling_back=True)
-    if roomy and progress.done and share > 0.0:
-        _batch_is_back(d, green, share)
+    instances.hold(d, held, move.old, new=False, share=1.0 - target / 100.0, room=move.room)
+    if green is not None and progress.done:
+        _let_go(d, green, move.new)
+    if move.arrived and progress.done and move.percent > 0.0:
+        _batch_is_back(d, move.percent)
         return
-    if roomy and share == 0.0:
+    if move.arrived and move.percent == 0.0:
         deploy.finish_back(d, held, progress, deployment)
         return
     _wait(d, held, progress, deployment)
 
 
-def _batch_is_back(d: Draft, green: Side | None, share: float) -> None:
-    """Traffic for one batch has moved back: its new instances go."""
+def _next_back(
+    d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus, target: float, *, dead: bool
+) -> replacing.Back:
+    """With room for a batch: what a step had brought before it turned back goes first, then the old ones come."""
+    percent = deployment.traffic_percent or 0.0
+    planned, whole = instances.planned(deployment, new=False), instances.whole(deployment, new=False)
+    final = instances.whole(deployment, new=True)
+    needed, wished = (batches.remaining(counts, target / 100.0) for counts in (planned, whole))
+    if dead or percent == 0.0:
+        return replacing.Back(0.0, wished, dict.fromkeys(final, 0), arrived=True)
+    used = batches.remaining(final, 1.0 - percent / 100.0)
+    if green is not None and not replacing.none_beyond(d, green, used, pods=False):
+        return replacing.Back(percent, batches.remaining(whole, percent / 100.0), used, arrived=False)
+    wanted = fleets.wanted(_name(d), blue, needed)
+    roomy = all(fleets.ready(keeping.seen(d), fleet, fleet.count) for fleet in wanted if not fleet.shadow)
+    if not roomy:
+        return replacing.Back(percent, wished, used, arrived=False)
+    return replacing.Back(target, wished, batches.remaining(final, 1.0 - target / 100.0), arrived=True)
+
+
+def _let_go(d: Draft, green: Side, counts: Mapping[str, int]) -> None:
+    """New instances go that no traffic of theirs is left for."""
+    for fleet in fleets.wanted(_name(d), green, counts):
+        here = keeping.seen(d).fleet(fleet.name)
+        if here is None or here.deleting or fleet.shadow or here.replicas <= fleet.count:
+            continue
+        if fleet.count or _let_go_of(d, green):
+            d.act(ScaleFleet(fleet.name, fleet.count))
+            d.again(1.0)
+
+
+def _let_go_of(d: Draft, side: Side) -> bool:
+    """Whether nobody sends to these fleets any more: before that no fleet loses its last pod."""
+    gone = routers.destroy(keeping.seen(d), (fleet.name for fleet in fleets.wanted(_name(d), side, {})), d.now)
+    if not gone.done:
+        keeping.evict(d, rolling_back=True)
+    return gone.done
+
+
+def _batch_is_back(d: Draft, share: float) -> None:
+    """Traffic for one batch has moved back."""
     deployment = d.status.deployment
     assert deployment is not None  # noqa: S101 - the caller has one
-    final = batches.new_of(deployment.plan[-1])
-    kept = batches.remaining(final, 1.0 - share / 100.0)
-    for fleet in fleets.wanted(_name(d), green, kept) if green is not None else ():
-        here = keeping.seen(d).fleet(fleet.name)
-        if here is not None and not fleet.shadow and here.replicas > fleet.count:
-            d.act(ScaleFleet(fleet.name, fleet.count))
     d.set_deployment(traffic_percent=share, traffic_text=f"{share:g}%", stage_since=d.now)
     d.set(endpoint_status="Updating")
     d.again(1.0)
@@ -241,16 +305,6 @@ def _wait(d: Draft, held: tuple[fleets.Wanted, ...], progress: routers.Progress,
 # Shared ---------------------------------------------------------------------------------------------------------
 
 
-def _scale_up(d: Draft, wanted: tuple[fleets.Wanted, ...], before: Mapping[str, int]) -> None:
-    """Never fewer than there are: what is more was scaled by somebody else, or goes after its bake. `before`: what a
-    fleet had when the deployment started bounds what is brought back."""
-    for fleet in wanted:
-        here = keeping.seen(d).fleet(fleet.name)
-        count = min(fleet.count, before.get(str(fleet.variant["variantName"]), fleet.count))
-        if here is not None and not here.deleting and not fleet.shadow and here.replicas < count:
-            d.act(ScaleFleet(fleet.name, count))
-
-
 def _wanted(d: Draft, green: Side, step: PlanStep) -> tuple[fleets.Wanted, ...]:
     return fleets.wanted(_name(d), green, batches.new_of(step))
 
@@ -260,7 +314,10 @@ def _standing(d: Draft, blue: Side) -> tuple[fleets.Wanted, ...]:
 
 
 def _split(d: Draft, blue: Side, green: Side | None, percent: float) -> Split:
-    return Split(blue, green, percent, fleets.strangers(keeping.seen(d)))
+    deployment, strangers = d.status.deployment, fleets.strangers(keeping.seen(d))
+    if green is not None and percent >= 100.0 and deployment is not None and deployment.replace_first:
+        return Split(green, excluded=strangers)  # the last old instances go next: routers must have forgotten them
+    return Split(blue, green, percent, strangers)
 
 
 def _name(d: Draft) -> str:

@@ -1,0 +1,239 @@
+"""Rolling deployments on pools without room: a batch goes before its successors come, forward and back, and at no
+moment are there more pods than there were, or fewer that serve than all but one batch."""
+
+import copy
+from typing import Any
+
+import pytest
+from tests.core.cluster_stage import ClusterStage, rolling
+
+from sluice.api.reasons import Cause, Outcome
+from sluice.core import guardrails
+from sluice.core.cluster import batches
+from sluice.core.cluster.actions import ScaleFleet
+from sluice.core.cluster.observation import PodTrouble
+
+FIRST = {"replaceFirst": True}
+
+
+@pytest.mark.parametrize("batch", [5, 10, 20, 25, 33, 50])
+@pytest.mark.parametrize("total", [*range(2, 21), 50, 99, 100])
+def test_a_plan_never_needs_more_room_and_keeps_all_but_a_batch(total: int, batch: int) -> None:
+    policy = rolling(batch)["rollingUpdatePolicy"]
+    steps = batches.plan(policy, {"a": total}, {"a": total}, replace_first=True)
+    size = guardrails.instances(policy["maximumBatchSize"], total)
+    new = [0, *(batches.new_of(step)["a"] for step in steps)]
+    old = [total, *(batches.old_of(step)["a"] for step in steps)]
+    shares = [0.0, *(step.traffic_percent for step in steps)]
+    assert (new[-1], old[-1], shares[-1]) == (total, 0, 100.0)
+    for before in range(len(steps)):
+        after = before + 1
+        assert new[after] + old[after] == total
+        assert 0 < new[after] - new[before] <= size
+        serving = new[before] + old[after]
+        assert serving >= total - size, "while the batch is missing"
+        share = batches.between(shares[before], shares[after])
+        assert shares[before] <= share <= shares[after], "the new revision never gets more than its step's share"
+        assert share == pytest.approx(100 * new[before] / serving, abs=0.01), "every instance has its even part"
+
+
+@pytest.mark.parametrize("new", [{"a": 2, "b": 9}, {"a": 5, "b": 3}, {"a": 4, "b": 4, "c": 2}])
+@pytest.mark.parametrize("batch", [5, 25, 50])
+def test_several_variants_in_lock_step_each_keep_to_their_room(new: dict[str, int], batch: int) -> None:
+    steps = batches.plan(rolling(batch)["rollingUpdatePolicy"], new, new, replace_first=True)
+    for step in steps:
+        for name, total in new.items():
+            here, left = batches.new_of(step)[name], batches.old_of(step)[name]
+            assert here + left <= total
+            assert here >= 1, "a new fleet with traffic has an instance"
+            assert left >= 1 or step is steps[-1], "and an old one too"
+
+
+def at_work(count: int = 4, batch: int = 25, back: int | None = None, **more: Any) -> ClusterStage:
+    stage = ClusterStage(
+        {"variantName": "a", "initialInstanceCount": count},
+        deploymentConfig=rolling(batch, wait=5, back=back),
+        kubernetes=FIRST,
+        **more,
+    )
+    stage.cluster.start_seconds = 3.0
+    stage.room = count
+    stage.in_service()
+    stage.seen_percents.clear()
+    return stage
+
+
+def check(stage: ClusterStage, total: int, batch: int, *, dead: bool = False) -> None:
+    """After every pass."""
+    fleets = [fleet for fleet in stage.cluster.fleets.values() if fleet.gone_at is None]
+    assert sum(fleet.replicas + fleet.stopping for fleet in fleets) <= total, "more pods than there were"
+    if dead:
+        return
+    ready = sum(fleet.ready for fleet in fleets)
+    assert ready >= total - batch, f"{ready} of {total} serve"
+    assert stage.cluster.route is not None
+    here = {fleet.name: fleet.ready for fleet in fleets}
+    for entry in stage.cluster.route.spec.fleets:
+        load = entry.weight / 1_000_000 * (total - batch)
+        assert load <= here.get(entry.name, 0) + 1e-3, f"{entry.name} has more than its pods can bear"
+
+
+def through(stage: ClusterStage, total: int, batch: int, *, dead: bool = False, most: int = 600) -> int:
+    """Passes until it is Ready or Stalled; how many."""
+    for number in range(most):
+        stage.step()
+        check(stage, total, batch, dead=dead)
+        if stage.status.deployment is None and number > 8:
+            return number
+    raise AssertionError(stage.message())
+
+
+@pytest.mark.parametrize(("count", "batch", "size"), [(4, 25, 1), (4, 50, 2), (2, 50, 1), (5, 33, 1), (7, 34, 2)])
+def test_batches_take_the_place_of_batches(count: int, batch: int, size: int) -> None:
+    stage = at_work(count, batch)
+    stage.image("new:1")
+    through(stage, count, size)
+    assert stage.condition("Ready") == ("True", "InService")
+    [fleet] = stage.cluster.fleets.values()
+    assert (fleet.image, fleet.replicas, fleet.ready) == ("new:1", count, count)
+    assert stage.seen_percents == sorted(stage.seen_percents)
+    last = stage.status.last_deployment
+    assert last is not None
+    assert last.outcome is Outcome.SUCCEEDED
+
+
+def test_without_it_a_pool_without_room_never_gets_the_first_batch() -> None:
+    stage = ClusterStage({"variantName": "a", "initialInstanceCount": 4}, deploymentConfig=rolling(25, wait=5))
+    stage.room = 4
+    stage.in_service()
+    stage.image("new:1")
+    stage.run(600)
+    assert stage.status.deployment is not None
+    assert (stage.status.deployment.stage, stage.status.deployment.step) == ("Provisioning", 0)
+
+
+def test_traffic_leaves_the_old_batch_before_its_pods_go() -> None:
+    stage = at_work(4, 50)
+    stage.image("new:1")
+    [old] = stage.cluster.fleets
+    went: list[tuple[int, float]] = []
+    for _ in range(300):
+        stage.step()
+        for action in stage.actions:
+            if isinstance(action, ScaleFleet) and action.name == old:
+                assert not any(r.applied and r.applied[2] != stage.cluster.route.spec for r in stage.cluster.routers)  # type: ignore[union-attr]
+                went.append((action.replicas, stage.percent_new()))
+        if stage.status.deployment is None and went:
+            break
+    assert went == [(2, 0.0), (0, 100.0)], "the first of them has nobody to give traffic to; the last gave all of it"
+
+
+def test_a_frozen_router_keeps_the_last_old_pods_up_until_it_is_gone() -> None:
+    stage = at_work(2, 50)
+    stage.image("new:1")
+    for _ in range(200):
+        stage.step()
+        if stage.status.deployment and (stage.status.deployment.step, stage.status.deployment.stage) == (1, "Baking"):
+            break
+    [old] = [fleet for fleet in stage.cluster.fleets.values() if fleet.image == "repo/churn:1"]
+    frozen = stage.cluster.routers[0]
+    frozen.frozen, frozen.ready = True, False
+    for _ in range(300):
+        there = frozen in stage.cluster.routers
+        stage.step()
+        if there:
+            assert old.replicas == 1, "the router that does not answer still sends to it"
+        if stage.status.deployment is None:
+            break
+    assert frozen not in stage.cluster.routers
+    assert [fleet.image for fleet in stage.cluster.fleets.values()] == ["new:1"]
+
+
+def moments() -> list[ClusterStage]:
+    """A deployment of four by batches of one, at each of its passes."""
+    stage = at_work(4, 25)
+    stage.image("new:1")
+    found = []
+    for _ in range(200):
+        stage.step()
+        if stage.status.deployment is not None:
+            found.append(copy.deepcopy(stage))
+        elif found:
+            return found
+    raise AssertionError(stage.message())
+
+
+MOMENTS = moments()
+
+
+@pytest.mark.parametrize("moment", range(len(MOMENTS)))
+@pytest.mark.parametrize("killed", [None, 0, 1])
+def test_from_every_moment_the_way_back_keeps_to_the_room(moment: int, killed: int | None) -> None:
+    stage = copy.deepcopy(MOMENTS[moment])
+    cleaning = stage.status.deployment is not None and stage.status.deployment.stage == "CleaningUp"
+    stage.image("repo/churn:1")
+    stage.step(killed_after=killed)
+    check(stage, 4, 1)
+    for number in range(600):
+        stage.step(killed_after=killed if number % 3 == 0 else None)
+        check(stage, 4, 1)
+        if stage.condition("Ready")[0] == "True":
+            break
+    assert stage.condition("Ready") == ("True", "InService")
+    assert [(f.image, f.replicas, f.ready) for f in stage.cluster.fleets.values()] == [("repo/churn:1", 4, 4)]
+    if not cleaning:
+        assert stage.status.last_deployment is not None
+        assert stage.status.last_deployment.outcome is Outcome.SUPERSEDED
+
+
+@pytest.mark.parametrize("moment", range(len(MOMENTS)))
+def test_from_every_moment_what_dies_gives_way_to_the_old_fleet(moment: int) -> None:
+    stage = copy.deepcopy(MOMENTS[moment])
+    assert stage.status.deployment is not None
+    if stage.status.deployment.stage == "CleaningUp":
+        return
+    stage.cluster.troubles["new:1"] = PodTrouble("CrashLoop", "exit code 137", 2, final=True)
+    through(stage, 4, 1, dead=True)
+    assert stage.condition("Stalled") == ("True", "RolledBack")
+    assert [(f.image, f.replicas) for f in stage.cluster.fleets.values()] == [("repo/churn:1", 4)]
+    assert stage.status.last_deployment is not None
+    assert stage.status.last_deployment.cause is Cause.HEALTH
+    stage.run(10)
+    assert [f.ready for f in stage.cluster.fleets.values()] == [4]
+
+
+def test_back_in_batches_of_their_own_size() -> None:
+    stage = at_work(4, 25, back=50)
+    stage.image("new:1")
+    for _ in range(200):
+        stage.step()
+        if stage.percent_new() == 100:
+            break
+    stage.run(4)
+    stage.image("repo/churn:1")
+    for _ in range(400):
+        stage.step()
+        check(stage, 4, 2)
+        if stage.condition("Ready")[0] == "True":
+            break
+    assert [(f.image, f.ready) for f in stage.cluster.fleets.values()] == [("repo/churn:1", 4)]
+
+
+def test_one_instance_is_refused_as_it_would_be_an_outage() -> None:
+    stage = at_work(1)
+    stage.image("new:1")
+    stage.until("InvalidDeploymentConfig")
+    assert "kubernetes.replaceFirst" in stage.message("Stalled")
+    assert "two instances" in stage.message("Stalled")
+    assert [fleet.image for fleet in stage.cluster.fleets.values()] == ["repo/churn:1"]
+    stage.edit("Endpoint", kubernetes={})
+    stage.room = None
+    stage.in_service()
+
+
+def test_it_says_nothing_where_nothing_rolls() -> None:
+    stage = ClusterStage({"variantName": "a", "initialInstanceCount": 1}, kubernetes=FIRST)
+    stage.in_service()
+    stage.image("new:1")
+    stage.in_service()
+    assert [fleet.image for fleet in stage.cluster.fleets.values()] == ["new:1"]
