@@ -127,13 +127,16 @@ def _verdicts(stage: "ClusterStage", old: DeploymentStatus, new: DeploymentStatu
 
 
 def share_is_the_steps(stage: "ClusterStage", weights: dict[str, int]) -> None:
-    """The new revision never gets more than its step's share, and on the way back never more than it has."""
+    """The new revision never gets more than its step's share, and on the way back never more than it has. Where a batch
+    goes before its successors come, the step is the one that it is about to take: nobody else has room for its part."""
     running = stage.status.deployment
     if running is None or running.stage == "CleaningUp":
         return
     new = {fleet.name for fleet in stage.cluster.fleets.values() if fleet.fleet_hash == running.fleet_hash}
     share = sum(weight for name, weight in weights.items() if name in new) / 10_000
     step = running.step or 0
+    if running.replace_first and running.stage in {"Provisioning", "RollingBack"}:
+        step = min(step + 1, len(running.plan))
     most = running.plan[step - 1].traffic_percent if step else 0.0
     others = sum(weight for name, weight in weights.items() if name not in new)
     assert share <= most + 0.01 or not others, f"{share} % in {running.stage}, step {step} has {most} %"
