@@ -178,6 +178,7 @@ def _shift(d: Draft, blue: Side, green: Side) -> None:
     step = (deployment.step or 0) + 1
     share = deployment.plan[step - 1].traffic_percent
     deploy.shift(d, step)
+    d.again(1.0)  # the routes may be as the step wants them already
     keeping.route(d, _split(d, blue, green, share))
     deploy.say(d, f"moving {share:g}% of the traffic")
 
