@@ -188,7 +188,7 @@ class PrometheusSource:
         try:
             answer = json.loads(body)
             said = str(answer.get("error") or "") if isinstance(answer, dict) else ""
-        except ValueError:
+        except (ValueError, RecursionError):
             answer, said = None, ""
         if status == 200 and isinstance(answer, dict) and answer.get("status") == "success":
             return _Answer(answer.get("data"), date)

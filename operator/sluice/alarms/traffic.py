@@ -173,7 +173,7 @@ class TrafficSource:
                 found.update(answer.fleets)
         except TimeoutError:
             return f"no answer within {self._settings.call_seconds:g} s"
-        except (aiohttp.ClientError, NotUnderstoodError, ValueError) as error:
+        except (aiohttp.ClientError, NotUnderstoodError, ValueError, RecursionError) as error:
             return f"{error or type(error).__name__}"
         return RouterCounts(uptime, found)
 

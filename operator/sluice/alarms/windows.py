@@ -74,7 +74,7 @@ def read_answer(answer: Any, fleets: Iterable[str]) -> RouterCounts:
     try:
         found = {name: _counts(answer["fleets"][name]) for name in fleets}
         return RouterCounts(float(answer["uptimeSeconds"]), found)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise NotUnderstoodError(f"the answer is not understood: {type(error).__name__}: {error}") from error
 
 

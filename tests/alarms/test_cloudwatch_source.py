@@ -1,0 +1,191 @@
+"""CloudWatch alarms of Endpoints in the cluster: moto's server, behind a proxy that throttles like AWS."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from tests.alarms.stepped import key, watch
+from tests.alarms.test_cloudwatch import alarm
+from tests.sagemaker.world import REGION, CountingTelemetry
+
+from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSettings, CloudWatchSource
+from sluice.alarms.poller import AlarmPoller
+from sluice.alarms.subjects import NamedAlarm, Sight
+from sluice.core.identity import Credentials
+from sluice.ports.clock import SystemClock
+from sluice.sagemaker.clients import AwsCalls
+
+CLOCK = SystemClock()
+
+
+@pytest.fixture
+async def reader(calls: AwsCalls) -> AsyncIterator[CloudWatchReader]:
+    made = CloudWatchReader(calls, CLOCK, CloudWatchSettings(shortest_period_seconds=0.2))
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+def source(reader: CloudWatchReader) -> CloudWatchSource:
+    return CloudWatchSource(reader, CLOCK, REGION)
+
+
+async def sight(source: CloudWatchSource, name: str) -> Sight:
+    return (await source.read({NamedAlarm(name)}))[NamedAlarm(name)]
+
+
+def own(cloudwatch: Any, name: str, state: str, **rest: Any) -> None:
+    """An alarm on a metric of the cluster's."""
+    metric = rest or {"Namespace": "Models", "MetricName": "errors", "Statistic": "Sum", "Period": 60}
+    cloudwatch.put_metric_alarm(
+        AlarmName=name, EvaluationPeriods=1, Threshold=1, ComparisonOperator="GreaterThanThreshold", **metric
+    )
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason=f"{name} is {state}")
+
+
+@pytest.mark.parametrize("state", ["OK", "ALARM", "INSUFFICIENT_DATA"])
+async def test_states(source: CloudWatchSource, cloudwatch: Any, state: str) -> None:
+    own(cloudwatch, "a", state)
+    found = await sight(source, "a")
+    assert (found.state, found.message) == (state, f"a is {state}")
+    assert (await sight(source, "nowhere")).state == "Missing"
+
+
+async def test_an_alarm_on_sagemakers_metrics_would_never_fire_here(source: CloudWatchSource, cloudwatch: Any) -> None:
+    alarm(cloudwatch, "sagemakers", "ALARM")
+    math = {
+        "Metrics": [
+            {
+                "Id": "m",
+                "MetricStat": {
+                    "Metric": {"Namespace": "/aws/sagemaker/Endpoints", "MetricName": "CPUUtilization"},
+                    "Period": 60,
+                    "Stat": "Average",
+                },
+                "ReturnData": False,
+            },
+            {"Id": "e", "Expression": "m * 2", "ReturnData": True},
+        ]
+    }
+    own(cloudwatch, "math", "OK", **math)
+    for name, space in {"sagemakers": "AWS/SageMaker", "math": "/aws/sagemaker/Endpoints"}.items():
+        found = await sight(source, name)
+        assert found.state == "Unfit"
+        assert space in (found.message or "")
+
+
+async def test_without_a_region_the_setting_is_named(reader: CloudWatchReader) -> None:
+    found = await sight(CloudWatchSource(reader, CLOCK, None), "a")
+    assert (found.state, "AWS_REGION" in (found.message or "")) == ("Unreadable", True)
+
+
+class Quota:
+    """Lets a few calls through to moto, and refuses the others as AWS does."""
+
+    def __init__(self, upstream: str) -> None:
+        self._upstream = upstream
+        self.calls_per_second = 1e9
+        self.passed = self.refused = 0
+        self._tokens, self._at = 1.0, time.monotonic()
+
+    async def __aenter__(self) -> str:
+        self._session = aiohttp.ClientSession(auto_decompress=False)
+        app = web.Application()
+        app.add_routes([web.post("/{any:.*}", self._answer)])
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        host, port = self._runner.addresses[0][:2]
+        return f"http://{host}:{port}"
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+        await self._session.close()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        now = time.monotonic()
+        self._tokens = min(1.0, self._tokens + (now - self._at) * self.calls_per_second)
+        self._at = now
+        body = await request.read()
+        if b"DescribeAlarms" in body + request.headers.get("X-Amz-Target", "").encode():
+            if self._tokens < 1:
+                self.refused += 1
+                return web.json_response(
+                    {"__type": "ThrottlingException", "message": "Rate exceeded"},
+                    status=400,
+                    headers={"x-amzn-query-error": "Throttling;Sender"},
+                )
+            self._tokens -= 1
+            self.passed += 1
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "content-length"}
+        async with self._session.post(self._upstream + request.path_qs, data=body, headers=headers) as answer:
+            kept = {
+                name: value for name, value in answer.headers.items() if name.lower().startswith(("content-", "x-"))
+            }
+            kept.pop("Content-Length", None)
+            return web.Response(body=await answer.read(), status=answer.status, headers=kept)
+
+
+async def test_under_throttling_the_period_widens_states_stay_and_it_recovers(
+    calls: AwsCalls, cloudwatch: Any, moto_url: str, telemetry: CountingTelemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 alarms are 3 calls a round. The quota falls to one call in ten seconds: the poller gives way instead of
+    hammering, nothing that was read turns into anything else, and it finds back to its own period."""
+    names = [f"n{index}" for index in range(300)]
+    own(cloudwatch, "n0", "ALARM")
+    own(cloudwatch, "n299", "OK")
+    quota = Quota(moto_url)
+    async with quota as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", url)
+        reader = CloudWatchReader(calls, CLOCK, CloudWatchSettings(shortest_period_seconds=0.1, calls_per_second=30))
+        source = CloudWatchSource(reader, CLOCK, REGION)
+        poller = AlarmPoller(CLOCK, (source,))
+        for index in range(100):
+            poller.watch(key(f"e{index}"), watch(*names[3 * index : 3 * index + 3], endpoint=f"e{index}"))
+        await poller.poll(source)
+        assert (quota.passed, quota.refused) == (3, 0)
+        assert source.period_seconds == pytest.approx(0.1)
+
+        quota.calls_per_second = 0.1
+        await poller.poll(source)
+        await poller.poll(source)
+        assert quota.refused > 0
+        assert source.period_seconds == pytest.approx(0.4)
+        states = {reading.name: reading.state for index in (0, 99) for reading in poller.readings(key(f"e{index}"))}
+        assert (states["n0"], states["n1"], states["n299"]) == ("ALARM", "Missing", "OK")
+
+        quota.calls_per_second = 1e9
+        async with asyncio.timeout(120):
+            while source.period_seconds > 0.11:
+                await poller.poll(source)
+        cloudwatch.set_alarm_state(AlarmName="n299", StateValue="ALARM", StateReason="now")
+        await poller.poll(source)
+        assert [reading.state for reading in poller.readings(key("e99"))][-1] == "ALARM"
+        await reader.stop()
+
+
+async def test_five_hundred_endpoints_of_five_alarms_are_25_calls_a_round(
+    calls: AwsCalls, cloudwatch: Any, telemetry: CountingTelemetry
+) -> None:
+    """As its quota allows: half of 9 calls a second gives a round every 5.6 s, and says so."""
+    reader = CloudWatchReader(calls, CLOCK)
+    source = CloudWatchSource(reader, CLOCK, REGION)
+    poller = AlarmPoller(CLOCK, (source,))
+    own(cloudwatch, "a7-3", "ALARM")
+    for index in range(500):
+        poller.watch(key(f"e{index}"), watch(*(f"a{index}-{n}" for n in range(5)), endpoint=f"e{index}"))
+    await poller.poll(source)
+    assert telemetry.calls["DescribeAlarms", "ok"] == 25
+    assert poller.periods()["CloudWatch"] >= 25 / 4.5
+    assert {r.name: r.state for r in poller.readings(key("e7"))}["a7-3"] == "ALARM"
+    assert "read every 6 s" in (poller.readings(key("e7"))[3].message or "")
+    await reader.stop()
+
+
+async def test_the_operators_own_credentials_are_used(source: CloudWatchSource, reader: CloudWatchReader) -> None:
+    await sight(source, "a")
+    assert reader.period_seconds(Credentials(REGION)) == source.period_seconds

@@ -1,0 +1,198 @@
+"""The poller: what is read for whom, what is remembered while a source fails, and who is woken."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from tests.alarms.stepped import START, Says, Stepped, key, watch
+
+from sluice.alarms.poller import AlarmPoller
+from sluice.core.identity import Key
+from sluice.core.observation import AlarmQuestion, AlarmWatch, WatchedFleet
+from sluice.ports.backend import ClusterAlarms
+from sluice.ports.clock import SystemClock
+
+
+@pytest.fixture
+def clock() -> Stepped:
+    return Stepped()
+
+
+@pytest.fixture
+def source(clock: Stepped) -> Says:
+    return Says(clock)
+
+
+@pytest.fixture
+def woken() -> list[Key]:
+    return []
+
+
+@pytest.fixture
+def poller(clock: Stepped, source: Says, woken: list[Key]) -> AlarmPoller:
+    made = AlarmPoller(clock, (source,))
+    made.on_moved(woken.append)
+    return made
+
+
+def states(poller: ClusterAlarms, name: str = "churn") -> dict[str, str]:
+    return {reading.name: reading.state for reading in poller.readings(key(name))}
+
+
+async def test_nothing_is_known_before_the_first_reading_and_the_first_wakes(
+    poller: AlarmPoller, source: Says, woken: list[Key]
+) -> None:
+    source.states = {"a": "OK", "b": "INSUFFICIENT_DATA"}
+    poller.watch(key(), watch("a", "b"))
+    assert poller.readings(key()) == ()
+    await poller.poll(source)
+    assert states(poller) == {"a": "OK", "b": "INSUFFICIENT_DATA"}
+    assert woken == [key()]
+    await poller.poll(source)
+    assert woken == [key()]
+
+
+async def test_a_change_wakes_whom_it_concerns_and_since_tells_when_it_began(
+    poller: AlarmPoller, source: Says, woken: list[Key], clock: Stepped
+) -> None:
+    source.states = {"a": "OK", "b": "OK"}
+    poller.watch(key(), watch("a"))
+    poller.watch(key("other"), watch("b"))
+    await poller.poll(source)
+    woken.clear()
+    for _ in range(3):
+        clock.seconds += 1
+        source.states["a"] = "ALARM"
+        await poller.poll(source)
+    assert woken == [key()]
+    (reading,) = poller.readings(key())
+    assert (reading.state, reading.since) == ("ALARM", START + timedelta(seconds=1))
+    assert reading.read_at == START + timedelta(seconds=3)
+
+
+async def test_an_alarm_of_many_endpoints_is_asked_for_once(poller: AlarmPoller, source: Says) -> None:
+    source.states = {"shared": "OK"}
+    for index in range(50):
+        poller.watch(key(f"e{index}"), watch("shared", endpoint=f"e{index}"))
+    assert poller.watched() == {"CloudWatch": 1}
+    await poller.poll(source)
+    assert source.asked == [{"shared"}]
+    assert states(poller, "e49") == {"shared": "OK"}
+
+
+async def test_a_reading_from_before_the_watch_is_none_of_it(poller: AlarmPoller, source: Says) -> None:
+    source.states = {"shared": "ALARM"}
+    poller.watch(key(), watch("shared"))
+    await poller.poll(source)
+    poller.watch(key("late"), watch("shared", endpoint="late"))
+    assert states(poller, "late") == {}
+    await poller.poll(source)
+    assert states(poller, "late") == {"shared": "ALARM"}
+
+
+async def test_the_same_watch_again_changes_nothing_and_an_ended_one_is_not_read(
+    poller: AlarmPoller, source: Says
+) -> None:
+    source.states = {"a": "OK", "b": "OK"}
+    poller.watch(key(), watch("a"))
+    await poller.poll(source)
+    poller.watch(key(), watch("a"))
+    assert states(poller) == {"a": "OK"}
+    poller.watch(key(), watch("a", "b"))
+    assert states(poller) == {"a": "OK"}
+    poller.watch(key(), None)
+    assert poller.readings(key()) == ()
+    await poller.poll(source)
+    assert source.asked == [{"a"}]
+
+
+async def test_a_source_that_fails_for_a_moment_changes_nothing(
+    poller: AlarmPoller, source: Says, clock: Stepped, woken: list[Key]
+) -> None:
+    source.states = {"a": "OK"}
+    poller.watch(key(), watch("a"))
+    await poller.poll(source)
+    woken.clear()
+    source.states = {}
+    for _ in range(9):
+        clock.seconds += 1
+        await poller.poll(source)
+    (reading,) = poller.readings(key())
+    assert (reading.state, reading.read_at) == ("OK", START)
+    assert woken == []
+
+
+async def test_out_of_reach_for_45_minutes_and_back(
+    poller: AlarmPoller, source: Says, clock: Stepped, woken: list[Key]
+) -> None:
+    source.states = {"a": "OK"}
+    poller.watch(key(), watch("a"))
+    await poller.poll(source)
+    woken.clear()
+    source.states = {}
+    for _ in range(45 * 60):
+        clock.seconds += 1
+        await poller.poll(source)
+    (reading,) = poller.readings(key())
+    assert (reading.state, reading.message) == ("Unreadable", "away")
+    assert (reading.since, reading.read_at) == (START + timedelta(seconds=10), clock.now())
+    assert woken == [key()]
+    source.states = {"a": "ALARM"}
+    await poller.poll(source)
+    assert states(poller) == {"a": "ALARM"}
+    assert woken == [key(), key()]
+
+
+async def test_a_source_that_never_answered_is_unreadable_after_a_while(
+    poller: AlarmPoller, source: Says, clock: Stepped
+) -> None:
+    poller.watch(key(), watch("a"))
+    await poller.poll(source)
+    assert states(poller) == {}
+    clock.seconds += 10
+    await poller.poll(source)
+    assert states(poller) == {"a": "Unreadable"}
+
+
+def with_query(expression: str, *new: str) -> AlarmWatch:
+    condition = {"promql": {"expression": expression, "comparison": "GreaterThanThreshold", "threshold": 1}}
+    alarms = (AlarmQuestion("CloudWatch", "a"), AlarmQuestion("PromQL", "q", condition))
+    fleets = tuple(WatchedFleet(f"churn-a-{revision}", "a", revision) for revision in new)
+    return AlarmWatch(alarms, "team-a", "churn", new=fleets)
+
+
+async def test_a_query_about_other_fleets_is_another_one(poller: AlarmPoller, source: Says) -> None:
+    source.states = {"a": "OK", "-": "INSUFFICIENT_DATA", "r2": "ALARM"}
+    poller.watch(key(), with_query("$revision"))
+    await poller.poll(source)
+    assert states(poller) == {"a": "OK", "q": "INSUFFICIENT_DATA"}
+    poller.watch(key(), with_query("$revision", "r2"))
+    assert states(poller) == {"a": "OK"}
+    await poller.poll(source)
+    assert states(poller) == {"a": "OK", "q": "ALARM"}
+
+
+async def test_what_no_source_can_be_asked_is_unfit_at_once(poller: AlarmPoller) -> None:
+    poller.watch(key(), with_query("$revison"))
+    assert states(poller) == {"q": "Unfit"}
+
+
+async def test_it_runs_reads_what_is_watched_and_rests_when_nothing_is() -> None:
+    """With real time: what came to be watched is read without waiting for the next round."""
+    source = Says(Stepped())
+    source.period_seconds = 3600.0
+    source.states = {"a": "OK", "b": "OK"}
+    poller = AlarmPoller(SystemClock(), (source,))
+    moved = asyncio.Queue[Key]()
+    poller.on_moved(moved.put_nowait)
+    running = asyncio.create_task(poller.run())
+    async with asyncio.timeout(60):
+        poller.watch(key(), watch("a"))
+        assert await moved.get() == key()
+        poller.watch(key("other"), watch("b", endpoint="other"))
+        assert await moved.get() == key("other")
+    assert source.asked == [{"a"}, {"a", "b"}]
+    assert poller.periods() == {"CloudWatch": 3600.0}
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert source.closed

@@ -1,0 +1,248 @@
+"""Alerts and conditions in a real Prometheus."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from tests.alarms.stepped import Stepped
+
+from localcluster.prometheus import Prometheus
+from sluice.alarms.prometheus import PrometheusSettings, PrometheusSource, judge_alert
+from sluice.alarms.subjects import Alert, Query, Sight, Subject
+from sluice.ports.clock import SystemClock
+
+ABOVE = "GreaterThanThreshold"
+
+
+def source(url: str | None, **rest: Any) -> PrometheusSource:
+    return PrometheusSource(SystemClock(), PrometheusSettings(url, **rest))
+
+
+async def read(url: str | None, *subjects: Subject, **rest: Any) -> list[Sight]:
+    made = source(url, **rest)
+    try:
+        found = await made.read(frozenset(subjects))
+    finally:
+        await made.close()
+    return [found[subject] for subject in subjects]
+
+
+async def states(url: str | None, *subjects: Subject, **rest: Any) -> list[str | None]:
+    return [sight.state for sight in await read(url, *subjects, **rest)]
+
+
+def above(expression: str, threshold: float = 1.0, for_seconds: int = 0) -> Query:
+    return Query(expression, ABOVE, threshold, for_seconds)
+
+
+RULES = [
+    {"alert": "Firing", "expr": "vector(1)", "labels": {"severity": "page", "endpoint": "churn"}},
+    {"alert": "Quiet", "expr": "vector(1) > 2"},
+    {"alert": "Pending", "expr": "vector(1)", "for": "1h"},
+]
+
+
+async def test_alerts_by_name_and_labels(prometheus: Prometheus) -> None:
+    prometheus.configure(rules=RULES[:3])
+    asked = (
+        Alert("Firing"),
+        Alert("Firing", (("endpoint", "churn"), ("severity", "page"))),
+        Alert("Firing", (("endpoint", "other"),)),
+        Alert("Quiet"),
+        Alert("Pending"),
+        Alert("Nowhere"),
+    )
+    evaluated = source(prometheus.url)
+    found: list[Sight] = []
+    async with asyncio.timeout(60):  # until Prometheus has evaluated all of them
+        while not found or any(sight.state == "INSUFFICIENT_DATA" for sight in found):
+            sights = await evaluated.read(asked)
+            found = [sights[subject] for subject in asked]
+    await evaluated.close()
+    assert [sight.state for sight in found] == ["ALARM", "ALARM", "OK", "OK", "OK", "Missing"]
+    assert "endpoint=churn" in (found[0].message or "")
+
+
+async def test_conditions(prometheus: Prometheus) -> None:
+    asked = {
+        above("vector(2)"): "ALARM",
+        above("vector(1)"): "OK",
+        above("2"): "ALARM",  # a scalar
+        above("vector(1) / 0"): "ALARM",  # +Inf
+        above("vector(0) / 0"): "INSUFFICIENT_DATA",
+        above("nobody_counts_this"): "INSUFFICIENT_DATA",
+        Query("vector(2)", "LessThanThreshold", 1.0): "OK",
+        above("vector(1) or label_replace(vector(2), 'a', 'b', '', '')"): "Unfit",
+        above("up["): "Unfit",
+        above("prometheus_build_info[1m]"): "Unfit",
+        above("'text'"): "Unfit",
+    }
+    found = await read(prometheus.url, *asked)
+    assert [sight.state for sight in found] == list(asked.values())
+    messages = [sight.message or "" for sight in found]
+    assert messages[0] == "2 (alarm: > 1)"
+    assert "aggregate it" in messages[7]
+    assert "refuses it" in messages[8]
+
+
+async def test_for_counts_from_when_it_first_held_and_anew_after_a_gap(prometheus: Prometheus) -> None:
+    clock = Stepped()
+    made = PrometheusSource(clock, PrometheusSettings(prometheus.url))
+    asked = above("vector(2)", for_seconds=30)
+
+    async def after(seconds: float) -> str | None:
+        clock.seconds += seconds
+        return (await made.read({asked}))[asked].state
+
+    assert [await after(seconds) for seconds in (0, 9, 9, 9, 2, 1)] == ["OK"] * 5 + ["ALARM"]
+    prometheus.stop()
+    assert await after(60) is None
+    prometheus.start()
+    assert await after(1) == "OK"
+    assert [await after(9) for _ in range(4)] == ["OK", "OK", "OK", "ALARM"]
+    await made.close()
+
+
+async def test_a_query_of_many_is_made_once_and_all_alerts_are_one_call() -> None:
+    calls: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        calls.append(request.path)
+        if request.path.endswith("rules"):
+            return web.json_response({"status": "success", "data": {"groups": []}})
+        return web.json_response({"status": "success", "data": {"resultType": "scalar", "result": [0, "1"]}})
+
+    async with Served(answer) as url:
+        many = [Query("x", ABOVE, threshold) for threshold in range(50)]
+        alerts = [Alert(f"a{index}") for index in range(50)]
+        assert set(await states(url, *many, *alerts)) == {"ALARM", "OK", "Missing"}
+    assert sorted(calls) == ["/prefix/api/v1/query", "/prefix/api/v1/rules"]
+
+
+async def test_out_of_reach_is_not_read_and_says_where(prometheus: Prometheus) -> None:
+    prometheus.stop()
+    (alert, query) = await read(prometheus.url, Alert("Firing"), above("vector(1)"))
+    assert (alert.state, query.state) == (None, None)
+    assert prometheus.url in (alert.message or "")
+
+
+async def test_a_frozen_server_holds_nobody_up(prometheus: Prometheus) -> None:
+    prometheus.freeze()
+    asked = [above(f"vector({index})") for index in range(100)]
+    found = await read(prometheus.url, *asked, call_seconds=0.2, round_seconds=0.4)
+    assert {sight.state for sight in found} == {None}
+    assert all("no answer within" in (sight.message or "") for sight in found)
+
+
+async def test_no_address_names_the_setting() -> None:
+    (found,) = await read(None, above("vector(1)"))
+    assert (found.state, "SLUICE_PROMETHEUS_URL" in (found.message or "")) == ("Unreadable", True)
+
+
+class Served:
+    """A server that answers as the test says, where a real one would not."""
+
+    def __init__(self, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+        app = web.Application()
+        app.add_routes([web.route("*", "/{any:.*}", answer)])
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+
+    async def __aenter__(self) -> str:
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = self._runner.addresses[0][:2]
+        return f"http://{host}:{port}/prefix/"
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+
+def text(status: int, body: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, text=body, headers={"Location": "http://127.0.0.1:1/"})
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (200, "hello", "no answer of a Prometheus"),
+        (200, "[" * 100_000, "no answer of a Prometheus"),
+        (200, '{"status": "success"}', "not understood"),
+        (200, '{"status": "success", "data": {"resultType": "vector", "result": [{}]}}', "not understood"),
+        (200, '{"status": "success", "data": {"resultType": "scalar", "result": [0, "x"]}}', "not understood"),
+        (302, "", "302"),
+        (403, "", "SLUICE_PROMETHEUS_TOKEN_FILE"),
+        (422, '{"status": "error", "error": "too many samples"}', "too many samples"),
+        (503, "", "503"),
+    ],
+)
+async def test_an_answer_that_is_none_is_not_read(status: int, body: str, told: str) -> None:
+    async with Served(text(status, body)) as url:
+        (query, alert) = await read(url, above("vector(1)"), Alert("Firing"))
+    assert (query.state, alert.state) == (None, None)
+    assert told in (query.message or "")
+
+
+async def test_an_endless_answer_ends() -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        while True:
+            await answer.write(bytes(1 << 16))
+
+    async with Served(endless) as url:
+        (found,) = await read(url, above("vector(1)"), longest_answer_bytes=1 << 20)
+    assert (found.state, found.message) == (None, "/prefix/api/v1/query: the answer is longer than 1 MiB")
+
+
+async def test_the_token_is_read_anew_and_a_missing_one_is_told(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append(request.headers["Authorization"])
+        return web.json_response({"status": "success", "data": {"resultType": "scalar", "result": [0, "1"]}})
+
+    token = tmp_path / "token"
+    async with Served(answer) as url:
+        made = source(url, token_file=token)
+        assert "No such file" in ((await made.read({above("1")}))[above("1")].message or "")
+        for value in ("first", "second"):
+            token.write_text(value + "\n")
+            await made.read({above("1")})
+        await made.close()
+    assert seen == ["Bearer first", "Bearer second"]
+
+
+NOW = SystemClock().now()
+
+
+def rule(**rest: Any) -> dict[str, Any]:
+    return {"name": "A", "health": "ok", "lastEvaluation": NOW.isoformat(), "alerts": [], **rest}
+
+
+FIRING = {"state": "firing", "labels": {"alertname": "A", "e": "churn"}, "activeAt": "2026-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "state", "told"),
+    [
+        ([rule()], "OK", ""),
+        ([rule(health="err", lastError="many-to-many")], None, "many-to-many"),
+        ([rule(health="unknown")], "INSUFFICIENT_DATA", "not evaluated"),
+        ([rule(lastEvaluation="2026-01-01T00:00:00.123456789Z")], None, "has not evaluated the rule for"),
+        ([rule(), rule(alerts=[FIRING])], "ALARM", "e=churn"),
+        ([rule(health="err"), rule(alerts=[FIRING])], "ALARM", "e=churn"),
+        ([rule(alerts=[{**FIRING, "state": "pending"}])], "OK", ""),
+        ([], "Missing", "no alerting rule"),
+    ],
+)
+def test_rules(rules: list[dict[str, Any]], state: str | None, told: str) -> None:
+    found = judge_alert(Alert("A"), [(15.0, rule) for rule in rules], NOW)
+    assert found[0] == state
+    assert told in (found[1] or "")
