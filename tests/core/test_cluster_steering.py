@@ -57,7 +57,11 @@ def test_a_bake_that_begins_while_paused_lasts_whole_after_it() -> None:
     stage.image("new:1")
     reach(stage, "Shifting", 1)
     stage.annotate(pause="true")
-    stage.run(100)
+    slow = stage.cluster.routers[0]
+    slow.slow = True
+    stage.run(10)
+    slow.slow = False
+    stage.run(90)
     assert deployment(stage).stage == "Baking"
     let_go(stage)
     stage.run(58)
