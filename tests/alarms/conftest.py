@@ -1,4 +1,4 @@
-"""moto's server as CloudWatch, reached as the operator reaches AWS: by environment."""
+"""moto's server as CloudWatch, reached as the operator reaches AWS: by environment; and the router tests' Envoy."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -7,6 +7,7 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from tests.router.conftest import container, drive, envoy  # noqa: F401 - fixtures
 from tests.sagemaker.world import REGION, CountingTelemetry
 
 from sluice.ports.clock import SystemClock

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from tests.alarms.stepped import key, watch
+from tests.alarms.stepped import Stepped, key, watch
 from tests.alarms.test_cloudwatch import alarm
 from tests.sagemaker.world import REGION, CountingTelemetry
 
@@ -143,7 +143,7 @@ async def test_under_throttling_the_period_widens_states_stay_and_it_recovers(
         monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", url)
         reader = CloudWatchReader(calls, CLOCK, CloudWatchSettings(shortest_period_seconds=0.1, calls_per_second=30))
         source = CloudWatchSource(reader, CLOCK, REGION)
-        poller = AlarmPoller(CLOCK, (source,))
+        poller = AlarmPoller(Stepped(), (source,))  # no time passes in which it would lose its patience
         for index in range(100):
             poller.watch(key(f"e{index}"), watch(*names[3 * index : 3 * index + 3], endpoint=f"e{index}"))
         await poller.poll(source)

@@ -80,6 +80,14 @@ def test_a_young_router_is_counted_once() -> None:
     assert fleet.total(60, 5).requests == 50
 
 
+def test_a_young_router_that_answers_a_little_late_is_counted_once() -> None:
+    """Uptimes are in whole seconds, and an answer takes its time."""
+    fleet = watched(60)
+    fleet.take("r", counts(3), 1, 1.0)
+    fleet.take("r", counts(4, 1), 2, 3.9)
+    assert fleet.total(60, 4).requests == 1
+
+
 def test_a_new_router_counts_from_its_start() -> None:
     fleet = watched(60)
     fleet.take("old", counts(100), 500, 0)

@@ -122,9 +122,10 @@ class TrafficSource:
                 silent = now - routers.answered_at.setdefault(router.uid, now)
                 problems.append((silent, f"router {router.pod} has not answered for {silent:.0f} s: {answer}"))
                 continue
-            routers.answered_at[router.uid] = now
-            for fleet, counts in answer.fleets.items():
-                self._fleets[namespace, fleet].take(router.uid, counts, answer.uptime_seconds, now)
+            answered, said = answer
+            routers.answered_at[router.uid] = answered
+            for fleet, counts in said.fleets.items():
+                self._fleets[namespace, fleet].take(router.uid, counts, said.uptime_seconds, answered)
         at = self._clock.now()
         if fleets and len(problems) == len(reached):
             why = routers.problem or (problems[0][1] if problems else f"namespace {namespace} has no router")
@@ -162,8 +163,8 @@ class TrafficSource:
             if place == namespace:
                 fleet.drop_routers(existing)
 
-    async def _ask(self, router: RouterAddress, fleets: list[str]) -> RouterCounts | str:
-        """What a router counted, or why it did not say."""
+    async def _ask(self, router: RouterAddress, fleets: list[str]) -> tuple[float, RouterCounts] | str:
+        """When a router answered, and what it had counted by then; or why it did not say."""
         uptime, found = 0.0, dict[str, Counts]()
         try:
             for start in range(0, len(fleets), FLEETS_PER_CALL):
@@ -175,7 +176,7 @@ class TrafficSource:
             return f"no answer within {self._settings.call_seconds:g} s"
         except (aiohttp.ClientError, NotUnderstoodError, ValueError, RecursionError) as error:
             return f"{error or type(error).__name__}"
-        return RouterCounts(uptime, found)
+        return self._clock.monotonic(), RouterCounts(uptime, found)
 
     async def _get(self, router: RouterAddress, fleets: list[str]) -> bytes:
         """The body. Raises TimeoutError, aiohttp.ClientError, NotUnderstoodError."""

@@ -11,6 +11,14 @@ from sluice.router.traffic import WrongQuestionError
 
 async def serve(agent: Agent, admin: Admin, port: int) -> web.AppRunner:
     """Listen; the runner is to be cleaned up."""
+    runner = web.AppRunner(application(agent, admin), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    return runner
+
+
+def application(agent: Agent, admin: Admin) -> web.Application:
+    """All paths."""
 
     async def ready(_: web.Request) -> web.Response:
         return _answer(await agent.ready())
@@ -28,10 +36,7 @@ async def serve(agent: Agent, admin: Admin, port: int) -> web.AppRunner:
 
     app = web.Application()
     app.add_routes([web.get("/ready", ready), web.get("/live", live), web.get("/traffic", counted)])
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, port=port).start()
-    return runner
+    return app
 
 
 def _answer(good: bool) -> web.Response:
