@@ -75,9 +75,15 @@ class Cluster:
         listed = self._ctr("images", "list", f"name=={name}").splitlines()
         return next(word for word in listed[1].split() if word.startswith("sha256:"))
 
-    def kill_container(self, container_id: str) -> None:
-        """SIGKILL a container's first process; the id is as in a pod's status, without its scheme."""
-        self._ctr("tasks", "kill", "--signal", "SIGKILL", container_id)
+    def kill_container(self, container_id: str, signal: str = "SIGKILL") -> None:
+        """Send a signal to a container's first process; the id is as in a pod's status, without its scheme."""
+        self._ctr("tasks", "kill", "--signal", signal, container_id)
+
+    def signal_program(self, program: str, number: int) -> None:
+        """Send a signal to one of the node's own programs, for example kube-apiserver (single-node provider only)."""
+        from localcluster import providers  # see load_image
+
+        providers.provider_of(self).signal_program(program, number)
 
     def _ctr(self, *arguments: str) -> str:
         from localcluster import providers  # see load_image

@@ -41,6 +41,10 @@ class Provider(Protocol):
         """The argv of containerd's client on the node, in Kubernetes' namespace of images."""
         ...
 
+    def signal_program(self, program: str, number: int) -> None:
+        """Send a signal to one of the node's own programs, for example kube-apiserver."""
+        ...
+
 
 def default_name() -> str:
     """The name of the cluster where none is given: `$SLUICE_CLUSTER_NAME`, else `sluice`."""

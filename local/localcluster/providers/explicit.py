@@ -51,3 +51,9 @@ class Explicit:
         raise LocalClusterError(
             f"cannot run `ctr {' '.join(arguments)}`: the nodes of the cluster of SLUICE_KUBECONFIG are not ours"
         )
+
+    def signal_program(self, program: str, number: int) -> None:
+        """Refuse, for the same reason."""
+        raise LocalClusterError(
+            f"cannot send signal {number} to {program}: the nodes of the cluster of SLUICE_KUBECONFIG are not ours"
+        )

@@ -66,6 +66,11 @@ class Kind:
         """The argv of containerd's client in the node's container."""
         return ["docker", "exec", f"{self._name}-control-plane", "ctr", "--namespace=k8s.io", *arguments]
 
+    def signal_program(self, program: str, number: int) -> None:
+        """Send it in the node's container."""
+        argv = ["docker", "exec", f"{self._name}-control-plane", "pkill", f"-{number}", "-x", program[:15]]
+        subprocess.run(argv, check=True)
+
     def _exists(self, kind: Path) -> bool:
         listed = subprocess.run([kind, "get", "clusters"], capture_output=True, text=True, check=True)
         return self._name in listed.stdout.split()

@@ -101,6 +101,16 @@ class SingleNode:
             ["ctr", f"--address={self._layout.containerd_socket}", "--namespace=k8s.io", *arguments]
         )
 
+    def signal_program(self, program: str, number: int) -> None:
+        """Send it to the process that this provider started under that name."""
+        process = recorded(self._layout.directory / "processes" / f"{program}.json")
+        if process is None or not process.alive():
+            raise LocalClusterError(f"{program} does not run on the node {self._name}")
+        # What is recorded is the nsenter that waits for it; a stop must reach both, or the one wakes the other.
+        inside = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for pid in (*map(int, inside), process.pid):
+            os.kill(pid, number)
+
     @property
     def _lock(self) -> Path:
         return paths.state() / f"{self._name}.lock"
