@@ -11,6 +11,7 @@ from tests.chart import helm
 
 from sluice.controller.policy import CONFIG_MAP, FIELD, parse
 from sluice.core import instance_types
+from sluice.core.cluster.names import ROUTER_HEALTH_PORT
 from sluice.core.permission import Ask, Policy
 from sluice.main.settings import Settings, SettingsError, variable_name
 
@@ -111,7 +112,7 @@ _ELSEWHERE = {
 """Settings that are no member of `settings` in values.yaml: they have a value or a pod field of their own."""
 _ELSEWHERE_IF_SET = {
     "image_pull_policy", "image_pull_secrets", "isolated_egress_networks", "model_cache_directories",
-    "router_resources", "router_priority_class",
+    "router_resources", "router_priority_class", "prometheus_url", "prometheus_token_file", "prometheus_ca_file",
 }  # fmt: skip
 
 
@@ -152,6 +153,9 @@ def test_the_operator_takes_what_the_chart_gives() -> None:
     assert settings.image_pull_secrets == ("registry", "mirror")
     assert settings.isolated_egress_networks == ("10.0.0.0/8", "fd00::/8")
     assert settings.model_cache_directories == ("/var/cache/models",)
+    assert settings.prometheus_url == "https://prometheus.monitoring.svc:9091/prometheus"
+    assert settings.prometheus_token_file == "/etc/sluice/prometheus-token/bearer"
+    assert settings.prometheus_ca_file == "/etc/sluice/prometheus-ca/root.pem"
     namespaced = Settings.from_environment(helm.environment(helm.objects(values=helm.case("namespaced"))))
     assert namespaced.watch_namespaces == ("team-a", "team-b")
     assert namespaced.installation_id == "prod-1"
@@ -162,6 +166,17 @@ def test_a_plain_install_runs_with_the_operators_defaults() -> None:
     given = Settings.from_environment(helm.environment(helm.objects()) | {variable_name("identity"): "pod"})
     role = helm.only(helm.objects(), "ClusterRole", "sluice-system-sluice-router")["metadata"]["name"]
     assert given == dataclasses.replace(plain, router_cluster_role=role), "a name of its own for each release"
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [("http://p", 80), ("https://p/x", 443), ("http://p.monitoring.svc:9090", 9090), ("http://[::1]:9", 9)],
+)
+def test_the_operators_own_network_policy_lets_it_read_alarms(url: str, port: int) -> None:
+    values = {"networkPolicy": {"create": True}, "alarms": {"prometheus": {"url": url}}}
+    policy = helm.only(helm.objects(values=values), "NetworkPolicy")
+    ports = [item["port"] for item in policy["spec"]["egress"][0]["ports"]]
+    assert ports == [53, 53, 443, 6443, ROUTER_HEALTH_PORT, port]
 
 
 def test_a_chart_without_the_cluster_backend_grants_nothing_for_it() -> None:
