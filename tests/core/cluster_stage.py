@@ -340,6 +340,7 @@ class ClusterStage:
         rivals: tuple[dict[str, Any], ...] = (),
         killed_after: int | None = None,
         problem: CallProblem | None = None,
+        refusing: str = "",
     ) -> Decision:
         """Time passes, then one pass: decide, keep the status, carry out the actions (`killed_after`: so many).
         `problem`: what an action of the last pass failed with."""
@@ -368,6 +369,8 @@ class ClusterStage:
         self.watcher.after(self, before)
         self._note()
         for action in self.actions[:killed_after]:
+            if isinstance(action, EnsureFleet) and action.name == refusing:
+                break  # the first action that fails ends the pass
             self.do(action)
         for name, fleet in self.cluster.fleets.items():
             self.peak[name] = max(self.peak.get(name, 0), fleet.replicas)
@@ -452,7 +455,7 @@ class ClusterStage:
             case ScaleFleet():
                 if action.name in cluster.fleets:
                     self._must_not_serve_less(action)
-                    self._scale(cluster.fleets[action.name], action.replicas)
+                    self.scale(cluster.fleets[action.name], action.replicas)
             case RecordFleet():
                 cluster.fleets[action.name].record = cluster.fleets[action.name].record or action.record
             case DeleteFleet():
@@ -500,8 +503,8 @@ class ClusterStage:
             case _:
                 raise AssertionError(f"no AWS call belongs here: {action}")
 
-    def _scale(self, fleet: Fleet, replicas: int) -> None:
-        """New pods take their time to start, and those that go to stop."""
+    def scale(self, fleet: Fleet, replicas: int) -> None:
+        """Whoever does it: new pods take their time to start, and those that go to stop."""
         if replicas > fleet.replicas:
             fleet.born = self.now
         elif fleet.ready > replicas:

@@ -12,8 +12,8 @@ from sluice.api import names
 from sluice.api.reasons import Cause, CommandResult, Reason
 from sluice.core import capabilities, guardrails
 from sluice.core.actions import Action, DropRevision, PatchEndpoint
-from sluice.core.cluster import deletion, deploy, gates, keeping, life, rolling, sides, steering
-from sluice.core.cluster.actions import WriteRoute
+from sluice.core.cluster import deletion, deploy, fleets, gates, keeping, life, rolling, sides, steering
+from sluice.core.cluster.actions import EnsureFleet, ScaleFleet, WriteRoute
 from sluice.core.cluster.routing import Side
 from sluice.core.decision import Decision
 from sluice.core.endpoint import bookkeeping, commands, deployment, facts, freezing, latches
@@ -133,9 +133,20 @@ def _plan(d: Draft) -> None:
         elif wanted_back is not None:
             deploy.turn_back(d, serving, Cause.PERSON, f"annotation {names.ROLLBACK}")
         (rolling if rolls else deploy).go_on(d, serving)
+        _old_comes_last(d, serving)
         _keep_books(d)
         return
     _settled(d, serving, wanted_back.revision(d.given.resolution.owner) if wanted_back is not None else None)
+
+
+def _old_comes_last(d: Draft, serving: Side) -> None:
+    """The first action that fails ends a pass: what fails at the old fleets does not hold up the new ones."""
+    deployment = d.status.deployment
+    if deployment is None or deployment.stage == "RollingBack":
+        return
+    old = {fleet.name for fleet in keeping.seen(d).fleets if fleet.fleet_hash == serving.fleet_hash}
+    old |= {fleet.name for fleet in fleets.wanted(str(d.metadata["name"]), serving, {})}
+    d.actions.sort(key=lambda action: isinstance(action, EnsureFleet | ScaleFleet) and action.name in old)
 
 
 def _unknown_serves(d: Draft) -> None:

@@ -33,14 +33,16 @@ def forward(
     d: Draft, blue: Side, wanted: tuple[fleets.Wanted, ...], green: Side, deployment: DeploymentStatus, target: PlanStep
 ) -> tuple[tuple[fleets.Wanted, ...], float]:
     """In Provisioning: the new fleets as they may stand now, `wanted` once there is room for them, and the percent of
-    the traffic that they get until the batch is there."""
-    step = deployment.step or 0
-    percent = batches.between(deployment.traffic_percent or 0.0, target.traffic_percent)
+    the traffic that they get until the batch is there. They get no more before all that the last batch brought are
+    there, and no old one goes then."""
+    step, now = deployment.step or 0, deployment.traffic_percent or 0.0
+    percent = batches.between(now, target.traffic_percent)
     left = batches.left(deployment, step + 1, instances.whole(deployment, new=False))
     if none_beyond(d, blue, left):
         return wanted, percent
     before = batches.new_of(deployment.plan[step - 1]) if step else dict.fromkeys(batches.new_of(target), 0)
-    return fleets.wanted(_name(d), green, before), percent
+    standing = fleets.wanted(_name(d), green, before)
+    return standing, now if instances.short(d, standing, 100.0) else percent
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,8 +121,13 @@ def _forward(d: Draft, blue: Side, green: Side, deployment: DeploymentStatus) ->
     else:
         standing = wanted
         percent = deployment.traffic_percent or 0.0 if provisioning else target.traffic_percent
-    progress = keeping.keep(d, _split(d, blue, green, percent), (*standing, *_standing(d, blue)))
-    _hold(d, blue, standing, deployment, confirmed=progress.done and (percent < 100.0 or _let_go_of(d, blue)))
+    split = _split(d, blue, green, percent)
+    old = _standing(d, blue) if split.serving is blue else ()
+    progress = keeping.keep(d, split, (*standing, *old))
+    free = progress.done
+    if deployment.replace_first:
+        free = free and not instances.short(d, standing, 100.0) and (percent < 100.0 or _let_go_of(d, blue))
+    _hold(d, blue, standing, deployment, free=free)
     deploy.show(d, wanted)
     if provisioning:
         lacking = standing is not wanted or instances.short(d, wanted, 100.0)
@@ -155,20 +160,22 @@ def _forward(d: Draft, blue: Side, green: Side, deployment: DeploymentStatus) ->
 
 
 def _hold(
-    d: Draft, blue: Side, standing: tuple[fleets.Wanted, ...], deployment: DeploymentStatus, *, confirmed: bool
+    d: Draft, blue: Side, standing: tuple[fleets.Wanted, ...], deployment: DeploymentStatus, *, free: bool
 ) -> None:
-    """Both fleets have what their parts of the traffic need. An old batch goes when the routers have confirmed what
-    goes before it; until then it is what the step before left."""
+    """Both fleets have what their parts of the traffic need. `free`: traffic has left the old batch that goes, and who
+    has it now is there."""
     provisioning = deployment.stage == "Provisioning"
     new = {str(fleet.variant["variantName"]): fleet.count for fleet in standing}
     grown = {count.variant_name: count.count for count in deployment.grown if count.new}
     instances.hold(d, standing, {name: max(count, grown.get(name, 0)) for name, count in new.items()}, new=True)
-    step = deployment.step or 0
+    step, whole = deployment.step or 0, instances.whole(deployment, new=False)
+    replaces = provisioning and deployment.replace_first
     gone = step - 1 if not provisioning and not deployment.replace_first else step
-    gone += 1 if provisioning and deployment.replace_first else 0
-    left = batches.left(deployment, min(gone, len(deployment.plan)), instances.whole(deployment, new=False))
+    going = free or replacing.none_beyond(d, blue, batches.left(deployment, step + 1, whole)) if replaces else False
+    gone += 1 if going else 0
+    left = batches.left(deployment, gone, whole)
     share = 1.0 - (deployment.plan[gone - 1].traffic_percent / 100.0 if gone else 0.0)
-    shrink = provisioning and confirmed
+    shrink = provisioning and free
     instances.hold(d, _standing(d, blue), left, new=False, share=share, shrink=shrink)
 
 
