@@ -29,9 +29,10 @@ test: ## Run every test (ARGS: pytest's arguments, for example ARGS='-k canary')
 bench: ## Measure the figures of docs/performance.md (ARGS: the benchmark's options)
 	@$(LOCALCLUSTER) bench $(ARGS)
 
-soak: ## Measure under the long settings, then kill the operator at every call of every scenario in the cluster
+soak: ## Measure under the long settings, kill the operator at every call, disturb every kind of deployment (5 hours)
 	@$(LOCALCLUSTER) bench --throttle-minutes 10 --steady-minutes 30 $(ARGS)
 	@SLUICE_TEST_EVERY_CALL=1 $(LOCALCLUSTER) test tests/operator/test_cluster_crashes.py
+	@SLUICE_MATRIX=full $(LOCALCLUSTER) test tests/cluster/test_cluster_matrix.py
 
 conformance-aws: ## Run the conformance table in a real AWS account (ARGS: see ARGS=--help; it costs money)
 	@$(LOCALCLUSTER) conformance-aws $(ARGS)
