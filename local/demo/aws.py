@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -87,6 +88,17 @@ class Objects:
             self._client.put_object(Bucket=bucket, Key=key, Body=content)
         except (ClientError, BotoCoreError) as error:
             raise DemoError(f"S3 (moto): {uri}: {error}") from error
+
+    def deny(self, bucket: str) -> None:
+        """PutBucketPolicy: nobody may read the bucket's objects. Raises DemoError."""
+        # AWS has no action of HEAD's own; moto asks for one.
+        reads, objects = ["s3:GetObject", "s3:HeadObject"], f"arn:aws:s3:::{bucket}/*"
+        statement = {"Effect": "Deny", "Principal": "*", "Action": reads, "Resource": objects}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        try:
+            self._client.put_bucket_policy(Bucket=bucket, Policy=policy)
+        except (ClientError, BotoCoreError) as error:
+            raise DemoError(f"S3 (moto): the policy of {bucket}: {error}") from error
 
 
 class SimulatedTime:

@@ -81,7 +81,7 @@ def operator_values(image: str, router_image: str) -> dict[str, Any]:
         "router": {
             "image": {name: part for name, part in _image(router_image).items() if name != "pullPolicy"},
             # The node is small, and a router that is rolled needs room for one more.
-            "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
+            "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
         },
         "aws": {"region": REGION, "credentials": {"existingSecret": "aws-credentials"}, "endpointUrls": addresses},
         "extraEnv": [{"name": "SLUICE_PROMETHEUS_URL", "value": PROMETHEUS_URL}],

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from localcluster import environment, paths, prometheus, providers, registry, tools
+from localcluster import contrary, environment, paths, prometheus, providers, registry, tools
 from localcluster.checks import CHECKS
 from localcluster.cluster import Cluster
 from localcluster.errors import LocalClusterError
@@ -22,7 +22,7 @@ from localcluster.providers import CLUSTER_VARIABLE, KUBECONFIG_VARIABLE
 _ALWAYS = (product.OPERATOR, product.ROUTER, product.SIMULATOR)
 # What a run gets when it first asks for it (images/examples.py).
 _ON_DEMAND = examples.TARGETS | {
-    target.name: target for target in (registry.IMAGE, prometheus.IMAGE, prometheus.PROGRAMS)
+    target.name: target for target in (contrary.IMAGE, registry.IMAGE, prometheus.IMAGE, prometheus.PROGRAMS)
 }
 
 

@@ -14,7 +14,7 @@ from tests.operator.harness.kube import Kube
 from demo import install, steps
 from demo.example import read_example
 from demo.surroundings import CHECKOUT, Surroundings
-from localcluster import Cluster
+from localcluster import Cluster, contrary
 from localcluster.images import examples
 from localcluster.images.dockerfile import Target
 
@@ -58,6 +58,12 @@ def mlflow(request: pytest.FixtureRequest, cluster: Cluster) -> ModelServer:
 def mms(request: pytest.FixtureRequest, cluster: Cluster) -> ModelServer:
     """Amazon's toolkit, which needs root: models nearest, incomplete (/ping says Healthy, every answer is a 500)."""
     return model_server(request, cluster, examples.MMS)
+
+
+@pytest.fixture(scope="session")
+def contrary_image(cluster: Cluster) -> str:
+    """A model server that misbehaves on order (local/localcluster/images/contrary_server.py)."""
+    return contrary.image(cluster)
 
 
 @dataclass(frozen=True, slots=True)

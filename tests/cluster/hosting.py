@@ -5,6 +5,7 @@ The calls go to ClusterIPs and pod addresses, so kube-proxy has its part in them
 import gzip
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -104,8 +105,30 @@ class Hosting:
         self.stage.aws.objects.put(uri, archive)
         return uri
 
-    def model(self, name: str, data: str, *, image: str = "", **kubernetes: Any) -> None:
+    def locked(self, bucket: str, name: str, content: bytes) -> str:
+        """Put model data where nobody may read it; its address."""
+        uri = f"s3://{bucket}/{name}/model.tar.gz"
+        self.stage.aws.objects.put(uri, content)
+        self.stage.aws.objects.deny(bucket)
+        return uri
+
+    def model(
+        self,
+        name: str,
+        data: str = "",
+        *,
+        image: str = "",
+        environment: Mapping[str, str] | None = None,
+        **kubernetes: Any,
+    ) -> None:
         """A Model of MLflow's server with data at an address; small, because the node is."""
+        container = {"image": image or self.image, "modelDataUrl": data, "environment": environment}
+        self.model_of(
+            name, {"primaryContainer": {key: value for key, value in container.items() if value}}, **kubernetes
+        )
+
+    def model_of(self, name: str, spec: Mapping[str, Any], **kubernetes: Any) -> None:
+        """A Model with any containers."""
         small = {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "768Mi"}}
         access = {
             "credentialsSecretName": SECRET,
@@ -113,14 +136,8 @@ class Hosting:
             "region": REGION,
         }
         whole = {"resources": small, "modelDataAccess": access} | kubernetes
-        self._apply(
-            "Model",
-            name,
-            {
-                "primaryContainer": {"image": image or self.image, "modelDataUrl": data},
-                "kubernetes": {key: value for key, value in whole.items() if value is not None},
-            },
-        )
+        said = {key: value for key, value in whole.items() if value is not None}
+        self._apply("Model", name, {**spec, "kubernetes": said})
 
     def endpoint(self, name: str, variants: Sequence[Mapping[str, Any]], **spec: Any) -> None:
         """An Endpoint and an EndpointConfig of that name; variants without a modelName take their own name's Model."""
@@ -228,7 +245,11 @@ class Hosting:
 
     def sigkill(self, pod: Object, container: str) -> None:
         """SIGKILL a container's first process, from outside."""
-        self._cluster.kill_container(container_status(pod, container)["containerID"].partition("://")[2])
+        self.signal(pod, container, "SIGKILL")
+
+    def signal(self, pod: Object, container: str, name: str) -> None:
+        """Send a signal to a container's first process, from outside."""
+        self._cluster.kill_container(container_status(pod, container)["containerID"].partition("://")[2], name)
 
     def restarted(self, pod: Object, container: str) -> None:
         """Wait until a container of a pod runs and is ready once more than it did."""
@@ -282,23 +303,21 @@ class Hosting:
     def slow_call(self, endpoint: str, pod: Object, seconds: float) -> Iterator[Future[Object]]:
         """A call that keeps the Endpoint's only pod busy for so long; the block begins once the model has it, and ends
         with its answer."""
-        runtime, address = self.runtime(), pod["status"]["podIP"]
+        runtime = self.runtime()
         with ThreadPoolExecutor(1) as caller:
             call = caller.submit(
                 runtime.invoke_endpoint, EndpointName=endpoint, Body=asked("sleep", str(seconds)), ContentType=JSON
             )
 
             def has_it() -> bool | None:
-                answer = _HTTP.request(
-                    "POST",
-                    f"http://{address}:8080/invocations",
-                    body=asked("sleepers"),
-                    headers={"Content-Type": JSON},
-                )
-                return json.loads(answer.data)["predictions"] == [1] or None
+                return ask(pod, asked("sleepers"))["predictions"] == [1] or None
 
             self.until(endpoint, has_it)
             yield call
+
+    def told(self, endpoint: str, *patterns: str) -> None:
+        """Wait until the Endpoint's conditions say all of this."""
+        self.until(endpoint, lambda: all(re.search(one, self.says(endpoint)) for one in patterns) or None)
 
     def says(self, name: str) -> str:
         """All that an Endpoint's conditions say."""
@@ -367,6 +386,26 @@ class Loads:
     def assert_none_lost(self) -> None:
         """Every call was answered."""
         assert not self.lost(), f"lost {self.lost()} of {self.total}: {self.samples()}"
+
+
+def ask(pod: Object, body: bytes) -> Object:
+    """What a pod itself answers to an invocation."""
+    answer = _HTTP.request(
+        "POST", f"http://{pod['status']['podIP']}:8080/invocations", body=body, headers={"Content-Type": JSON}
+    )
+    assert answer.status == 200, answer.data
+    return dict(json.loads(answer.data))
+
+
+def archive(files: Mapping[str, str]) -> bytes:
+    """A model.tar.gz; whatever is in it may be executed."""
+    packed = io.BytesIO()
+    with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+        for path, text in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(text.encode()), 0o755
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return packed.getvalue()
 
 
 def is_ready(pod: Object) -> bool:

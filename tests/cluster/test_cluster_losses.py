@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.cluster import pods
-from tests.cluster.hosting import BODY, JSON, ROUTERS, Hosting, parrot, server
+from tests.cluster.hosting import BODY, JSON, ROUTERS, Hosting, is_ready, parrot, server
 
 pytestmark = pytest.mark.cluster
 
@@ -72,6 +72,25 @@ def test_an_agent_is_killed_while_weights_change(hosting: Hosting) -> None:
         loads.more(AFTER)
 
     loads.assert_none_lost()
+
+
+def test_a_router_with_a_frozen_agent_is_evicted_and_the_edit_comes_into_force(hosting: Hosting) -> None:
+    frozen, other = (one["metadata"]["uid"] for one in hosting.pods(ROUTERS))
+
+    def others() -> set[str] | None:
+        """The routers once two are ready and the frozen one is on its way out: stopped, it ends by SIGKILL alone."""
+        now = {one["metadata"]["uid"] for one in hosting.pods(ROUTERS) if is_ready(one)}
+        return now if len(now) == 2 and frozen not in now else None
+
+    with hosting.load(ENDPOINT) as loads:
+        hosting.signal(hosting.pods(ROUTERS)[0], "agent", "SIGSTOP")
+        hosting.edit_variant(ENDPOINT, 1, initialVariantWeight=3.0)
+        hosting.weighed(ENDPOINT, {"ara": 1.0, "budgie": 3.0})
+        now = hosting.until(ENDPOINT, others)
+        loads.more(AFTER)
+
+    loads.assert_none_lost()
+    assert other in now, "the one that has confirmed stays"
 
 
 def test_the_operator_is_killed_and_a_fleet_grows_and_shrinks_after_it(hosting: Hosting) -> None:

@@ -34,26 +34,18 @@ def set_gpus(hosting: Hosting, count: int | None) -> None:
     hosting.kube.request("PATCH", f"/api/v1/nodes/{node}/status", status, content_type="application/merge-patch+json")
 
 
-def says(hosting: Hosting, endpoint: str, *patterns: str) -> None:
-    """Wait until the Endpoint's conditions say all of this."""
-    hosting.until(
-        endpoint,
-        lambda: all(re.search(pattern, hosting.says(endpoint)) for pattern in patterns) or None,
-    )
-
-
 @pytest.mark.usefixtures("gpus")
 def test_three_instances_of_a_type_that_nobody_knew_on_two_gpus(hosting: Hosting) -> None:
     hosting.model("seer", hosting.upload("seer", parrot("seer")), resources=None)
     hosting.endpoint("seer", [{"variantName": "seer", "instanceType": GPU_TYPE, "initialInstanceCount": 3}])
-    says(hosting, "seer", rf"UnknownInstanceType: .*{GPU_TYPE}.*{TYPES}")
+    hosting.told("seer", rf"UnknownInstanceType: .*{GPU_TYPE}.*{TYPES}")
 
     types = f"{GPU_TYPE}: {{cpu: 20m, memory: 512Mi, gpu: 1}}\n"
     hosting.kube.apply(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": TYPES}, "data": {"instance-types.yaml": types}},
         OPERATOR_NAMESPACE,
     )
-    says(hosting, "seer", rf"Unschedulable: .*{GPU} 1.*Insufficient {GPU}")
+    hosting.told("seer", rf"Unschedulable: .*{GPU} 1.*Insufficient {GPU}")
     assert hosting.status("seer")["endpointStatus"] == "Creating"
     set_gpus(hosting, 3)
 
@@ -77,7 +69,7 @@ def test_a_private_image_that_the_pull_secret_does_not_open(hosting: Hosting, cl
         )
         hosting.endpoint("caged", [{"variantName": "caged"}])
 
-        says(hosting, "caged", rf"image {re.escape(image)} of container model cannot be pulled")
+        hosting.told("caged", rf"image {re.escape(image)} of container model cannot be pulled")
         hosting.delete("caged")
         hosting.gone("caged")
 
@@ -87,7 +79,7 @@ def test_model_data_that_is_not_there_and_comes_later(hosting: Hosting) -> None:
     hosting.model("lost", "s3://hosted/lost/model.tar.gz")
     hosting.endpoint("lost", [{"variantName": "lost"}])
 
-    says(hosting, "lost", r"ModelDataFailed: .*s3://hosted/lost/model.tar.gz.*NoSuchKey")
+    hosting.told("lost", r"ModelDataFailed: .*s3://hosted/lost/model.tar.gz.*NoSuchKey")
     hosting.upload("lost", parrot("lost"))
 
     hosting.ready("lost")

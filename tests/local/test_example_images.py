@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from localcluster import paths, prometheus, registry
+from localcluster import contrary, paths, prometheus, registry
 from localcluster.__main__ import main
 from localcluster.cluster import Cluster
 from localcluster.errors import LocalClusterError
@@ -25,7 +25,7 @@ MADE = Target("example-nothing", ("locks/operator.lock",), stage_name="files")
 EVERY = (
     *examples.TARGETS.values(),
     *(product.OPERATOR, product.ROUTER, product.SIMULATOR),
-    *(registry.IMAGE, prometheus.IMAGE, prometheus.PROGRAMS),
+    *(contrary.IMAGE, registry.IMAGE, prometheus.IMAGE, prometheus.PROGRAMS),
 )
 
 
