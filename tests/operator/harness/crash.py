@@ -278,15 +278,15 @@ def end_state(world: World) -> Object:
         for field in ("name", "endpointConfigName"):
             if desired.get(field):  # of an adopted endpoint it is stored nowhere
                 text = text.replace(desired[field].replace(world.namespace, "NAMESPACE"), f"DESIRED-{field}")
-    settled: Object = _without_moving(json.loads(text))
+    settled: Object = without_moving(json.loads(text))
     return settled
 
 
-def _without_moving(value: Any) -> Any:
+def without_moving(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_moving(item) for key, item in value.items() if key not in _MOVING}
+        return {key: without_moving(item) for key, item in value.items() if key not in _MOVING}
     if isinstance(value, list):
-        return [_without_moving(item) for item in value]
+        return [without_moving(item) for item in value]
     return value
 
 

@@ -64,8 +64,20 @@ class Point:
 class Proxies:
     """One listener for each of the three; `kubernetes`, `sagemaker` and `cloudwatch` are their addresses."""
 
-    def __init__(self, kube: Kube, sagemaker_url: str, cloudwatch_url: str, directory: Path) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        sagemaker_url: str,
+        cloudwatch_url: str,
+        directory: Path,
+        *,
+        kubernetes: "Callable[[str, str, Any, bytes], Call] | None" = None,
+    ) -> None:
+        """kubernetes: names the calls to the API server, where `kubernetes_call` says too little."""
         self.calls: list[Call] = []
+        self.passed = 0
+        """Calls that something made necessary, recorded or not."""
+        self._name_kubernetes = kubernetes or kubernetes_call
         self.fired = threading.Event()
         self.sagemaker = self.cloudwatch = ""
         self.kubeconfig = directory / "proxied.kubeconfig"
@@ -151,7 +163,7 @@ class Proxies:
             )
             addresses = []
             for upstream, name in (
-                (self._kube.server, kubernetes_call),
+                (self._kube.server, self._name_kubernetes),
                 (self._upstreams[0], aws_call("sagemaker")),
                 (self._upstreams[1], aws_call("alarms")),
             ):
@@ -235,6 +247,7 @@ class Proxies:
                 self._swept = False
             if works:
                 self._working += 1
+                self.passed += 1
                 self._looks.clear()
             else:
                 self._looks[call.key] += 1
@@ -290,7 +303,7 @@ def kubernetes_call(method: str, raw_path: str, headers: Any, body: bytes) -> Ca
         words.append(str(json.loads(body)["metadata"]["annotations"].get("sluice.dev/outcome")))
         polling = True
     elif method == "PATCH":
-        words.append("+".join(sorted(json.loads(body)["metadata"])))
+        words.append("+".join(sorted(json.loads(body).get("metadata") or rest[1:])))
     elif resource == "events":
         words.append(json.loads(body)["reason"])
         polling = True

@@ -1,0 +1,237 @@
+"""The crash test's way for the Cluster backend: record a scenario undisturbed, then run it once for each point with a
+SIGKILL there. What counts is the end: the same statuses, revisions, fleets and routes, nothing lost and nothing twice.
+
+Reads are points too, but which of them a pass needs depends on what it remembers: a run that never makes one must only
+come to the same end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.operator.harness.cluster_stage import BESIDE, EVERY_SECONDS, Crowd, Stage
+from tests.operator.harness.crash import Crashes, Undisturbed, diff, without_moving
+from tests.operator.harness.kube import Object
+from tests.operator.harness.manifests import NAME
+from tests.operator.harness.proxy import Point
+from tests.operator.harness.world import Surroundings
+
+from sluice.core.cluster.names import ANNOTATION_TEMPLATE, LABEL_FLEET, ROUTER, fleet_name
+
+AT_ONCE = 8
+"""Runs beside each other: most of a run is waiting."""
+END_SECONDS = 60.0
+"""What may still follow when the end that is waited for has come."""
+ENOUGH = 6
+"""So many problems end the run: the rest would say the same."""
+MOST_LEFT_OUT = 0.25
+"""The share of the points that may turn out to be reads that not every run makes."""
+ROUTER_KINDS = (*BESIDE[:3], "Deployment", "RoleBinding", "ServiceAccount")
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`prepare` runs before calls count (None: they count from the operator's start, after the change); `change` sets
+    off what is tried; `finish` waits for its end."""
+
+    prepare: Callable[[Stage], None] | None
+    change: Callable[[Stage], None]
+    finish: Callable[[Stage], None]
+
+
+def undisturbed(surroundings: Surroundings, crowd: Crowd, directory: Path, scenario: Scenario) -> Undisturbed:
+    """Run the scenario once and record it."""
+    stage = Stage(surroundings, directory, crowd)
+    try:
+        _begin(stage, scenario)
+        stage.proxies.record()
+        _change(stage, scenario)
+        scenario.finish(stage)
+        stage.quiet()
+        assert not stage.wrongs, stage.wrongs
+        assert not stage.leftovers()
+        calls = [call for call in stage.proxies.calls if not call.by_the_clock]
+        points = [p for p in stage.proxies.points() if any(p.key == call.key for call in calls)]
+        return Undisturbed(end_state(stage), tuple(points), tuple(call.key for call in calls))
+    finally:
+        stage.close()
+
+
+def of_each_kind(points: Sequence[Point]) -> list[Point]:
+    """One point for each kind of call in each stage, in turn before and after the call."""
+    found: dict[tuple[str, ...], Point] = {}
+    for point in points:
+        stage, _, words = point.key.partition(": ")
+        verb, what = words.split()[:2]
+        kind = (stage, verb) if verb == "GET" else (stage, verb, what)
+        side = "before" if len(found) % 2 else "after"
+        if kind not in found and point.side == side:
+            found[kind] = point
+    return list(found.values())
+
+
+def crash_everywhere(
+    surroundings: Surroundings,
+    crowd: Crowd,
+    directory: Path,
+    scenario: Scenario,
+    record: Undisturbed,
+    points: Sequence[Point],
+) -> Crashes:
+    """Run the scenario once for each point."""
+    crashes = Crashes([], [])
+
+    def run(numbered: tuple[int, Point]) -> None:
+        number, point = numbered
+        if len(crashes.problems) >= ENOUGH:
+            return
+        home = directory / f"crash-{number}"
+        home.mkdir()
+        try:
+            if not _crash(surroundings, crowd, home, scenario, record, point):
+                crashes.left_out.append(point)
+        except AssertionError as error:
+            crashes.problems.append(f"{point}: {error}")
+            (home / "problem.txt").write_text(crashes.problems[-1])
+
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="crash") as pool:
+        list(pool.map(run, enumerate(points)))
+    if len(crashes.left_out) > MOST_LEFT_OUT * len(points):
+        crashes.problems.append(f"not come to, and too many of them: {', '.join(map(str, crashes.left_out))}")
+    return crashes
+
+
+def _crash(
+    surroundings: Surroundings, crowd: Crowd, directory: Path, scenario: Scenario, record: Undisturbed, point: Point
+) -> bool:
+    """One run; whether it came to the point. Raises AssertionError: it did not though it must, or ended otherwise."""
+    stage = Stage(surroundings, directory, crowd)
+    differences: list[str] = []
+
+    def same() -> bool:
+        differences[:] = diff(end_state(stage), record.end)
+        return not differences
+
+    try:
+        _begin(stage, scenario)
+        stage.proxies.arm(point, lambda: stage.operator.signal_and_wait(signal.SIGKILL))
+        with _reviving(stage):
+            _change(stage, scenario)
+            if not point.optional:
+                stage.wait(stage.proxies.fired.is_set, f"the operator comes to {point}", every=EVERY_SECONDS)
+            scenario.finish(stage)
+            try:
+                stage.wait(same, "the end state", seconds=END_SECONDS, every=2 * EVERY_SECONDS)
+            except AssertionError as error:
+                raise AssertionError(f"ended otherwise: {'; '.join(differences)}\n{error}") from None
+            if stage.leftovers():
+                stage.sweep()
+                assert not stage.leftovers()
+                assert same(), f"the sweep took too much: {differences}"
+            assert not stage.wrongs, stage.wrongs
+            return stage.proxies.fired.is_set()
+    finally:
+        stage.close()
+
+
+@contextmanager
+def _reviving(stage: Stage) -> Iterator[None]:
+    """The operator is started again when it was killed."""
+    over = threading.Event()
+
+    def revive() -> None:
+        while not over.is_set():
+            if stage.proxies.fired.wait(0.1):
+                stage.operator.kill()
+                stage.operator.start()
+                return
+
+    reviver = threading.Thread(target=revive, name="reviver")
+    reviver.start()
+    try:
+        yield
+    finally:
+        over.set()
+        reviver.join()
+
+
+def _begin(stage: Stage, scenario: Scenario) -> None:
+    if scenario.prepare is not None:
+        stage.operator.start()
+        scenario.prepare(stage)
+        stage.watching()
+
+
+def _change(stage: Stage, scenario: Scenario) -> None:
+    """Where the operator's start is a part of it, it starts into what was applied."""
+    scenario.change(stage)
+    if scenario.prepare is None:
+        stage.operator.start()
+
+
+# What a stage came to -------------------------------------------------------------------------------------------
+
+
+def end_state(stage: Stage) -> Object:
+    """All that lasts, without times, uids and the names that hash the namespace in. What stands beside no fleet any
+    more is not in it: `leftovers` tells."""
+    kube, space = stage.kube, stage.namespace
+    deployments = kube.list("Deployment", space)
+    fleets = [item for item in deployments if item["metadata"]["name"] != ROUTER]
+    names = {item["metadata"]["name"] for item in fleets}
+    found: Object = {
+        "kinds": {
+            kind: [
+                {**_marks(item), "finalizers": item["metadata"].get("finalizers"), "status": item.get("status")}
+                for item in kube.list(kind, space)
+            ]
+            for kind in ("Model", "EndpointConfig", "Endpoint")
+        },
+        "revisions": [{**_marks(r), "data": r["data"]} for r in stage.revisions()],
+        "fleets": [{**_marks(item), "replicas": item["spec"]["replicas"]} for item in fleets],
+        "beside": {
+            kind: [
+                {**_marks(item), "data": item.get("data")}
+                for item in kube.list(kind, space)
+                if (item["metadata"].get("labels") or {}).get(LABEL_FLEET) in names
+            ]
+            for kind in BESIDE
+        },
+        "routes": [{**_marks(item), "spec": item["spec"]} for item in kube.list("EndpointRoute", space)],
+        "router": {
+            kind: [_marks(item) for item in kube.list(kind, space) if item["metadata"]["name"] == ROUTER]
+            for kind in ROUTER_KINDS
+        },
+    }
+    text = json.dumps(found)
+    for number, revision in enumerate(stage.revisions(), 1):
+        fleet_hash = revision["data"]["fleetHash"]
+        for variant in ("a", "b"):
+            text = text.replace(fleet_name(NAME, variant, fleet_hash), f"fleet-{number}-{variant}")
+        aws = revision["data"]["sagemaker"]
+        text = text.replace(aws["endpointConfigName"], f"config-{number}")
+        for i, name in enumerate(aws["modelNames"]):
+            text = text.replace(name, f"model-{number}-{i}")
+        text = text.replace(revision["metadata"]["name"], f"revision-{number}").replace(fleet_hash, f"hash-{number}")
+    for item in found["kinds"]["Endpoint"]:
+        desired = (item["status"] or {}).get("desiredRevision") or {}
+        for field in ("name", "fleetHash", "endpointConfigName"):
+            if desired.get(field):  # with edited weights it is stored nowhere
+                text = text.replace(desired[field], f"desired-{field}")
+    settled: Object = without_moving(json.loads(text.replace(space, "NAMESPACE")))
+    for kind in (settled["fleets"], *settled["beside"].values()):
+        kind.sort(key=lambda item: str(item["name"]))
+    return settled
+
+
+def _marks(item: Object) -> Object:
+    """Name and annotations, without the digest over what names the namespace."""
+    metadata = item["metadata"]
+    annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k != ANNOTATION_TEMPLATE}
+    return {"name": metadata["name"], "annotations": annotations}

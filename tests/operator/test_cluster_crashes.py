@@ -1,0 +1,115 @@
+"""Killed anywhere, the operator ends in the cluster where it would have ended: the same fleets, routes, statuses and
+revisions, nothing left without an owner, and never a request for a fleet without a ready pod.
+
+Each kind of call in each stage is a point here; with SLUICE_TEST_EVERY_CALL=1 (as `make soak` does it) each call is."""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.operator.harness.cluster_crash import Scenario, crash_everywhere, of_each_kind, undisturbed
+from tests.operator.harness.cluster_stage import CRASHING, Crowd, Stage
+from tests.operator.harness.manifests import Manifest, canary, config, endpoint, model, rolling, variant
+from tests.operator.harness.world import Surroundings
+
+OLD, NEW = "registry.example/churn:1", "registry.example/churn:2"
+EVERY_CALL = os.environ.get("SLUICE_TEST_EVERY_CALL") == "1"
+
+
+def variants(*, count: int = 2, weight: float = 1) -> Manifest:
+    return config(variant("a", count=count, weight=weight), variant("b", count=1))
+
+
+def in_service(stage: Stage, policy: Manifest | None = None, **spec: str) -> None:
+    stage.apply(model(OLD), variants(), endpoint(policy, backend="Cluster", **spec))
+    created(stage)
+
+
+def create(stage: Stage) -> None:
+    stage.apply(model(OLD), variants(), endpoint(backend="Cluster"))
+
+
+def created(stage: Stage) -> None:
+    stage.settled("Succeeded")
+
+
+def edit_weight(stage: Stage) -> None:
+    stage.apply(variants(weight=3))
+
+
+def weight_edited(stage: Stage) -> None:
+    stage.wait(lambda: stage.route() == {"a": 750_000, "b": 250_000}, "the weights are in the routes")
+    stage.settled("Succeeded")
+
+
+def edit_count(stage: Stage) -> None:
+    stage.apply(variants(count=4))
+
+
+def update(stage: Stage) -> None:
+    stage.apply(model(NEW))
+
+
+def updated(stage: Stage) -> None:
+    stage.settled("Succeeded", "Succeeded")
+
+
+def break_it(stage: Stage) -> None:
+    stage.apply(model(CRASHING))
+
+
+def rolled_back(stage: Stage) -> None:
+    stage.settled("Succeeded", "RolledBack", ready="False RolledBack")
+
+
+def delete(stage: Stage) -> None:
+    stage.delete()
+
+
+SCENARIOS = {
+    "create": Scenario(None, create, created),
+    "weights": Scenario(in_service, edit_weight, weight_edited),
+    "counts": Scenario(in_service, edit_count, created),
+    "canary": Scenario(partial(in_service, policy=canary(percent=50, wait=1, final_wait=1)), update, updated),
+    "rollback": Scenario(partial(in_service, policy=canary(percent=50, wait=1, final_wait=1)), break_it, rolled_back),
+    "rolling": Scenario(partial(in_service, policy=rolling(percent=50, wait=1)), update, updated),
+    "delete": Scenario(in_service, delete, Stage.gone),
+    "retain": Scenario(partial(in_service, deletionPolicy="Retain"), delete, Stage.gone),
+}
+
+
+@pytest.fixture(scope="session")
+def crowd(surroundings: Surroundings) -> Iterator[Crowd]:
+    """The hands of all stages."""
+    made = Crowd(surroundings)
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(14_400 if EVERY_CALL else 1200)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_killed_at_any_call_it_ends_the_same_in_the_cluster(
+    name: str,
+    surroundings: Surroundings,
+    crowd: Crowd,
+    tmp_path: Path,
+    pytestconfig: pytest.Config,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    scenario = SCENARIOS[name]
+    record = undisturbed(surroundings, crowd, tmp_path, scenario)
+    points = record.points if EVERY_CALL else of_each_kind(record.points)
+
+    crashes = crash_everywhere(surroundings, crowd, tmp_path, scenario, record, points)
+
+    told = (
+        f"{name}: killed at {len(points) - len(crashes.left_out)} of {len(points)} points ({len(record.points)} in all)"
+    )
+    if crashes.left_out:
+        told += f"; the same end without {', '.join(map(str, crashes.left_out))}"
+    with capfd.disabled():
+        pytestconfig.get_terminal_writer().line(f"\n{told}")
+    problems = "\n\n".join(crashes.problems)
+    assert not problems, f"{len(crashes.problems)} of {len(points)} points:\n{problems}"
