@@ -224,7 +224,7 @@ def test_random_lives_with_alarms_keep_the_invariants() -> None:
     run_state_machine_as_test(
         WatchedLife,
         settings=settings(
-            max_examples=150,
+            max_examples=100,
             derandomize=True,
             phases=[Phase.generate],  # making a failing life shorter takes minutes; take the line away for that
             stateful_step_count=30,
