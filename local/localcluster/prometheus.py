@@ -59,15 +59,24 @@ class Prometheus:
         self._process: subprocess.Popen[bytes] | None = None
         self.configure()
 
-    def configure(self, *, rules: Sequence[Mapping[str, object]] = (), targets: Sequence[str] = ()) -> None:
-        """What it does from now on: rules as in a group of a rule file, targets to scrape as `host:port`.
+    def configure(
+        self,
+        *,
+        rules: Sequence[Mapping[str, object]] = (),
+        targets: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """What it does from now on: rules as in a group of a rule file, targets to scrape as `host:port`, and the
+        labels of all of them, `__metrics_path__` among them where it is another.
 
         Raises LocalClusterError if it runs and refuses them.
         """
         config = {
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(self.directory / "rules.yml")],
-            "scrape_configs": [{"job_name": "targets", "static_configs": [{"targets": list(targets)}]}],
+            "scrape_configs": [
+                {"job_name": "targets", "static_configs": [{"targets": list(targets), "labels": dict(labels or {})}]}
+            ],
         }
         groups = {"groups": [{"name": "rules", "rules": list(rules)}] if rules else []}
         # YAML that is JSON: the bare system's Python has no YAML.

@@ -7,8 +7,8 @@ import pytest
 from sluice.alarms.subjects import Alert, NamedAlarm, Query, Traffic, Unusable, holds, subject
 from sluice.core.observation import AlarmQuestion, AlarmWatch, WatchedFleet
 
-NEW = (WatchedFleet("churn-a-new", "a", "churn.r2"), WatchedFleet("churn-b-new", "B", "churn.r2"))
-OLD = (WatchedFleet("churn-a-old", "a", "churn.r1"),)
+NEW = (WatchedFleet("churn-a-new", "a", "churn.r2-w1"), WatchedFleet("churn-b-new", "B", "churn.r2-w1"))
+OLD = (WatchedFleet("churn-a-old", "a", "churn.r1-w9"),)
 
 
 def watch(**rest: Any) -> AlarmWatch:
