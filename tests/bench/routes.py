@@ -29,6 +29,7 @@ class RouteStore:
         self._slices = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
         self._ending = threading.Event()
         self._confirmed: dict[tuple[str, int], dict[str, float]] = {}
+        self._parts: dict[str, set[tuple[str, str]]] = {}
         self.reported: dict[tuple[str, str], dict[str, Any]] = {}
         """(router, route) -> what it reports of it now."""
         self.specs: dict[str, list[tuple[float, int, dict[str, Any]]]] = {}
@@ -107,11 +108,13 @@ class RouteStore:
         return self._kube.request("PUT", target, body)
 
     def _take_report(self, found: dict[str, Any]) -> None:
-        now, router = time.time(), found["metadata"]["name"]
+        now, part = time.time(), found["metadata"]["name"]
+        router = part.partition(".")[0]
         routes = found["spec"].get("routes") or ()
-        known = {key for key in self.reported if key[0] == router}
+        known = self._parts.get(part, set())
+        self._parts[part] = {(router, route["name"]) for route in routes}
         self.reported |= {(router, route["name"]): route for route in routes}
-        for key in known - {(router, route["name"]) for route in routes}:
+        for key in known - self._parts[part]:
             del self.reported[key]
         for route in routes:
             self._confirmed.setdefault((route["name"], route["generation"]), {}).setdefault(router, now)

@@ -145,6 +145,18 @@ def test_the_last_router_to_confirm_wakes_at_once(woken: Woken) -> None:
     assert (woken.at_once, woken.soon) == (["moving"], []), "the other router is gone"
 
 
+def test_a_report_in_parts_is_one_routers(woken: Woken) -> None:
+    kind = names.ROUTER_REPORT
+    for uid in ("one", "two"):
+        woken.moved(kind, spec={"podUID": uid, "routes": [route("steady", 1)]}, name=uid)
+        woken.moved(kind, spec={"podUID": uid, "routes": [route("moving", 1)]}, name=f"{uid}.7")
+    for uid, at_once in (("one", []), ("two", ["moving"])):
+        woken.moved(kind, spec={"podUID": uid, "routes": [route("moving", 2)]}, name=f"{uid}.7")
+        assert woken.at_once == at_once
+    woken.moved(kind, spec={"podUID": "two"}, name="two.7", gone=True)
+    assert woken.moved(kind, spec={"podUID": "two", "routes": [route("steady", 1)]}, name="two") == []
+
+
 def test_what_concerns_everybody_wakes_every_cluster_endpoint(woken: Woken) -> None:
     woken.wakes.everybody()
     assert sorted(woken.soon) == ["elsewhere", "going", "moving", "steady", "steady-too"]

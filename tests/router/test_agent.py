@@ -2,6 +2,7 @@
 
 import signal
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from tests.router.harness.pod import RouterPod
 from tests.router.specs import fleet, route
 
 from localcluster.controlplane import ControlPlane
+from sluice.router.reporting import PARTS, part_name
 
 pytestmark = pytest.mark.apiserver
 
 Make = Callable[..., Container]
 until = Envoy.until
+PART_OF_CHURN = zlib.crc32(b"churn") % PARTS
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +85,17 @@ def test_a_route_is_applied_confirmed_and_served(
     until(lambda: team.generation(pod.name, "churn") == 1, 10)
     answer = net.call(lambda: client(pod.envoy.url).invoke_endpoint(EndpointName="Churn", Body=b"x"))
     assert answer["InvokedProductionVariant"] == "a"
-    found = team.report_object(pod.name)
-    assert found is not None
-    assert found["metadata"]["ownerReferences"] == [
-        {"apiVersion": "v1", "kind": "Pod", "name": "router-0", "uid": "pod-uid-0"}
-    ]
+    written = team.report_objects(pod.name)
+    assert [item["metadata"]["name"] for item in written] == ["router-0", part_name("router-0", PART_OF_CHURN)]
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "router-0", "uid": "pod-uid-0"}
+    assert [item["metadata"]["ownerReferences"] for item in written] == [[owner], [owner]]
     report = team.report(pod.name)
     assert report is not None
     assert (report.pod_uid, report.schema_version, report.rejected) == ("pod-uid-0", 1, ())
     assert [(f.name, f.hosts, f.healthy) for f in report.routes[0].fleets] == [("churn-a", 1, 1)]
-    version = found["metadata"]["resourceVersion"]
     settled = time.monotonic() + 2.5
     until(lambda: time.monotonic() > settled, 5)
-    assert (team.report_object(pod.name) or {})["metadata"]["resourceVersion"] == version, "nothing changed"
+    assert team.report_objects(pod.name) == written, "nothing changed"
     assert pod.stop_agent() == 0
 
 
@@ -221,6 +222,30 @@ def test_with_the_api_server_away_what_is_known_is_kept_and_then_caught_up(
         wire.mend()
         until(lambda: team.generation(pod.name, "churn") == generation, 40)
     assert churn.lost() == {}, churn.samples
+
+
+def test_an_edit_among_many_writes_one_part_and_an_agent_that_starts_anew_mends_all(
+    pod: RouterPod, team: Namespace, net: NetworkNamespace, start: Make
+) -> None:
+    start(1)
+    for number in range(20):
+        serve(team, f"E{number}", 1)
+    pod.start_agent()
+    until(lambda: all(team.generation(pod.name, f"e{number}") == 1 for number in range(20)), 60)
+
+    def versions() -> dict[str, str]:
+        return {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in team.report_objects(pod.name)}
+
+    before = versions()
+    assert len(before) > 5
+    generation = team.put_route(route("E7", fleet("e7-a", weight=7)))
+    until(lambda: team.generation(pod.name, "e7") == generation, 60)
+    after = versions()
+    assert [name for name in after if after[name] != before[name]] == [part_name(pod.name, zlib.crc32(b"e7") % PARTS)]
+    pod.kill_agent()
+    team.delete_route("e7")
+    pod.start_agent()
+    until(lambda: team.generation(pod.name, "e7") is None, 60)
 
 
 def stays(condition: Callable[[], bool], seconds: float) -> None:

@@ -124,7 +124,7 @@ class RejectedRoute(RouteModel):
 
 
 class RouterReportSpec(RouteModel):
-    """Everything one router pod reports."""
+    """What one router pod reports, or a part of it: each Endpoint is in one part, all parts have the same podUID."""
 
     pod_uid: Annotated[str, Field(max_length=64, alias="podUID")]
     schema_version: int = SCHEMA_VERSION

@@ -1,6 +1,6 @@
 """From listed objects to what a pass decides from. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -112,12 +112,15 @@ def router_pods(
 
 
 def routers(router: Iterable[Object], reports: Iterable[Object], endpoint: str) -> tuple[RouterSeen, ...]:
-    """Router pods with what each reports of one Endpoint; a report counts for the very pod that wrote it."""
-    by_pod = {item["metadata"]["name"]: item for item in reports}
+    """Router pods with what each reports of one Endpoint, in whichever part of its report; a report counts for the very
+    pod that wrote it."""
+    by_pod: dict[str, list[Mapping[str, Any]]] = {}
+    for item in reports:
+        spec = item.get("spec") or {}
+        by_pod.setdefault(str(spec.get("podUID")), []).append(spec)
     found = []
     for pod in router:
         metadata = pod["metadata"]
-        report = by_pod.get(metadata["name"])
         found.append(
             RouterSeen(
                 pod=metadata["name"],
@@ -126,7 +129,7 @@ def routers(router: Iterable[Object], reports: Iterable[Object], endpoint: str) 
                 terminating=pods.is_terminating(pod),
                 since=pods.moment(metadata.get("creationTimestamp")),
                 stops_by=pods.moment(metadata.get("deletionTimestamp")),
-                report=_report(report, metadata["uid"], endpoint) if report is not None else None,
+                report=_report(by_pod.get(metadata["uid"], []), endpoint),
             )
         )
     return tuple(sorted(found, key=lambda one: one.pod))
@@ -168,18 +171,16 @@ def find_router(deployments: Iterable[Object]) -> Object | None:
     return next((item for item in deployments if item["metadata"]["name"] == ROUTER), None)
 
 
-def _report(item: Object, pod_uid: str, endpoint: str) -> RouterReportSpec | None:
+def _report(parts: Sequence[Mapping[str, Any]], endpoint: str) -> RouterReportSpec | None:
     """What a report says about one Endpoint. A router serves hundreds; the others' entries are not even parsed."""
-    spec = item.get("spec") or {}
-    if spec.get("podUID") != pod_uid:
+    if not parts:
         return None
-    mine = {
-        **spec,
-        "routes": [entry for entry in spec.get("routes") or () if entry.get("name") == endpoint],
-        "rejected": [entry for entry in spec.get("rejected") or () if entry.get("name") == endpoint],
-    }
+
+    def mine(field: str) -> list[Any]:
+        return [entry for part in parts for entry in part.get(field) or () if entry.get("name") == endpoint]
+
     try:
-        return RouterReportSpec.from_manifest(mine)
+        return RouterReportSpec.from_manifest({**parts[0], "routes": mine("routes"), "rejected": mine("rejected")})
     except ValidationError:
         return None
 

@@ -28,8 +28,8 @@ class Wakes:
         self._cache = cache
         self._wake = wake
         self._wake_after = wake_after
-        self._reported: dict[str, dict[str, Entries]] = {}
-        """Namespace -> router -> what it reported."""
+        self._reported: dict[str, dict[str, dict[str, Entries]]] = {}
+        """Namespace -> router -> part of its report -> what it says."""
         self._written: dict[Key, Entries] = {}
         """Endpoint -> the routes that its own passes wrote last."""
 
@@ -86,21 +86,25 @@ class Wakes:
     def _report(self, item: Object, *, gone: bool) -> None:
         """Only whom the report says something new about: what waits for a confirmation waits for this. At once when it
         is the last router that tells of these routes; the others of a namespace are moments behind the first."""
-        namespace, router = item["metadata"]["namespace"], item["metadata"]["name"]
-        reports = self._reported.setdefault(namespace, {})
-        before = reports.pop(router, {})
+        namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
+        router = str((item.get("spec") or {}).get("podUID") or name)
+        routers = self._reported.setdefault(namespace, {})
+        parts = routers.setdefault(router, {})
+        before = parts.pop(name, {})
         if gone:
-            if not reports:
+            if not parts:
+                del routers[router]
+            if not routers:
                 del self._reported[namespace]
             return
-        after = reports[router] = _entries(item)
+        after = parts[name] = _entries(item)
         for endpoint in sorted(before.keys() | after.keys()):
             if before.get(endpoint) == after.get(endpoint):
                 continue
             key = Key(names.ENDPOINT, namespace, endpoint)
             if self._cache.get(key.kind, key.namespace, key.name) is None:
                 continue
-            if _agree(entries.get(endpoint) for entries in reports.values()):
+            if _agree(_said(each.values(), endpoint) for each in routers.values()):
                 self._wake(key)
             else:
                 self._wake_after(key, SETTLE_SECONDS)
@@ -113,6 +117,11 @@ def _entries(report: Object) -> Entries:
         for entry in spec.get(field) or ():
             found.setdefault(str(entry.get("name")), []).append((field, entry))
     return found
+
+
+def _said(parts: Iterable[Entries], endpoint: str) -> Any:
+    """What a router reported of an Endpoint."""
+    return next((entries[endpoint] for entries in parts if endpoint in entries), None)
 
 
 def _agree(reported: Iterable[Any]) -> bool:

@@ -151,13 +151,26 @@ class Namespace:
         self._ask(put)
 
     def report(self, pod: str) -> RouterReportSpec | None:
-        """The router pod's report."""
-        found = self.report_object(pod)
-        return RouterReportSpec.model_validate(found["spec"]) if found else None
+        """The router pod's report, all of its parts."""
+        parts = [RouterReportSpec.model_validate(item["spec"]) for item in self.report_objects(pod)]
+        if not parts:
+            return None
+        routes = tuple(route for part in parts for route in part.routes)
+        return parts[0].model_copy(
+            update={"routes": routes, "rejected": tuple(one for part in parts for one in part.rejected)}
+        )
 
-    def report_object(self, pod: str) -> Object | None:
-        """As it stands."""
-        return self._ask(lambda kube: kube.get("RouterReport", self.name, pod))
+    def report_objects(self, pod: str) -> list[Object]:
+        """As they stand; the first has the pod's name."""
+
+        async def listed(kube: KubeClient) -> list[Object]:
+            return [
+                item
+                async for item in kube.list("RouterReport", self.name)
+                if item["metadata"]["name"].partition(".")[0] == pod
+            ]
+
+        return sorted(self._ask(listed), key=lambda item: item["metadata"]["name"])
 
     def generation(self, pod: str, route: str) -> int | None:
         """The generation of a route that the router confirms."""
