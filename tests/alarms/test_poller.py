@@ -70,6 +70,19 @@ async def test_a_change_wakes_whom_it_concerns_and_since_tells_when_it_began(
     assert reading.read_at == START + timedelta(seconds=3)
 
 
+async def test_one_that_fired_and_is_ok_again_is_told(
+    poller: AlarmPoller, source: Says, clock: Stepped, woken: list[Key]
+) -> None:
+    poller.watch(key(), watch("a"))
+    for state in ("OK", "ALARM", "OK", "OK"):
+        clock.seconds += 1
+        source.states = {"a": state}
+        await poller.poll(source)
+    (reading,) = poller.readings(key())
+    assert (reading.state, reading.alarmed_at) == ("OK", START + timedelta(seconds=2))
+    assert woken == [key()] * 3
+
+
 async def test_an_alarm_of_many_endpoints_is_asked_for_once(poller: AlarmPoller, source: Says) -> None:
     source.states = {"shared": "OK"}
     for index in range(50):
