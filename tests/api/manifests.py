@@ -360,7 +360,12 @@ FULL_ENDPOINTS = [
             maximumExecutionTimeoutInSeconds=28800,
             rollbackMaximumBatchSize=capacity_percent(100),
         ),
-        kubernetes={"alarms": _ALARMS, "invocationTimeoutSeconds": 300, "maxPayloadBytes": 1048576, "replaceFirst": True},
+        kubernetes={
+            "alarms": _ALARMS,
+            "invocationTimeoutSeconds": 300,
+            "maxPayloadBytes": 1048576,
+            "replaceFirst": True,
+        },
     ),
     endpoint(
         deploymentConfig=rolling(
