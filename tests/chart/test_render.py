@@ -58,6 +58,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "cache that is no path": ({"clusterBackend": {"modelCacheDirectories": ["models"]}}, "modelCacheDirectories"),
     "network that is none": ({"clusterBackend": {"isolatedEgressNetworks": ["anywhere"]}}, "isolatedEgressNetworks"),
     "no router": ({"router": {"replicas": 0}}, "replicas"),
+    "invocations without a time": ({"clusterBackend": {"invocationTimeoutSeconds": 0}}, "invocationTimeoutSeconds"),
+    "streams that drain for hours": ({"router": {"streamDrainSeconds": 3601}}, "streamDrainSeconds"),
 }
 
 
@@ -107,12 +109,13 @@ def _value_paths(values: Any, path: str = "$") -> list[str]:
 _ELSEWHERE = {
     "installation_id", "operator_namespace", "watch_namespaces", "identity", "read_only", "health_port",
     "cluster_backend", "image", "router_image", "router_cluster_role", "router_replicas", "router_threads",
-    "router_access_log",
+    "router_access_log", "router_stream_drain_seconds", "invocation_timeout_seconds", "max_payload_bytes",
 }  # fmt: skip
 """Settings that are no member of `settings` in values.yaml: they have a value or a pod field of their own."""
 _ELSEWHERE_IF_SET = {
     "image_pull_policy", "image_pull_secrets", "isolated_egress_networks", "model_cache_directories",
-    "router_resources", "router_priority_class", "prometheus_url", "prometheus_token_file", "prometheus_ca_file",
+    "router_resources", "router_agent_resources", "router_relay_resources", "loader_resources",
+    "router_priority_class", "prometheus_url", "prometheus_token_file", "prometheus_ca_file",
 }  # fmt: skip
 
 
@@ -149,6 +152,11 @@ def test_the_operator_takes_what_the_chart_gives() -> None:
     assert (settings.router_replicas, settings.router_threads, settings.pod_pre_stop_seconds) == (3, 4, 20)
     assert settings.router_access_log
     assert settings.router_resources == {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}}
+    assert settings.router_agent_resources == {"requests": {"memory": "256Mi"}}
+    assert settings.router_relay_resources == {"limits": {"memory": "3Gi"}}
+    assert settings.loader_resources == {"requests": {"cpu": "1"}, "limits": {"memory": "4Gi"}}
+    assert (settings.router_stream_drain_seconds, settings.invocation_timeout_seconds) == (120, 120)
+    assert settings.max_payload_bytes == 26214400
     assert (settings.router_priority_class, settings.image_pull_policy) == ("routers", "Always")
     assert settings.image_pull_secrets == ("registry", "mirror")
     assert settings.isolated_egress_networks == ("10.0.0.0/8", "fd00::/8")

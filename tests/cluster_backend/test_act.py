@@ -92,9 +92,9 @@ class Recorded:
         self.writes.append(("scale", kind, name))
         await self.kube.scale(kind, namespace, name, replicas)
 
-    async def evict(self, namespace: str, pod: str, *, uid: str) -> None:
+    async def evict(self, namespace: str, pod: str, *, uid: str, grace_seconds: int) -> None:
         self.writes.append(("evict", "Pod", pod))
-        await self.kube.evict(namespace, pod, uid=uid)
+        await self.kube.evict(namespace, pod, uid=uid, grace_seconds=grace_seconds)
 
     async def event(self, regarding: Object, *, type_: str, reason: str, message: str) -> None:
         raise AssertionError("acting says nothing")

@@ -38,10 +38,10 @@ async def test_a_delete_can_be_held_to_one_uid(kube: KubeClient, namespace: str)
 async def test_an_eviction_hits_one_very_pod(kube: KubeClient, namespace: str, telemetry: Telemetry) -> None:
     (pod,) = await create(kube, pod_manifest("router-1", namespace, LABELS))
     with pytest.raises(Conflict):
-        await kube.evict(namespace, "router-1", uid="another")
-    await kube.evict(namespace, "router-1", uid=pod["metadata"]["uid"])
+        await kube.evict(namespace, "router-1", uid="another", grace_seconds=90)
+    await kube.evict(namespace, "router-1", uid=pod["metadata"]["uid"], grace_seconds=90)
     assert await kube.get("Pod", namespace, "router-1") is None
-    await kube.evict(namespace, "router-1", uid=pod["metadata"]["uid"])
+    await kube.evict(namespace, "router-1", uid=pod["metadata"]["uid"], grace_seconds=90)
     assert ("evict", "Pod", "201") in telemetry.kube
 
 
@@ -63,5 +63,5 @@ async def test_an_eviction_that_the_budget_forbids_is_told_apart_from_an_outage(
         "PodDisruptionBudget", namespace, {**made, "status": {**status, "expectedPods": 1, "disruptedPods": {}}}
     )
     with pytest.raises(HeldByBudget, match="disruption budget"):
-        await kube.evict(namespace, "router-1", uid=pod["metadata"]["uid"])
+        await kube.evict(namespace, "router-1", uid=pod["metadata"]["uid"], grace_seconds=90)
     assert await kube.get("Pod", namespace, "router-1") is not None

@@ -4,6 +4,7 @@ import pytest
 from tests.cluster_backend.world import INSTALLATION, World
 
 from sluice.api import names
+from sluice.api.routes import LONGEST_STREAM_SECONDS
 from sluice.cluster.orphans import AFTER_LONGEST_REQUEST_SECONDS, EVERY_SECONDS, GRACE_SECONDS, OrphanSweep
 from sluice.core.cluster.actions import EnsureFleet, EnsureRouter, RecordFleet, RetainRoute, WriteRoute
 from sluice.core.cluster.names import ROUTER
@@ -76,8 +77,8 @@ async def test_what_was_left_is_drained_and_then_taken_down(sweeps: Sweeps) -> N
     await sweeps.for_seconds(1)
     assert await sweeps.routed() == [], "first nobody is sent there any more"
     assert await sweeps.standing() == before
-    await sweeps.for_seconds(AFTER_LONGEST_REQUEST_SECONDS + 60 - 1)
-    assert await sweeps.standing() == before, "a request may take a minute, and be under way"
+    await sweeps.for_seconds(AFTER_LONGEST_REQUEST_SECONDS + LONGEST_STREAM_SECONDS - 1)
+    assert await sweeps.standing() == before, "a stream may take so long, and be under way"
     await sweeps.for_seconds(1)
     left = await sweeps.standing()
     assert left == {kind: [ROUTER] for kind in ("Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget")}

@@ -9,6 +9,7 @@ from sluice.api import names
 from sluice.controller.cache import Cache, Source
 from sluice.controller.sites import longest_invocation_seconds, neighbours
 from sluice.controller.wakes import SETTLE_SECONDS, Wakes
+from sluice.core.cluster.routing import Limits
 from sluice.core.identity import Key
 from sluice.ports.kube import Object
 
@@ -172,8 +173,9 @@ def test_neighbours_are_the_other_cluster_endpoints_of_the_namespace(woken: Woke
 
 
 def test_the_longest_invocation_of_a_namespace(woken: Woken) -> None:
-    longest = longest_invocation_seconds(woken.cache)
+    longest = longest_invocation_seconds(woken.cache, Limits())
     assert longest("team") == 60
     assert longest("nowhere") == 60
+    assert longest_invocation_seconds(woken.cache, Limits(timeout_seconds=120))("nowhere") == 120
     woken.endpoint("slow", READY, kubernetes={"invocationTimeoutSeconds": 900})
     assert longest("team") == 900

@@ -99,7 +99,7 @@ class MemoryKube:
         item["spec"]["replicas"] = replicas
         self.put(item)
 
-    async def evict(self, namespace: str, pod: str, *, uid: str) -> None:
+    async def evict(self, namespace: str, pod: str, *, uid: str, grace_seconds: int) -> None:
         await self.delete("Pod", namespace, pod, uid=uid)
 
     async def event(self, regarding: Object, *, type_: str, reason: str, message: str) -> None:

@@ -402,3 +402,19 @@ def test_a_status_lost_in_the_final_bake_does_not_promote_what_was_never_in_serv
     stage.run(60)
     assert stage.status.deployment is not None, "it bakes anew"
     assert len(stage.cluster.fleets) == 2
+
+
+def test_a_deletion_waits_for_streams_longer_than_for_a_router_that_does_not_let_go() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    [fleet] = stage.cluster.fleets
+    for router in stage.cluster.routers:
+        router.busy = frozenset({fleet})
+    stage.delete()
+    stage.run(400)
+    assert not stage.gone, "a stream may run for 480 s"
+    assert stage.condition("Ready") == ("False", "Draining")
+    for router in stage.cluster.routers:
+        router.busy = frozenset()
+    stage.run(30)
+    assert stage.gone

@@ -100,8 +100,18 @@ def test_direct_containers_have_ports_of_their_own_and_the_sample_is_sent() -> N
 
 def test_limits_come_from_the_endpoint() -> None:
     spec = {"kubernetes": {"invocationTimeoutSeconds": 5, "maxPayloadBytes": 10}}
-    assert Limits.of(spec) == Limits(5, 10)
-    assert Limits.of({}) == Limits(60, 6291456)
+    assert Limits().of(spec) == Limits(5, 10)
+    assert Limits().of({}) == Limits(60, 6291456)
+    ours = Limits(timeout_seconds=7, max_payload_bytes=8)
+    assert (ours.of({}), ours.of(spec)) == (ours, Limits(5, 10)), "the installation's, and the Endpoint's own"
+
+
+def test_what_the_installation_says_is_in_the_routes() -> None:
+    stage = ClusterStage()
+    stage.settings = replace(stage.settings, limits=Limits(timeout_seconds=120, max_payload_bytes=1 << 20))
+    stage.in_service()
+    assert stage.cluster.route is not None
+    assert (stage.cluster.route.spec.timeout_seconds, stage.cluster.route.spec.max_payload_bytes) == (120, 1 << 20)
 
 
 @given(st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True),
@@ -157,9 +167,29 @@ def test_a_stopping_router_is_waited_for_before_others_are_evicted() -> None:
     stage.cluster.routers.append(Router("stopping", "stopping", stage.now, terminating=True, frozen=True))
     seen = stage.observe()
     assert (
-        routers.to_evict(seen, stage.now.replace(year=2027), since=stage.now, rolling_back=False, timeout_seconds=60)
+        routers.to_evict(seen, stage.now.replace(year=2027), since=stage.now, rolling_back=False, longest_seconds=60)
         is None
     )
+
+
+def test_a_stopping_router_that_only_waits_for_its_streams_keeps_no_other_from_being_evicted() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    late = Router("late", "late", stage.now, frozen=True)
+    stage.cluster.routers.append(late)
+    stage.cluster.routers.append(replace(stage.cluster.routers[0], pod="stopping", uid="stopping", terminating=True))
+    stage.image("good:2")
+    seen = stage.observe()
+    evicted = routers.to_evict(
+        seen, stage.now.replace(year=2027), since=stage.now, rolling_back=False, longest_seconds=60
+    )
+    assert evicted is not None
+    assert evicted.pod == "late"
+    alone = replace(seen, routers=tuple(r for r in seen.routers if r.pod in {"late", "stopping"}))
+    assert (
+        routers.to_evict(alone, stage.now.replace(year=2027), since=stage.now, rolling_back=False, longest_seconds=60)
+        is None
+    ), "a router that stops is nobody to serve instead"
 
 
 def test_shares_of_many_small_weights_are_finite() -> None:
@@ -177,7 +207,7 @@ def test_a_router_that_starts_is_given_time_for_it() -> None:
 
     def evicted(seconds: float) -> RouterSeen | None:
         now = stage.now + timedelta(seconds=seconds)
-        return routers.to_evict(seen, now, since=stage.now, rolling_back=True, timeout_seconds=60)
+        return routers.to_evict(seen, now, since=stage.now, rolling_back=True, longest_seconds=60)
 
     assert evicted(100) is None
     assert evicted(121) is starting

@@ -109,9 +109,11 @@ class EndpointKubernetes(ApiModel):
     alarms: Annotated[tuple[KubernetesAlarm, ...] | None, ListMap("name"), Field(max_length=10)] = None
     """Alarms beside those of deploymentConfig.autoRollbackConfiguration."""
     invocation_timeout_seconds: Annotated[int | None, Field(ge=1, le=3600), Int32] = None
-    """How long an invocation may take, from the request to the last byte of the answer. Absent: 60, as in SageMaker."""
+    """How long an invocation may take, from the request to the last byte of the answer. Absent: as the
+    installation's administrator says, else 60, as in SageMaker."""
     max_payload_bytes: Annotated[int | None, Field(ge=1, le=1 << 30), Int32] = None
-    """The largest body of a request. Absent: 6291456, as in SageMaker."""
+    """The largest body of a request. Absent: as the installation's administrator says, else 6291456, as in
+    SageMaker."""
     replace_first: bool | None = None
     """In a rolling deployment the instances that a batch replaces go before the new ones come, for pools that have no
     room for one batch more. One batch less serves meanwhile. Needs two instances of each variant. Absent: false."""

@@ -21,6 +21,8 @@ WEIGHT_TOTAL = 1_000_000
 DEFAULT_TIMEOUT_SECONDS = 60
 DEFAULT_MAX_PAYLOAD_BYTES = 6_291_456
 """SageMaker's limits of InvokeEndpoint."""
+LONGEST_STREAM_SECONDS = 480
+"""SageMaker's limit of a whole stream. An Endpoint whose invocations may take longer has that limit for its streams."""
 
 
 class RouteModel(ApiModel):

@@ -77,7 +77,8 @@ class Actor:
             case RemoveRouter():
                 await remove_router(self._kube, owner.namespace)
             case EvictRouter(pod=pod, uid=uid):
-                await self._kube.evict(owner.namespace, pod, uid=uid)
+                seconds = self._rendering.router_eviction_seconds(owner.namespace)
+                await self._kube.evict(owner.namespace, pod, uid=uid, grace_seconds=seconds)
 
     async def _ensure_fleet(self, owner: Owner, action: EnsureFleet) -> None:
         try:

@@ -15,7 +15,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from sluice.api import names
-from sluice.api.routes import EndpointRouteSpec
+from sluice.api.routes import LONGEST_STREAM_SECONDS, EndpointRouteSpec
 from sluice.cluster.act import FLEET_KINDS, delete_beside, delete_fleet, remove_router, write_route
 from sluice.cluster.labels import MANAGED, installation_of, is_retained, owner_of
 from sluice.cluster.observe import Neighbours
@@ -174,7 +174,8 @@ class OrphanSweep:
 
     async def _patience(self, route: Object) -> float:
         live = await self._kube.get(names.ENDPOINT_ROUTE, *_place(route))
-        return AFTER_LONGEST_REQUEST_SECONDS + (_spec(live).timeout_seconds if live is not None else 0)
+        longest = max(LONGEST_STREAM_SECONDS, _spec(live).timeout_seconds) if live is not None else 0
+        return AFTER_LONGEST_REQUEST_SECONDS + longest
 
     def _is_ours(self, item: Object) -> bool:
         return installation_of(item) == self._installation_id

@@ -83,6 +83,12 @@ class Rendering:
         """A namespace's router in the order of its creation; its Deployment comes last."""
         return router.objects(self._installation.installation_id, namespace, self._routers(namespace))
 
+    def router_eviction_seconds(self, namespace: str) -> int:
+        """What a router has to end when it is evicted because it does not follow: its invocations are let end, its
+        streams are not, as everything else waits."""
+        settings = self._routers(namespace)
+        return settings.longest_invocation_seconds + settings.drain_seconds
+
     def router_template(self, namespace: str) -> str:
         """ANNOTATION_TEMPLATE of the router's Deployment."""
         return router.template_digest(self._routers(namespace))

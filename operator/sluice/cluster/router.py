@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sluice.api.names import INVOKE, INVOKE_ALLOWED
+from sluice.api.routes import LONGEST_STREAM_SECONDS
 from sluice.core.cluster.names import (
     ANNOTATION_OWNER,
     ANNOTATION_TEMPLATE,
@@ -53,6 +54,8 @@ class RouterSettings:
     priority_class_name: str | None = None
     longest_invocation_seconds: int = 60
     """The longest invocationTimeoutSeconds of the namespace's Endpoints: a router that is to go lets them end."""
+    stream_drain_seconds: int = LONGEST_STREAM_SECONDS
+    """How long it lets streams go on, if that is more. Without requests it goes within seconds."""
     drain_seconds: int = 30
     """Beside that, for what else a router does before it ends."""
     envoy_threads: int = 2
@@ -71,6 +74,11 @@ class RouterSettings:
     scrape_from_anywhere: bool = True
     """Whether pods of every namespace (Prometheus) reach the metrics."""
     user: int = 65532
+
+    @property
+    def longest_request_seconds(self) -> int:
+        """What a router that is to go waits for."""
+        return max(self.longest_invocation_seconds, self.stream_drain_seconds)
 
 
 def objects(installation_id: str, namespace: str, settings: RouterSettings) -> tuple[Object, ...]:
@@ -159,7 +167,7 @@ def pod_template(settings: RouterSettings) -> Object:
         # Only the agent gets the token, as a volume of its own.
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": settings.longest_invocation_seconds + settings.drain_seconds,
+        "terminationGracePeriodSeconds": settings.longest_request_seconds + settings.drain_seconds,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": settings.user,
@@ -305,8 +313,8 @@ def _agent(settings: RouterSettings) -> Object:
 
 
 def _drain_seconds(settings: RouterSettings) -> Object:
-    """Long enough for the longest invocation, and less than what the pod has until it is killed."""
-    seconds = settings.longest_invocation_seconds + settings.drain_seconds // 2
+    """Long enough for the longest request, and less than what the pod has until it is killed."""
+    seconds = settings.longest_request_seconds + settings.drain_seconds // 2
     return {"name": "SLUICE_ROUTER_DRAIN_SECONDS", "value": str(seconds)}
 
 

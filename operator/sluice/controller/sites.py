@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from sluice.api import names
-from sluice.api.routes import DEFAULT_TIMEOUT_SECONDS
 from sluice.api.status import EndpointStatus
 from sluice.controller.cache import Cache
 from sluice.controller.cluster_metrics import ClusterMetrics
@@ -258,11 +257,12 @@ def shifting(cache: Cache) -> Callable[[str, str], str]:
     )
 
 
-def longest_invocation_seconds(cache: Cache) -> Callable[[str], int]:
-    """Namespace -> the longest that an invocation of one of its Cluster Endpoints may take."""
+def longest_invocation_seconds(cache: Cache, limits: Limits) -> Callable[[str], int]:
+    """Namespace -> the longest that an invocation of one of its Cluster Endpoints may take. `limits`: of those that say
+    nothing of their own."""
     return lambda namespace: max(
-        (Limits.of(endpoint["spec"]).timeout_seconds for endpoint in cache.in_cluster(namespace)),
-        default=DEFAULT_TIMEOUT_SECONDS,
+        (limits.of(endpoint["spec"]).timeout_seconds for endpoint in cache.in_cluster(namespace)),
+        default=limits.timeout_seconds,
     )
 
 

@@ -208,14 +208,15 @@ class KubeClient:
             "scale", resource, resource.path(namespace, name, "scale"), body={"spec": {"replicas": replicas}}
         )
 
-    async def evict(self, namespace: str, pod: str, *, uid: str) -> None:
-        """Evict a pod; a missing one is fine. Raises Conflict if it has another uid, HeldByBudget."""
+    async def evict(self, namespace: str, pod: str, *, uid: str, grace_seconds: int) -> None:
+        """Evict a pod, which has so long to end; a missing one is fine. Raises Conflict if it has another uid,
+        HeldByBudget."""
         resource = RESOURCES["Pod"]
         body: Object = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
             "metadata": {"name": pod, "namespace": namespace},
-            "deleteOptions": {"preconditions": {"uid": uid}},
+            "deleteOptions": {"preconditions": {"uid": uid}, "gracePeriodSeconds": grace_seconds},
         }
         try:
             await self._call("evict", resource, resource.path(namespace, pod, "eviction"), body=body)

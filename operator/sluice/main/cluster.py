@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSource
 from sluice.alarms.poller import AlarmPoller
@@ -29,6 +28,7 @@ from sluice.controller.sites import ClusterSite, longest_invocation_seconds, nei
 from sluice.controller.slots import Slots
 from sluice.controller.wakes import Wakes
 from sluice.core.cluster.peers import Bounds
+from sluice.core.cluster.routing import Limits
 from sluice.core.identity import Key
 from sluice.core.instance_types import CONFIG_MAP, InstanceTypes
 from sluice.main.handlers import WAKING
@@ -40,6 +40,10 @@ logger = logging.getLogger(__name__)
 
 NEEDED = (names.ENDPOINT_ROUTE, names.ROUTER_REPORT, "Deployment", "ReplicaSet", "Pod", "Service", "ConfigMap")
 """What must be served and readable."""
+
+
+Resources = Mapping[str, Mapping[str, str]]
+"""A container's requests and limits."""
 
 
 class Queue(Protocol):
@@ -84,9 +88,9 @@ class ClusterParts:
             changed=self.wakes.everybody,
         )
         rendering = Rendering(
-            _installation(settings, installation_id, region),
+            installation(settings, installation_id, region),
             lambda: self._types.content,
-            longest_invocation_seconds(cache),
+            longest_invocation_seconds(cache, limits(settings)),
         )
         backend = KubernetesBackend(
             kube, clock, rendering, neighbours(cache), shifting(cache), settings.watch_namespaces
@@ -153,7 +157,12 @@ def _prometheus(settings: Settings) -> PrometheusSettings:
     )
 
 
-def _installation(settings: Settings, installation_id: str, region: str | None) -> Installation:
+def limits(settings: Settings) -> Limits:
+    """What holds of the requests to Endpoints that say nothing of their own."""
+    return Limits(timeout_seconds=settings.invocation_timeout_seconds, max_payload_bytes=settings.max_payload_bytes)
+
+
+def installation(settings: Settings, installation_id: str, region: str | None) -> Installation:
     routers = RouterSettings(
         image=settings.router_image,
         cluster_role=settings.router_cluster_role,
@@ -164,6 +173,12 @@ def _installation(settings: Settings, installation_id: str, region: str | None) 
         priority_class_name=settings.router_priority_class,
         envoy_threads=settings.router_threads,
         environment={"SLUICE_ROUTER_ACCESS_LOG": "true"} if settings.router_access_log else {},
+        stream_drain_seconds=settings.router_stream_drain_seconds,
+        **_chosen(
+            envoy_resources=settings.router_resources,
+            agent_resources=settings.router_agent_resources,
+            relay_resources=settings.router_relay_resources,
+        ),
     )
     return Installation(
         installation_id=installation_id,
@@ -174,9 +189,15 @@ def _installation(settings: Settings, installation_id: str, region: str | None) 
             region=region,
             pre_stop_seconds=settings.pod_pre_stop_seconds,
             isolated_egress_cidrs=settings.isolated_egress_networks,
+            **_chosen(loader_resources=settings.loader_resources),
         ),
-        routers=replace(routers, envoy_resources=settings.router_resources) if settings.router_resources else routers,
+        routers=routers,
     )
+
+
+def _chosen(**resources: Resources | None) -> dict[str, Any]:
+    """Those that are set; the others are the builders' own."""
+    return {name: amounts for name, amounts in resources.items() if amounts}
 
 
 async def missing(kube: Kube, settings: Settings) -> str | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sluice import __version__
+from sluice.api.routes import DEFAULT_MAX_PAYLOAD_BYTES, DEFAULT_TIMEOUT_SECONDS, LONGEST_STREAM_SECONDS
 from sluice.core import quantity
 
 PREFIX = "SLUICE_"
@@ -272,6 +273,31 @@ class Settings:
         None, _resources(), default_text="requests 250m CPU and 128Mi, limit 1Gi"
     )
     """Resources of each Envoy."""
+
+    router_agent_resources: Mapping[str, Mapping[str, str]] | None = _setting(
+        None, _resources(), default_text="requests 50m CPU and 128Mi, limit 512Mi"
+    )
+    """Resources of each router's agent."""
+
+    router_relay_resources: Mapping[str, Mapping[str, str]] | None = _setting(
+        None, _resources(), default_text="requests 10m CPU and 64Mi, limit 1Gi"
+    )
+    """Resources of each router's relay, which all streams go through."""
+
+    router_stream_drain_seconds: int = _setting(LONGEST_STREAM_SECONDS, _integer(0, 3600))
+    """How long a router pod that is to go lets streams go on, beyond what invocations may take. Streams that outlast it
+    end with InternalStreamFailure. A router without requests goes within seconds."""
+
+    loader_resources: Mapping[str, Mapping[str, str]] | None = _setting(
+        None, _resources(), default_text="requests 100m CPU and 256Mi, limit 1Gi"
+    )
+    """Resources of the container that downloads a model pod's data."""
+
+    invocation_timeout_seconds: int = _setting(DEFAULT_TIMEOUT_SECONDS, _integer(1, 3600))
+    """kubernetes.invocationTimeoutSeconds of Endpoints with backend Cluster that name none."""
+
+    max_payload_bytes: int = _setting(DEFAULT_MAX_PAYLOAD_BYTES, _integer(1, 1 << 30))
+    """kubernetes.maxPayloadBytes of Endpoints with backend Cluster that name none."""
 
     router_priority_class: str | None = _setting(None, _text(_DNS_NAME, "a PriorityClass"), default_text="none")
     """PriorityClass of the router pods."""

@@ -135,6 +135,7 @@ class Operator:
                     look_seconds=settings.sagemaker_moving_seconds,
                     read_only=settings.read_only,
                     bounds=cluster.bounds(settings),
+                    limits=cluster.limits(settings),
                 ),
             ),
         )

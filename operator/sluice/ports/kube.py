@@ -114,8 +114,9 @@ class Kube(Protocol):
         """Write replicas through the scale subresource: nothing else of the object can change. Raises Gone."""
         ...
 
-    async def evict(self, namespace: str, pod: str, *, uid: str) -> None:
-        """Evict a pod; a missing one is fine. Raises Conflict if it has another uid, HeldByBudget."""
+    async def evict(self, namespace: str, pod: str, *, uid: str, grace_seconds: int) -> None:
+        """Evict a pod, which has so long to end; a missing one is fine. Raises Conflict if it has another uid,
+        HeldByBudget."""
         ...
 
     async def event(self, regarding: Object, *, type_: str, reason: str, message: str) -> None:

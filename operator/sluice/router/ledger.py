@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sluice.api.routes import EndpointRouteSpec, RejectedRoute, RouteFleet, RouteReport
+from sluice.api.routes import LONGEST_STREAM_SECONDS, EndpointRouteSpec, RejectedRoute, RouteFleet, RouteReport
 from sluice.router.clusters import cluster_names
 from sluice.router.objects import Route, serving_pods
 from sluice.router.reports import Reports, rejections
@@ -288,7 +288,8 @@ class Ledger:
                 standing.leaving_since = now
             since = now - standing.leaving_since
             idle = since >= LINGER_SECONDS and activity.known and not activity.running.get(name)
-            if idle or since >= standing.timeout_seconds + GRACE_SECONDS:
+            # What runs for longer than an invocation may is a stream.
+            if idle or since >= max(LONGEST_STREAM_SECONDS, standing.timeout_seconds) + GRACE_SECONDS:
                 del self._standing[name]
 
     def _place(self, pods: PodsOf) -> bool:

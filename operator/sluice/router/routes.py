@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sluice.api.routes import EndpointRouteSpec, RouteFleet
+from sluice.api.routes import LONGEST_STREAM_SECONDS, EndpointRouteSpec, RouteFleet
 from sluice.router import headers
 from sluice.router.clusters import Json, cluster_name
 
@@ -20,8 +20,6 @@ RELAY_CLUSTER: Final = "relay"
 
 INVOCATIONS: Final = "invocations"
 STREAM: Final = "invocations-response-stream"
-STREAM_SECONDS: Final = 480
-"""SageMaker's limit of a whole stream."""
 _AFTER_THE_RELAY_SECONDS: Final = 5
 """The relay keeps a stream's limits, because it can still say so in the stream; Envoy's own only end what hangs."""
 
@@ -147,7 +145,7 @@ def _stream_limits(spec: EndpointRouteSpec) -> Json:
 
 
 def _longest_stream(spec: EndpointRouteSpec) -> int:
-    return max(STREAM_SECONDS, spec.timeout_seconds)
+    return max(LONGEST_STREAM_SECONDS, spec.timeout_seconds)
 
 
 def _has(fleet: RouteFleet, hostname: str | None) -> bool:

@@ -54,7 +54,8 @@ def delete(d: Draft) -> None:
 
 
 def _let_go(d: Draft, names: list[str]) -> routers.Progress:
-    """destroy, with a deadline: a drain never takes longer than the longest invocation and a router's stop."""
+    """destroy, with a deadline. A router that does not let go holds it up for the longest invocation and a router's
+    stop; one that has, for as long as streams may run."""
     if d.status.route is None or keeping.seen(d).route is None:
         keeping.note_route(d)
     progress = routers.destroy(keeping.seen(d), names, d.now)
@@ -62,8 +63,9 @@ def _let_go(d: Draft, names: list[str]) -> routers.Progress:
         return progress
     keeping.note_route(d)
     keeping.evict(d)
-    limits = routing.Limits.of(d.spec)
-    bound = limits.timeout_seconds + routers.STOP_GRACE_SECONDS + routers.EVICT_AFTER_SECONDS
+    limits = keeping.limits(d)
+    longest = limits.longest_seconds if progress.busy else limits.timeout_seconds
+    bound = longest + routers.STOP_GRACE_SECONDS + routers.EVICT_AFTER_SECONDS
     if d.status.route is not None and d.now >= d.status.route.since + timedelta(seconds=bound):
         return routers.Progress(True)
     return progress

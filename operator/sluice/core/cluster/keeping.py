@@ -30,6 +30,11 @@ def seen(d: Draft) -> ClusterObservation:
     return d.given.cluster
 
 
+def limits(d: Draft) -> routing.Limits:
+    """What holds of every request to the Endpoint."""
+    return d.given.settings.limits.of(d.spec)
+
+
 def keep(
     d: Draft,
     split: routing.Split,
@@ -108,7 +113,7 @@ def route(d: Draft, split: routing.Split, *, rolling_back: bool = False, require
         _endpoint(d),
         d.endpoint_name,
         split,
-        routing.Limits.of(d.spec),
+        limits(d),
         found.spec if found is not None else None,
         schema_version=routers.schema_version(seen(d)),
     )
@@ -166,7 +171,7 @@ def evict(d: Draft, *, rolling_back: bool = False) -> None:
         d.now,
         since=d.status.route.since,
         rolling_back=rolling_back,
-        timeout_seconds=routing.Limits.of(d.spec).timeout_seconds,
+        longest_seconds=limits(d).longest_seconds,
     )
     if late is not None:
         d.act(EvictRouter(late.pod, late.uid))

@@ -30,6 +30,8 @@ class Progress:
     waiting_for: str = ""
     rejected: str = ""
     """What a router said against the routes."""
+    busy: bool = False
+    """Every router has let go: what is waited for are requests that run."""
 
 
 def report_of(router: RouterSeen, route: RouteSeen) -> RouteReport | None:
@@ -115,7 +117,7 @@ def destroy(seen: ClusterObservation, fleets: Iterable[str], now: datetime) -> P
         for router in routers
         if (report := report_of(router, route)) is not None and names & set(report.draining)
     ]
-    return Progress(not busy, f"requests running in {_names(busy)}" if busy else "", rejected)
+    return Progress(not busy, f"requests running in {_names(busy)}" if busy else "", rejected, busy=bool(busy))
 
 
 def silent(seen: ClusterObservation) -> bool:
@@ -162,15 +164,17 @@ def failing_sample(seen: ClusterObservation, fleet: str) -> tuple[int, int]:
 
 
 def to_evict(
-    seen: ClusterObservation, now: datetime, *, since: datetime, rolling_back: bool, timeout_seconds: int
+    seen: ClusterObservation, now: datetime, *, since: datetime, rolling_back: bool, longest_seconds: int
 ) -> RouterSeen | None:
     """A router that holds everything up: it has not confirmed the routes some seconds after they were written, while
-    another Ready one has. A terminating one is given its time to stop first. Never the last router, and one at a
-    time."""
+    another Ready one has; or it has, and says that requests run for longer than any may (longest_seconds). Never the
+    last router, and one at a time: a terminating one is given its time to stop first, unless it has confirmed and only
+    waits for its streams."""
     route = seen.route
-    routers = [router for router in seen.routers if not is_lost(router, now)]
-    if route is None or any(router.terminating for router in routers):
+    standing = [router for router in seen.routers if not is_lost(router, now)]
+    if route is None or any(router.terminating and not confirms(router, route) for router in standing):
         return None
+    routers = [router for router in standing if not router.terminating]
     peers = [router for router in routers if router.ready and confirms(router, route)]
     wait = EVICT_AFTER_IN_ROLLBACK_SECONDS if rolling_back else EVICT_AFTER_SECONDS
     late = [
@@ -181,7 +185,7 @@ def to_evict(
     ]
     if late and peers:
         return min(late, key=lambda router: router.pod)
-    bound = since + timedelta(seconds=timeout_seconds + STOP_GRACE_SECONDS)
+    bound = since + timedelta(seconds=longest_seconds + STOP_GRACE_SECONDS)
     stuck = [r for r in routers if confirms(r, route) and now >= bound and _drains(r, route)]
     others = [r for r in peers if r not in stuck]
     return min(stuck, key=lambda router: router.pod) if stuck and others else None

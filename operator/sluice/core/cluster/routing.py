@@ -11,6 +11,7 @@ from typing import Any
 from sluice.api.routes import (
     DEFAULT_MAX_PAYLOAD_BYTES,
     DEFAULT_TIMEOUT_SECONDS,
+    LONGEST_STREAM_SECONDS,
     SCHEMA_VERSION,
     WEIGHT_TOTAL,
     EndpointRouteSpec,
@@ -40,19 +41,23 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the Endpoint says about every request."""
+    """What holds of every request. Without arguments: SageMaker's."""
 
     timeout_seconds: int = DEFAULT_TIMEOUT_SECONDS
     max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES
 
-    @classmethod
-    def of(cls, endpoint_spec: Mapping[str, Any]) -> "Limits":
-        """From spec.kubernetes of an Endpoint."""
+    def of(self, endpoint_spec: Mapping[str, Any]) -> "Limits":
+        """Those of an Endpoint: what its spec.kubernetes says, else these."""
         kubernetes = endpoint_spec.get("kubernetes") or {}
-        return cls(
-            timeout_seconds=int(kubernetes.get("invocationTimeoutSeconds") or DEFAULT_TIMEOUT_SECONDS),
-            max_payload_bytes=int(kubernetes.get("maxPayloadBytes") or DEFAULT_MAX_PAYLOAD_BYTES),
+        return Limits(
+            timeout_seconds=int(kubernetes.get("invocationTimeoutSeconds") or self.timeout_seconds),
+            max_payload_bytes=int(kubernetes.get("maxPayloadBytes") or self.max_payload_bytes),
         )
+
+    @property
+    def longest_seconds(self) -> int:
+        """The longest that anything may run: a stream."""
+        return max(LONGEST_STREAM_SECONDS, self.timeout_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from sluice.core import conditions
 from sluice.core.actions import Action
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.cluster.peers import Bounds, Peer
+from sluice.core.cluster.routing import Limits
 from sluice.core.conditions import Truth, Verdict
 from sluice.core.decision import Decision, EventNote
 from sluice.core.finding import Finding
@@ -41,6 +42,8 @@ class DecideSettings:
     read_only: bool = False
     bounds: Bounds = field(default_factory=Bounds)
     """How many deployments may run at once (backend Cluster)."""
+    limits: Limits = field(default_factory=Limits)
+    """Of Endpoints that say nothing of their own (backend Cluster)."""
 
 
 @dataclass(frozen=True, slots=True)
