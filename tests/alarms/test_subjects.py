@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sluice.alarms.subjects import Alert, NamedAlarm, Query, Traffic, Unusable, holds, subject
+from sluice.alarms.subjects import Alert, NamedAlarm, Query, Traffic, Unusable, VariantFleets, holds, subject
 from sluice.core.observation import AlarmQuestion, AlarmWatch, WatchedFleet
 
 NEW = (WatchedFleet("churn-a-new", "a", "churn.r2-w1"), WatchedFleet("churn-b-new", "B", "churn.r2-w1"))
@@ -68,15 +68,24 @@ def test_labels_of_alerts_take_placeholders_that_are_one_value() -> None:
 def test_traffic_with_the_documented_defaults() -> None:
     condition = {"traffic": {"metric": "Invocation5XXErrors", "threshold": 0.05}}
     assert subject(watch(), AlarmQuestion("Traffic", "x", condition)) == Traffic(
-        "team-a", "Invocation5XXErrors", "GreaterThanThreshold", 0.05, ("churn-a-new", "churn-b-new")
+        "team-a",
+        "Invocation5XXErrors",
+        "GreaterThanThreshold",
+        0.05,
+        (VariantFleets("a", "churn-a-new"), VariantFleets("B", "churn-b-new")),
     )
 
 
-def test_traffic_is_about_the_serving_fleets_only_where_they_are_compared() -> None:
+def test_traffic_is_compared_with_the_same_variant_or_with_all_that_serves() -> None:
     condition = {"traffic": {"metric": "ModelLatency", "percentile": 99, "threshold": 2, "relativeToServing": True}}
-    found = subject(watch(), AlarmQuestion("Traffic", "x", condition))
+    serving = (*OLD, WatchedFleet("churn-c-old", "c", "churn.r1-w9"))
+    found = subject(watch(serving=serving), AlarmQuestion("Traffic", "x", condition))
     assert isinstance(found, Traffic)
-    assert (found.serving, found.relative, found.percentile) == (("churn-a-old",), True, 99)
+    assert found.variants == (
+        VariantFleets("a", "churn-a-new", ("churn-a-old",)),
+        VariantFleets("B", "churn-b-new", ("churn-a-old", "churn-c-old")),
+    )
+    assert (found.relative, found.percentile) == (True, 99)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from tests.router.harness.drive import Drive
 from tests.router.harness.envoy import Envoy
 from tests.router.specs import fleet, route
 
-from sluice.alarms.subjects import Traffic
+from sluice.alarms.subjects import Traffic, VariantFleets
 
 Start = Callable[..., Container]
-ERRORS = Traffic("team-a", "Invocation5XXErrors", "GreaterThanThreshold", 0.05, ("new",), window_seconds=3600)
+NEW = (VariantFleets("a", "new"),)
+ERRORS = Traffic("team-a", "Invocation5XXErrors", "GreaterThanThreshold", 0.05, NEW, window_seconds=3600)
 LATENCY = replace(ERRORS, metric="ModelLatency", threshold=50_000, percentile=90)
 ERROR = order("answer", status=500)
 
@@ -112,8 +113,8 @@ def test_a_canary_is_judged_by_its_own_requests_and_against_the_serving_revision
     )
     drive.settle()
     operator.add(envoy)
-    of_old = replace(ERRORS, new=("old",))
-    relative = replace(ERRORS, serving=("old",), relative=True, threshold=2.0)
+    of_old = replace(ERRORS, variants=(VariantFleets("a", "old"),))
+    relative = replace(ERRORS, variants=(VariantFleets("a", "new", ("old",)),), relative=True, threshold=2.0)
     for subject in (ERRORS, of_old, relative):
         assert operator.ask(subject).state == "INSUFFICIENT_DATA"
     asked = {ERRORS, of_old, relative}
@@ -193,14 +194,14 @@ def test_no_router_and_no_answer_is_no_reading(operator: Operator) -> None:
 
 def test_more_fleets_than_one_question_holds(envoy: Envoy, serve: Start, operator: Operator) -> None:
     serve()
-    many = replace(ERRORS, new=("new", *(f"x{index}" for index in range(250))))
+    many = replace(ERRORS, variants=(*NEW, *(VariantFleets(f"v{index}", f"x{index}") for index in range(250))))
     operator.ask(many)
     invoke(envoy, "Churn", 2)
-    assert operator.ask(many).message == "0 of 2 requests in 3600 s (alarm: > 0.05)"
+    assert operator.ask(many).message == "variant a: 0 of 2 requests in 3600 s (alarm: > 0.05)"
 
 
 def test_a_question_that_is_none_is_refused(envoy: Envoy, serve: Start, operator: Operator) -> None:
     serve()
     for name in ("x|y", ".*", "UPPER", "a" * 64):
-        found = operator.ask(replace(ERRORS, new=(name,)))
+        found = operator.ask(replace(ERRORS, variants=(VariantFleets("a", name),)))
         assert (found.state, "400" in (found.message or "")) == (None, True)

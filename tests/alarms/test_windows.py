@@ -12,13 +12,14 @@ from sluice.alarms.windows import (
     Counts,
     FleetWindows,
     NotUnderstoodError,
+    judge,
     percentile,
     read_answer,
     verdict,
 )
 
-ERRORS = Traffic("team-a", "Invocation5XXErrors", "GreaterThanThreshold", 0.05, ("new",))
-LATENCY = Traffic("team-a", "ModelLatency", "GreaterThanThreshold", 100_000, ("new",), percentile=99)
+ERRORS = Traffic("team-a", "Invocation5XXErrors", "GreaterThanThreshold", 0.05, ())
+LATENCY = Traffic("team-a", "ModelLatency", "GreaterThanThreshold", 100_000, (), percentile=99)
 NOTHING = Counts()
 
 
@@ -140,7 +141,7 @@ def test_clean_traffic_never_raises_and_no_request_is_counted_twice(
         assert fleet.total(3600, now).requests <= total
         found = fleet.total(seconds, now)
         assert min(found.requests, found.errors_5xx) >= 0
-        assert verdict(strictest, found, NOTHING)[0] != ALARM
+        assert judge(strictest, found, NOTHING)[0] != ALARM
 
 
 @pytest.mark.parametrize(
@@ -153,23 +154,19 @@ def test_clean_traffic_never_raises_and_no_request_is_counted_twice(
     ],
 )
 def test_shares(total: Counts, state: str) -> None:
-    assert verdict(ERRORS, total, NOTHING)[0] == state
+    assert judge(ERRORS, total, NOTHING)[0] == state
 
 
 def test_too_few_requests_say_nothing() -> None:
-    state, message = verdict(replace(ERRORS, minimum_requests=20), counts(19, 19), NOTHING)
+    state, message = judge(replace(ERRORS, minimum_requests=20), counts(19, 19), NOTHING)
     assert state == INSUFFICIENT_DATA
     assert "19 requests in 60 s; at least 20 are needed" in message
 
 
-def test_no_new_revision_says_nothing() -> None:
-    assert verdict(replace(ERRORS, new=()), NOTHING, NOTHING)[0] == INSUFFICIENT_DATA
-
-
 def test_4xx_are_a_metric_of_their_own() -> None:
     total = Counts(10, errors_4xx=10)
-    assert verdict(replace(ERRORS, metric="Invocation4XXErrors"), total, NOTHING)[0] == ALARM
-    assert verdict(ERRORS, total, NOTHING)[0] == OK
+    assert judge(replace(ERRORS, metric="Invocation4XXErrors"), total, NOTHING)[0] == ALARM
+    assert judge(ERRORS, total, NOTHING)[0] == OK
 
 
 @pytest.mark.parametrize(
@@ -183,8 +180,26 @@ def test_4xx_are_a_metric_of_their_own() -> None:
     ],
 )
 def test_relative_to_the_serving_revision(new: Counts, serving: Counts, state: str) -> None:
-    twice = replace(ERRORS, relative=True, threshold=2.0, serving=("old",), minimum_requests=10)
-    assert verdict(twice, new, serving)[0] == state
+    twice = replace(ERRORS, relative=True, threshold=2.0, minimum_requests=10)
+    assert judge(twice, new, serving)[0] == state
+
+
+@pytest.mark.parametrize(
+    ("variants", "state", "told"),
+    [
+        ([], INSUFFICIENT_DATA, "no new revision"),
+        ([("a", counts(100), NOTHING), ("b", counts(10, 10), NOTHING)], ALARM, "variant b: 1 of 10"),
+        ([("a", counts(0), NOTHING), ("b", counts(10), NOTHING)], OK, "variant b"),
+        ([("a", counts(0), NOTHING), ("b", counts(0), NOTHING)], INSUFFICIENT_DATA, "variant a"),
+        ([("a", counts(10), NOTHING)], OK, "0 of 10 requests"),
+    ],
+)
+def test_one_bad_variant_is_not_hidden_by_the_others(
+    variants: list[tuple[str, Counts, Counts]], state: str, told: str
+) -> None:
+    found = verdict(ERRORS, variants)
+    assert found[0] == state
+    assert told in found[1]
 
 
 def slow(*buckets: tuple[float, float, int], timed_out: int = 0) -> Counts:
@@ -200,19 +215,19 @@ def test_percentiles_within_their_bucket(percent: float, milliseconds: float) ->
 
 
 def test_latency_is_microseconds_and_a_time_out_is_slower_than_all() -> None:
-    assert verdict(LATENCY, slow((90, 1, 1000)), NOTHING)[0] == OK
-    assert verdict(LATENCY, slow((90, 1, 900), (200, 10, 100)), NOTHING)[0] == ALARM
-    state, message = verdict(LATENCY, slow((90, 1, 90), timed_out=10), NOTHING)
+    assert judge(LATENCY, slow((90, 1, 1000)), NOTHING)[0] == OK
+    assert judge(LATENCY, slow((90, 1, 900), (200, 10, 100)), NOTHING)[0] == ALARM
+    state, message = judge(LATENCY, slow((90, 1, 90), timed_out=10), NOTHING)
     assert state == ALARM
     assert "no answer in time" in message
-    assert verdict(LATENCY, counts(1000), NOTHING)[0] == INSUFFICIENT_DATA
+    assert judge(LATENCY, counts(1000), NOTHING)[0] == INSUFFICIENT_DATA
 
 
 def test_latency_relative_to_one_below_what_routers_measure() -> None:
-    twice = replace(LATENCY, relative=True, threshold=2.0, serving=("old",))
+    twice = replace(LATENCY, relative=True, threshold=2.0)
     fast = slow((0, 0, 1000))
-    assert verdict(twice, slow((1.5, 0.1, 1000)), fast)[0] == OK
-    assert verdict(twice, slow((3, 0.1, 1000)), fast)[0] == ALARM
+    assert judge(twice, slow((1.5, 0.1, 1000)), fast)[0] == OK
+    assert judge(twice, slow((3, 0.1, 1000)), fast)[0] == ALARM
 
 
 GOOD = {"requests": 3, "errors4xx": 1, "errors5xx": 1, "timedOut": 0, "latency": [[1.0, 0.1, 2]]}

@@ -57,16 +57,25 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class VariantFleets:
+    """A variant of the new revision, by the names of its fleets."""
+
+    variant: str
+    new: str
+    serving: tuple[str, ...] = ()
+    """What it is compared with: the same variant of the revision in service, or where that has none, all of it. Only
+    where something is compared."""
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
-    """A condition on the requests of these fleets."""
+    """A condition on the requests of each of these variants."""
 
     namespace: str
     metric: str
     comparison: str
     threshold: float
-    new: tuple[str, ...]
-    serving: tuple[str, ...] = ()
-    """Of the revision in service; only where it is compared with that."""
+    variants: tuple[VariantFleets, ...]
     relative: bool = False
     percentile: float | None = None
     window_seconds: int = DEFAULT_WINDOW_SECONDS
@@ -163,13 +172,20 @@ def _traffic(watch: AlarmWatch, condition: Mapping[str, Any]) -> Traffic:
         metric=condition["metric"],
         comparison=condition.get("comparison") or "GreaterThanThreshold",
         threshold=float(condition["threshold"]),
-        new=tuple(sorted(fleet.name for fleet in watch.new)),
-        serving=tuple(sorted(fleet.name for fleet in watch.serving)) if relative else (),
+        variants=tuple(
+            VariantFleets(fleet.variant, fleet.name, _counterparts(watch, fleet.variant) if relative else ())
+            for fleet in sorted(watch.new, key=lambda fleet: fleet.name)
+        ),
         relative=relative,
         percentile=condition.get("percentile"),
         window_seconds=int(condition.get("windowSeconds") or DEFAULT_WINDOW_SECONDS),
         minimum_requests=int(condition.get("minimumRequests") or 1),
     )
+
+
+def _counterparts(watch: AlarmWatch, variant: str) -> tuple[str, ...]:
+    same = sorted(fleet.name for fleet in watch.serving if fleet.variant == variant)
+    return tuple(same or sorted(fleet.name for fleet in watch.serving))
 
 
 def _values(watch: AlarmWatch) -> dict[str, str]:

@@ -102,7 +102,7 @@ class TrafficSource:
         windows: dict[tuple[str, str], set[int]] = {}
         for namespace, subjects in wanted.items():
             for subject in subjects:
-                for fleet in (*subject.new, *subject.serving):
+                for fleet in _fleets(subject):
                     windows.setdefault((namespace, fleet), set()).add(subject.window_seconds)
         now = self._clock.monotonic()
         self._fleets = {place: self._fleets.get(place) or FleetWindows(now) for place in windows}
@@ -112,7 +112,7 @@ class TrafficSource:
 
     async def _of_namespace(self, namespace: str, subjects: list[Traffic]) -> Mapping[Subject, Sight]:
         routers = self._routers[namespace]
-        fleets = sorted({fleet for subject in subjects for fleet in (*subject.new, *subject.serving)})
+        fleets = sorted({fleet for subject in subjects for fleet in _fleets(subject)})
         await self._list(namespace, routers)
         reached = [router for router in routers.addresses if router.address]
         answers = await asyncio.gather(*(self._ask(router, fleets) for router in reached)) if fleets else []
@@ -134,7 +134,11 @@ class TrafficSource:
         found: dict[Subject, Sight] = {}
         for subject in subjects:
             state, message = verdict(
-                subject, self._total(subject, subject.new, now), self._total(subject, subject.serving, now)
+                subject,
+                [
+                    (one.variant, self._total(subject, (one.new,), now), self._total(subject, one.serving, now))
+                    for one in subject.variants
+                ],
             )
             found[subject] = Sight(state, at, "; ".join([message, *silent_ones[:1]]))
         return found
@@ -192,3 +196,8 @@ class TrafficSource:
             if response.status != 200:
                 raise NotUnderstoodError(f"{response.status} {body[:200].decode(errors='replace').strip()}")
             return bytes(body)
+
+
+def _fleets(subject: Traffic) -> tuple[str, ...]:
+    """All that it is about."""
+    return tuple(fleet for one in subject.variants for fleet in (one.new, *one.serving))

@@ -7,7 +7,7 @@ watched is nobody's evidence.
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ SLOTS: Final = 60
 MAX_BUCKETS: Final = 2000
 RESOLUTION_MILLISECONDS: Final = 1.0
 """What routers measure in."""
+_WORST_FIRST: Final = (ALARM, OK, INSUFFICIENT_DATA)
 _SLACK_SECONDS: Final = 2.0
 """An uptime is in whole seconds, and follows a clock that may be set."""
 
@@ -176,10 +177,18 @@ class FleetWindows:
         return window.total
 
 
-def verdict(traffic: Traffic, new: Counts, serving: Counts) -> tuple[str, str]:
-    """State and message of an alarm, from what its fleets came to in its window."""
-    if not traffic.new:
-        return INSUFFICIENT_DATA, "no new revision has requests yet"
+def verdict(traffic: Traffic, found: Sequence[tuple[str, Counts, Counts]]) -> tuple[str, str]:
+    """State and message of an alarm, from what each variant, and what it is compared with, came to in its window. One
+    bad variant is enough, and one that has too few requests takes nothing away from the others."""
+    if not found:
+        return INSUFFICIENT_DATA, "there is no new revision yet"
+    judged = [(variant, *judge(traffic, new, serving)) for variant, new, serving in found]
+    variant, state, message = min(judged, key=lambda one: _WORST_FIRST.index(one[1]))
+    return state, f"variant {variant}: {message}" if len(judged) > 1 else message
+
+
+def judge(traffic: Traffic, new: Counts, serving: Counts) -> tuple[str, str]:
+    """State and message for one variant."""
     number = _measured(traffic, new)
     if number < traffic.minimum_requests:
         least = f"at least {traffic.minimum_requests} are needed"
