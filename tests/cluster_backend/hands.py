@@ -34,7 +34,8 @@ class _Sight:
 
 
 class Hands:
-    """They work until `rest`; `bad_images` never become ready, `crashing_images` end again and again."""
+    """They work until `rest`; `bad_images` never become ready, `crashing_images` end again and again once routes name
+    their fleet: until then every pass sees the same."""
 
     def __init__(self, kube: KubeClient, namespace: str | None) -> None:
         """Without a namespace: in all that are in `namespaces`, with as many listings as for one."""
@@ -96,6 +97,10 @@ class Hands:
                 await self._kube.delete("Pod", namespace, pod["metadata"]["name"])
             for _ in range(wanted - len(mine) if self.making_pods else 0):
                 await self._pod(deployment)
+            if _image(deployment) in self.crashing_images and name in _routed(namespace, sight):
+                for pod in mine:
+                    if not pod["status"].get("containerStatuses"):
+                        await make_crashing(self._kube, pod)
 
     async def _pod(self, deployment: Object) -> None:
         template, namespace = deployment["spec"]["template"], deployment["metadata"]["namespace"]
@@ -104,10 +109,7 @@ class Hands:
         owner = await replica_set_of(self._kube, namespace, deployment["metadata"]["name"], labels)
         pod = pod_manifest(name, namespace, labels, owner)
         made = await self._kube.create("Pod", namespace, pod)
-        image = template["spec"]["containers"][0]["image"]
-        if image in self.crashing_images:
-            await make_crashing(self._kube, made)
-        elif image not in self.bad_images:
+        if _image(deployment) not in self.bad_images | self.crashing_images:
             await make_ready(self._kube, made)
 
     async def _routers(self, namespace: str, sight: _Sight) -> None:
@@ -169,6 +171,15 @@ def _entry(route: Object, pods: list[Object]) -> Object:
         "fleets": fleets,
         "draining": [],
     }
+
+
+def _image(deployment: Object) -> str:
+    return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def _routed(namespace: str, sight: _Sight) -> set[str]:
+    """The fleets that routes name, with whatever weight."""
+    return {fleet["name"] for route in _of(namespace, sight.routes) for fleet in route["spec"].get("fleets") or ()}
 
 
 def _of(namespace: str, items: Iterable[Object]) -> list[Object]:

@@ -36,8 +36,9 @@ from sluice.ports.kube import Conflict, Gone, Kube, Object
 
 FLEET_KINDS = ("Service", "PodDisruptionBudget", "NetworkPolicy")
 """What goes by the fleet's name beside its Deployment."""
-ROUTER_KINDS = ("Deployment", "PodDisruptionBudget", "Service", "NetworkPolicy", "RoleBinding", "ServiceAccount")
-"""What a router consists of, in the order of its removal."""
+ROUTER_KINDS = ("Service", "PodDisruptionBudget", "RoleBinding", "ServiceAccount", "NetworkPolicy", "Deployment")
+"""What a router consists of, in the order of its removal: the Deployment last, because a pass that was killed in between
+is followed by one that still finds a router to remove."""
 
 
 class Actor:
