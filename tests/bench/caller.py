@@ -22,6 +22,8 @@ from collections import Counter
 from typing import Any
 
 ATTRIBUTES = b"\r\nx-amzn-sagemaker-custom-attributes: "
+LAST_CHUNK = b"\r\n0\r\n\r\n"
+"""Ends an answer without a length (a stream); nothing within one ends like this."""
 LONGEST_SECONDS = 30.0
 
 
@@ -31,6 +33,7 @@ class Exchange(asyncio.Protocol):
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._need = -1
+        self._chunked = False
         self._answer: asyncio.Future[None] | None = None
         self.usable = False
         self.status, self.pod = "", ""
@@ -68,8 +71,11 @@ class Exchange(asyncio.Protocol):
             self._need = end + 4 + int(low.partition(b"\r\ncontent-length: ")[2].split(b"\r\n")[0] or 0)
             self.status = head[9:12].decode()
             self.pod = low.partition(ATTRIBUTES)[2].split(b"\r\n")[0].decode()
+            self._chunked = b"\r\ntransfer-encoding: chunked" in low
             if b"\r\nconnection: close" in low:
                 self.usable = False
+        if self._chunked and not self._buffer.endswith(LAST_CHUNK):
+            return
         if len(self._buffer) >= self._need and self._answer is not None and not self._answer.done():
             self._answer.set_result(None)
 

@@ -10,7 +10,7 @@ import http.client
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,7 @@ BODIES = {"24 B": 24, "64 KiB": 65536, "1 MiB": 1048576}
 ENDPOINTS = (1, 50, 200)
 VARIANTS = "abc"
 STREAM_MEBIBYTES = 16
+STREAMS_AT_ONCE = 50
 SPREAD_SECONDS = 0.6
 """Between two edits: a router reports four times a second at most (router/reporting.py)."""
 
@@ -140,14 +141,16 @@ def _without_script(world: Routing, directory: Path) -> Envoy:
 
 
 def stream(directory: Path, *, quick: bool) -> list[Figure]:
-    """The router's CPU (Envoy's and the relay's) for each MiB of a streamed answer, and of the same answer to an
-    ordinary invocation."""
+    """The router's CPU (Envoy's and the relay's) for each MiB of a streamed answer, and how long many short ones take
+    at once; beside it the same answers to ordinary invocations."""
     rounds = 2 if quick else 8
     with _one_endpoint(directory) as world:
         router = world.routers[0]
         paths = {"streamed": "invocations-response-stream", "ordinary": "invocations"}
         cost: dict[str, list[float]] = {name: [] for name in paths}
         rate: dict[str, list[float]] = {name: [] for name in paths}
+        short: dict[str, list[Called]] = {name: [] for name in paths}
+        each: dict[str, list[float]] = {name: [] for name in paths}
         order = f"stream {STREAM_MEBIBYTES << 20}".encode()
         relay = Relay(router.envoy)
         relay.start()
@@ -164,6 +167,13 @@ def stream(directory: Path, *, quick: bool) -> list[Figure]:
                     mebibytes = 3 * STREAM_MEBIBYTES
                     cost[name].append(1000 * (sum(map(cpu_seconds, pids)) - before) / mebibytes)
                     rate[name].append(mebibytes / (time.monotonic() - began))
+                for name, path in paths.items():
+                    options = {"concurrency": STREAMS_AT_ONCE, "requests": 20 * STREAMS_AT_ONCE}
+                    before = sum(map(cpu_seconds, pids))
+                    short[name].append(
+                        world.call_path(f"/endpoints/E0/{path}", address_of(router), **options).wait(120)
+                    )
+                    each[name].append(1000 * (sum(map(cpu_seconds, pids)) - before) / options["requests"])
         finally:
             relay.kill()
     streamed, ordinary = (statistics.mean(cost[name]) for name in paths)
@@ -175,8 +185,27 @@ def stream(directory: Path, *, quick: bool) -> list[Figure]:
             f"{statistics.median(rate['ordinary']):.0f} unframed",
             "",
             {"cpuMillisecondsPerMebibyte": {name: [round(one, 2) for one in found] for name, found in cost.items()}},
-        )
+        ),
+        _at_once(short, each),
     ]
+
+
+def _at_once(short: Mapping[str, Sequence[Called]], each: Mapping[str, Sequence[float]]) -> Figure:
+    """Short answers, streamed and ordinary, so many at once."""
+    if any(called.lost_count for found in short.values() for called in found):
+        raise RuntimeError("not every answer was a 200")
+    medians = {
+        name: {which: round(statistics.median(one.latencies[which] for one in found), 2) for which in ("p50", "p99")}
+        for name, found in short.items()
+    }
+    cpu = {name: round(statistics.mean(found), 3) for name, found in each.items()}
+    words = "; ".join(
+        f"{name} p50 {medians[name]['p50']} ms, p99 {medians[name]['p99']} ms, {cpu[name]} ms of the router's CPU each"
+        for name in medians
+    )
+    return Figure(
+        f"{STREAMS_AT_ONCE} short answers at once", words, "", {"milliseconds": medians, "cpuMilliseconds": cpu}
+    )
 
 
 def _post(router: RouterPod, path: str, body: bytes) -> int:

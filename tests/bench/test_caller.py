@@ -16,6 +16,7 @@ LAST = GOOD.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy"
 CUT = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"
 HANG_UP = b""
+STREAM = GOOD.replace(b"content-length: 2\r\n\r\nok", b"transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,8 @@ HANG_UP = b""
     [
         ([[GOOD, GOOD, GOOD]], {"200": 3}),
         ([[GOOD, BUSY, GOOD]], {"200": 2, "503": 1}),
+        ([[GOOD, STREAM, GOOD]], {"200": 3}),
+        ([[GOOD, STREAM[:-5]], [STREAM]], {"200": 2, "ConnectionError": 1}),
         ([[GOOD, CUT], [GOOD]], {"200": 2, "ConnectionError": 1}),
         ([[GOOD, HANG_UP], [GOOD]], {"200": 2, "ConnectionError": 1}),
         ([[LAST], [LAST], [LAST]], {"200": 3}),  # a server that says goodbye has lost nothing
