@@ -88,19 +88,26 @@ def crowd(surroundings: Surroundings) -> Iterator[Crowd]:
     made.close()
 
 
+@pytest.fixture(scope="session")
+def tried() -> set[tuple[str, ...]]:
+    """Kinds of calls that were points of an earlier scenario."""
+    return set()
+
+
 @pytest.mark.timeout(14_400 if EVERY_CALL else 1200)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_killed_at_any_call_it_ends_the_same_in_the_cluster(
     name: str,
     surroundings: Surroundings,
     crowd: Crowd,
+    tried: set[tuple[str, ...]],
     tmp_path: Path,
     pytestconfig: pytest.Config,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     scenario = SCENARIOS[name]
     record = undisturbed(surroundings, crowd, tmp_path, scenario)
-    points = record.points if EVERY_CALL else of_each_kind(record.points)
+    points = record.points if EVERY_CALL else of_each_kind(record.points, tried)
 
     crashes = crash_everywhere(surroundings, crowd, tmp_path, scenario, record, points)
 

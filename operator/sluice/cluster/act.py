@@ -37,8 +37,8 @@ from sluice.ports.kube import Conflict, Gone, Kube, Object
 FLEET_KINDS = ("Service", "PodDisruptionBudget", "NetworkPolicy")
 """What goes by the fleet's name beside its Deployment."""
 ROUTER_KINDS = ("Service", "PodDisruptionBudget", "RoleBinding", "ServiceAccount", "NetworkPolicy", "Deployment")
-"""What a router consists of, in the order of its removal: the Deployment last, because a pass that was killed in between
-is followed by one that still finds a router to remove."""
+"""What a router consists of, in the order of its removal: the Deployment last, so that the pass after one that was
+killed in between still finds a router to remove."""
 
 
 class Actor:
