@@ -48,6 +48,11 @@ def edit_count(stage: Stage) -> None:
     stage.apply(variants(count=4))
 
 
+def count_edited(stage: Stage) -> None:
+    stage.wait(lambda: 4 in stage.replicas(), "the fleet of four pods")
+    stage.settled("Succeeded")
+
+
 def update(stage: Stage) -> None:
     stage.apply(model(NEW))
 
@@ -71,7 +76,7 @@ def delete(stage: Stage) -> None:
 SCENARIOS = {
     "create": Scenario(None, create, created),
     "weights": Scenario(in_service, edit_weight, weight_edited),
-    "counts": Scenario(in_service, edit_count, created),
+    "counts": Scenario(in_service, edit_count, count_edited),
     "canary": Scenario(partial(in_service, policy=canary(percent=50, wait=1, final_wait=1)), update, updated),
     "rollback": Scenario(partial(in_service, policy=canary(percent=50, wait=1, final_wait=1)), break_it, rolled_back),
     "rolling": Scenario(partial(in_service, policy=rolling(percent=50, wait=1)), update, updated),

