@@ -67,10 +67,10 @@ def steady(directory: Path, *, quick: bool) -> list[Figure]:
     return figures
 
 
-class _Operator:
-    """Its process, with the default settings."""
+class Operator:
+    """Its process, with the default settings but for those that are given."""
 
-    def __init__(self, world: Routing) -> None:
+    def __init__(self, world: Routing, **settings: str) -> None:
         port = free_port()
         self._metrics = f"http://127.0.0.1:{port}/metrics"
         environment = {
@@ -82,6 +82,7 @@ class _Operator:
             "SLUICE_OPERATOR_NAMESPACE": NAMESPACE,
             "SLUICE_HEALTH_PORT": str(port),
             "AWS_EC2_METADATA_DISABLED": "true",
+            **settings,
         }
         words = [f"{name}={value}" for name, value in environment.items()]
         argv = ["/usr/bin/env", "-i", *words, sys.executable, "-m", "sluice.main"]
@@ -98,20 +99,20 @@ class _Operator:
 
 
 @contextmanager
-def _served(directory: Path, endpoints: int) -> Iterator[tuple[Routing, _Operator]]:
+def _served(directory: Path, endpoints: int) -> Iterator[tuple[Routing, Operator]]:
     """So many Endpoints of two variants, each with one pod, all Ready by two routers' word."""
     with Routing(directory, routers=0) as world:
         world.pod(1)
-        operator = _Operator(world)
+        operator = Operator(world)
         try:
-            with _hands(world):
+            with hands_at(world):
                 for number in range(endpoints):
                     _create(world, number)
-                _start_routers(world)
+                start_routers(world)
                 slices: set[str] = set()
 
                 def ready() -> bool:
-                    for fleet in _fleets(world) - slices:
+                    for fleet in fleets_of(world) - slices:
                         world.routes.put_pods(fleet, 1)
                         slices.add(fleet)
                     return _ready(world) == endpoints
@@ -126,8 +127,8 @@ def _served(directory: Path, endpoints: int) -> Iterator[tuple[Routing, _Operato
 
 
 @contextmanager
-def _hands(world: Routing) -> Iterator[None]:
-    """They make pods, on a thread of their own; what routers report is left to the routers."""
+def hands_at(world: Routing, *, reporting: bool = False) -> Iterator[None]:
+    """They make pods, on a thread of their own; what routers report is left to the routers, unless they are to."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="hands", daemon=True)
     thread.start()
@@ -139,7 +140,7 @@ def _hands(world: Routing) -> Iterator[None]:
         environ = {**os.environ, "KUBECONFIG": str(world.kubeconfig)}
         kube = KubeClient(await load_configuration(environ), identity="bench")
         hands = Hands(kube, NAMESPACE)
-        hands.reporting = False
+        hands.reporting = reporting
         hands.work()
         return kube, hands
 
@@ -181,7 +182,7 @@ def _name(number: int) -> str:
     return f"e{number:03d}"
 
 
-def _start_routers(world: Routing) -> None:
+def start_routers(world: Routing) -> None:
     """Agents and Envoys for the router's pods, once the operator has made its Deployment and the hands the pods."""
     found: list[dict[str, Any]] = []
 
@@ -194,7 +195,7 @@ def _start_routers(world: Routing) -> None:
         world.add_router(pod["metadata"]["name"], pod["metadata"]["uid"])
 
 
-def _fleets(world: Routing) -> set[str]:
+def fleets_of(world: Routing) -> set[str]:
     pods = _listed(world, "/api/v1", "pods", LABEL_FLEET)
     return {pod["metadata"]["labels"][LABEL_FLEET] for pod in pods}
 
@@ -213,7 +214,7 @@ def _listed(world: Routing, group: str, plural: str, label: str) -> list[dict[st
     return list(found["items"])
 
 
-def _edits(world: Routing, operator: _Operator, endpoints: int, count: int) -> list[Figure]:
+def _edits(world: Routing, operator: Operator, endpoints: int, count: int) -> list[Figure]:
     whole, written = [], []
     before, used = operator.counts(), operator.process.used()
     for edit in range(1, count + 1):

@@ -1,0 +1,290 @@
+"""Deployments in the cluster, many at once: the operator's process and an API server are real, CloudWatch is moto's
+server, the routers of a few endpoints are real Envoys with their agents; where there are many, hands report for them.
+
+Hands make the pods, which are ready at once, so what is measured is the operator's own part."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+from moto.server import ThreadedMotoServer
+from tests.bench.cluster import READY_SECONDS, Operator, fleets_of, hands_at, start_routers
+from tests.bench.figures import Figure
+from tests.bench.router import percentile
+from tests.bench.routing import NAMESPACE, Routing, until
+from tests.conformance.recorder import Recorder
+
+WAIT_SECONDS, FINAL_SECONDS = 2, 2
+"""Of every canary: its bake and the final one."""
+ALARM = "bench"
+LONG_SECONDS = 600
+"""A bake that only the alarm ends."""
+
+
+def many(directory: Path, *, quick: bool) -> list[Figure]:
+    """All endpoints are edited at once, again and again, under an alarm that stays OK."""
+    endpoints, rounds = (20, 2) if quick else (200, 5)
+    with _world(directory, endpoints, reporting=True) as (world, operator):
+        return _rounds(world, operator, endpoints, rounds)
+
+
+def one(directory: Path, *, quick: bool) -> list[Figure]:
+    """One endpoint after the other, with real routers: what a step takes beyond its bake, and how soon an alarm is
+    obeyed."""
+    times = 5 if quick else 30
+    with _world(directory, 1, reporting=False) as (world, operator):
+        figures = _rounds(world, operator, 1, times)
+        return [*figures, _obeyed(world, 3 if quick else times)]
+
+
+def _rounds(world: Routing, operator: Operator, endpoints: int, rounds: int) -> list[Figure]:
+    walls, outcomes = [], Counter[str]()
+    recorder = Recorder(world.kube, NAMESPACE)
+    used, largest = operator.process.used(), 0.0
+    for number in range(1, rounds + 1):
+        began, since = time.monotonic(), time.time()
+        _edit(world, endpoints, f"{number}-{endpoints}", WAIT_SECONDS)
+        until(f"round {number} of deployments has ended", lambda t=since: _ended(world, endpoints, t), READY_SECONDS)  # type: ignore[misc]
+        walls.append(time.monotonic() - began)
+        lasts = [_status(endpoint)["lastDeployment"] for endpoint in world.kube.list("Endpoint", NAMESPACE)]
+        outcomes.update(last["outcome"] for last in lasts)
+        largest = max(largest, operator.process.used().resident_megabytes)
+    cpu = operator.process.used().cpu_seconds - used.cpu_seconds
+    waits, deployments = WAIT_SECONDS + FINAL_SECONDS, endpoints * rounds
+    beyond = [1000 * value for number in range(endpoints) for value in _beyond(recorder.seen(_name(number)))]
+    recorder.close()
+    wrong = deployments - outcomes["Succeeded"]
+    routers = "2 real routers" if endpoints == 1 else "routers reported by hands"
+    return [
+        Figure(
+            f"canary updates of {endpoints} endpoints at once, {rounds} times ({routers})",
+            f"wall {max(walls):.1f} s at most, for {waits} s of their own waits; "
+            f"a step beyond its bake p50 {percentile(beyond, 0.5):.0f} ms, p99 {percentile(beyond, 0.99):.0f} ms",
+            "a step < 1 s beyond its bake" if endpoints == 1 else "",
+            {"wallSeconds": [round(wall, 2) for wall in walls], "deployments": deployments},
+        ),
+        Figure(
+            f"the operator with {endpoints} deployments at once",
+            f"{1000 * cpu / deployments:.0f} ms of CPU a deployment, {largest:.0f} MB resident",
+            "",
+            {"cpuSeconds": round(cpu, 2), "deployments": deployments},
+        ),
+        Figure(
+            f"false rollbacks in {deployments} clean deployments under an alarm",
+            str(wrong),
+            "0",
+            {"outcomes": dict(outcomes)},
+        ),
+    ]
+
+
+def _beyond(seen: list[dict[str, Any]]) -> Iterator[float]:
+    """What each step took beyond its bake, in seconds: traffic moved and confirmed, and from the bake's end on until
+    the next stage."""
+    stages: list[dict[str, Any]] = []
+    for one in seen:
+        deployment = _status(one).get("deployment")
+        if deployment is not None and (not stages or stages[-1]["stageSince"] != deployment["stageSince"]):
+            stages.append(deployment)
+    for shift, bake, following in zip(stages, stages[1:], stages[2:], strict=False):
+        if bake["stage"] in ("Baking", "FinalBaking"):
+            moved = _seconds(bake["stageSince"]) - _seconds(shift["stageSince"])
+            yield moved + _seconds(following["stageSince"]) - _seconds(bake["bakeUntil"])
+
+
+def _obeyed(world: Routing, times: int) -> Figure:
+    """From the alarm's state to both routers' word that no request goes to the new revision any more."""
+    seconds, written = [], []
+    for number in range(times):
+        _edit(world, 1, f"alarm-{number}", LONG_SECONDS)
+        until("the canary bakes", lambda: _stage(world) == "Baking", READY_SECONDS)
+        generation, began = world.routes.specs[_name(0)][-1][1], time.time()
+        _set_alarm(world, "ALARM")
+        until("the route goes back", lambda g=generation: world.routes.specs[_name(0)][-1][1] > g, 60)  # type: ignore[misc]
+        at, generation, spec = world.routes.specs[_name(0)][-1]
+        assert sum(fleet["weight"] > 0 for fleet in spec["fleets"]) == 1, spec
+        world.confirmed(_name(0), generation, within=60)
+        seconds.append(max(world.routes.confirmations(_name(0), generation).values()) - began)
+        written.append(at - began)
+        _set_alarm(world, "OK")
+        until("the rollback has ended", lambda t=began: _ended(world, 1, t), READY_SECONDS)  # type: ignore[misc]
+    return Figure(
+        "from a CloudWatch alarm's state to 2 routers' word that 0 % goes to the new revision",
+        f"p50 {percentile(seconds, 0.5):.2f} s, p99 {percentile(seconds, 0.99):.2f} s ({times} rollbacks); "
+        f"until the route is written p50 {percentile(written, 0.5):.2f} s",
+        "as the quota allows: alarms are read every second",
+        {"seconds": sorted(round(value, 3) for value in seconds)},
+    )
+
+
+# The world ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _world(directory: Path, endpoints: int, *, reporting: bool) -> Iterator[tuple[Routing, Operator]]:
+    """So many Endpoints of one instance in service."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    limits = ("DEPLOYMENTS", "DEPLOYMENTS_PER_NAMESPACE")
+    environment = {
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "bench",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_ENDPOINT_URL_CLOUDWATCH": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL_STS": f"http://{host}:{port}",
+        "SLUICE_SETTLE_SECONDS": "0",
+        "SLUICE_MAX_ROLLBACKS_OF_ONE_IMAGE": "0",
+        **{f"SLUICE_MAX_CONCURRENT_{limit}": "0" for limit in limits},
+    }
+    try:
+        with Routing(directory, routers=0) as world:
+            _CLOUDWATCH[id(world)] = boto3.client(
+                "cloudwatch",
+                endpoint_url=environment["AWS_ENDPOINT_URL_CLOUDWATCH"],
+                region_name="us-east-1",
+                aws_access_key_id="bench",
+                aws_secret_access_key="secret",
+            )
+            _make_alarm(world)
+            world.pod(1)
+            operator = Operator(world, **environment)
+            try:
+                with hands_at(world, reporting=reporting):
+                    for number in range(endpoints):
+                        _create(world, number)
+                    if reporting:
+                        until("all are in service", lambda: _ended(world, endpoints), READY_SECONDS)
+                        yield world, operator
+                    else:
+                        start_routers(world)
+                        with _slices(world):
+                            until("all are in service", lambda: _ended(world, endpoints), READY_SECONDS)
+                            yield world, operator
+            except (RuntimeError, AssertionError) as error:
+                raise RuntimeError(f"{error}\n{operator.process.tail()}") from error
+            finally:
+                operator.process.stop()
+                _CLOUDWATCH.pop(id(world))
+    finally:
+        server.stop()
+
+
+_CLOUDWATCH: dict[int, Any] = {}
+
+
+def _make_alarm(world: Routing) -> None:
+    _CLOUDWATCH[id(world)].put_metric_alarm(
+        AlarmName=ALARM,
+        Namespace="Bench",
+        MetricName="Errors",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1.0,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    _set_alarm(world, "OK")
+
+
+def _set_alarm(world: Routing, state: str) -> None:
+    _CLOUDWATCH[id(world)].set_alarm_state(AlarmName=ALARM, StateValue=state, StateReason="bench")
+
+
+@contextmanager
+def _slices(world: Routing) -> Iterator[None]:
+    """Every fleet that comes has its pod in an EndpointSlice, as the controllers would see to it."""
+    ended, known = threading.Event(), set[str]()
+
+    def work() -> None:
+        while not ended.wait(0.1):
+            for fleet in fleets_of(world) - known:
+                world.routes.put_pods(fleet, 1)
+                known.add(fleet)
+
+    thread = threading.Thread(target=work, name="slices", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(10)
+
+
+def _create(world: Routing, number: int) -> None:
+    _make(world, "Model", number, {"primaryContainer": {"image": "registry.example/churn:0"}})
+    variant = {
+        "variantName": "a",
+        "modelName": _name(number),
+        "instanceType": "ml.m5.large",
+        "initialInstanceCount": 1,
+    }
+    _make(world, "EndpointConfig", number, {"productionVariants": [variant]})
+    _make(world, "Endpoint", number, {"backend": "Cluster", "endpointConfigName": _name(number)})
+
+
+def _make(world: Routing, kind: str, number: int, spec: dict[str, Any]) -> None:
+    body = {"apiVersion": "sluice.dev/v1alpha1", "kind": kind, "metadata": {"name": _name(number)}, "spec": spec}
+    world.kube.create(body, NAMESPACE)
+
+
+def _edit(world: Routing, endpoints: int, tag: str, wait: int) -> None:
+    """The Models get another image; the policy is a canary behind the alarm."""
+    policy = {
+        "blueGreenUpdatePolicy": {
+            "trafficRoutingConfiguration": {
+                "type": "CANARY",
+                "canarySize": {"type": "CAPACITY_PERCENT", "value": 10},
+                "waitIntervalInSeconds": wait,
+            },
+            "terminationWaitInSeconds": FINAL_SECONDS,
+        },
+        "autoRollbackConfiguration": {"alarms": [{"alarmName": ALARM}]},
+    }
+    for number in range(endpoints):
+        world.kube.patch("Endpoint", NAMESPACE, _name(number), {"spec": {"deploymentConfig": policy}})
+    image = {"primaryContainer": {"image": f"registry.example/churn:{tag}"}}
+    for number in range(endpoints):
+        world.kube.patch("Model", NAMESPACE, _name(number), {"spec": image})
+
+
+def _ended(world: Routing, endpoints: int, since: float | None = None) -> bool:
+    """Whether all Endpoints are at rest, after a deployment that has ended since then."""
+    found = world.kube.list("Endpoint", NAMESPACE)
+    return len(found) == endpoints and all(_rests(_status(one), since) for one in found)
+
+
+def _rests(status: dict[str, Any], since: float | None) -> bool:
+    last = status.get("lastDeployment")
+    late = since is None or (last is not None and _seconds(last["endTime"]) > since)
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ())
+    return late and status.get("deployment") is None and (ready or since is not None)
+
+
+def _stage(world: Routing) -> str:
+    found = world.kube.get("Endpoint", NAMESPACE, _name(0))
+    return str((_status(found or {}).get("deployment") or {}).get("stage", ""))
+
+
+def _status(endpoint: dict[str, Any]) -> dict[str, Any]:
+    return dict(endpoint.get("status") or {})
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def _name(number: int) -> str:
+    return f"e{number:03d}"
+
+
+PARTS: dict[str, Callable[..., list[Figure]]] = {"deployments-one": one, "deployments-many": many}
+"""Each takes a directory of its own and `quick`."""
