@@ -12,6 +12,8 @@ from tests.controller.process import OperatorProcess
 from tests.controller.waiting import until
 
 from localcluster.controlplane import ControlPlane
+from sluice.api import names
+from sluice.core.cluster.names import ROUTER
 from sluice.kube.client import KubeClient
 from sluice.ports.kube import Object
 
@@ -32,6 +34,8 @@ async def world(
         SLUICE_SETTLE_SECONDS="0",
         SLUICE_LEASE_SECONDS="4",
         SLUICE_PERMISSIONS_SECONDS="1",
+        SLUICE_INVOCATION_TIMEOUT_SECONDS="90",
+        SLUICE_ROUTER_STREAM_DRAIN_SECONDS="0",
     )
     await process.start()
     hands.work()
@@ -47,6 +51,11 @@ async def test_the_life_of_an_endpoint(world: Declared) -> None:
     assert await world.fleets() == {"a": 2, "b": 1}
     assert await world.weights() == {"a": 500_000, "b": 500_000}
     before = {item["metadata"]["name"]: item for item in await world.listed("Deployment")}
+    [route] = await world.listed(names.ENDPOINT_ROUTE)
+    assert route["spec"]["timeoutSeconds"] == 90, "the installation's"
+    router = await world.kube.get("Deployment", world.namespace, ROUTER)
+    assert router is not None
+    assert router["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 330, "the next step above 90, and 30"
 
     edited = [{**VARIANTS[0], "initialInstanceCount": 3, "initialVariantWeight": 3}, VARIANTS[1]]
     await world.apply("EndpointConfig", {"productionVariants": edited})

@@ -33,7 +33,7 @@ class World:
             {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "team", "uid": name}}
         )
         if told:
-            self.hearing.heard(item, gone=False)
+            self.hearing.heard(item)
         return item
 
     def drop(self, item: Object, *, told: bool = True) -> None:
@@ -41,7 +41,7 @@ class World:
         del self.kube.objects[item["kind"], "team", item["metadata"]["name"]]
         if told:
             version = str(int(item["metadata"]["resourceVersion"]) + 1)
-            self.hearing.heard({**item, "metadata": {**item["metadata"], "resourceVersion": version}}, gone=True)
+            self.hearing.heard({**item, "metadata": {**item["metadata"], "resourceVersion": version}})
 
     async def judged(self) -> frozenset[str]:
         """What a comparison finds."""
@@ -72,7 +72,7 @@ async def test_a_watch_that_keeps_silent_is_dead_until_it_tells(world: World, ki
     changed = world.put(kind, "one", told=False)
     assert await world.judged() == {kind}
     assert await world.judged() == {kind}, "still"
-    world.hearing.heard(changed, gone=False)
+    world.hearing.heard(changed)
     assert await world.judged() == frozenset()
 
 
@@ -85,7 +85,7 @@ async def test_a_watch_that_tells_a_little_later_is_alive(world: World) -> None:
     changed = world.put("Pod", "one", told=False)
     comparing = asyncio.create_task(world.hearing.once())
     await world.clock.step(5)
-    world.hearing.heard(changed, gone=False)
+    world.hearing.heard(changed)
     await world.clock.step(WATCH_GRACE_SECONDS)
     await comparing
     assert world.hearing.dead_watches == frozenset()

@@ -34,18 +34,13 @@ class Hearing:
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._sleep = sleep
         self._told: dict[Place, int] = {}
-        self._gone: set[Place] = set()
-        """Of those, what the watch said is gone; kept until the next comparison, whose listing may still have it."""
+        """What is gone is in it until the next comparison: the listing before may still have had it."""
         self.dead_watches: frozenset[str] = frozenset()
 
-    def heard(self, item: Object, *, gone: bool) -> None:
-        """A watch told of an object."""
+    def heard(self, item: Object) -> None:
+        """A watch told that an object came, changed or went."""
         place = _place(item)
         self._told[place] = max(self._told.get(place, 0), version_of(item))
-        if gone:
-            self._gone.add(place)
-        else:
-            self._gone.discard(place)
 
     async def run(self) -> None:
         """Compare for ever, first when the watches have had a minute to begin."""
@@ -58,9 +53,6 @@ class Hearing:
 
     async def once(self) -> None:
         """One comparison. What a watch does not tell within some seconds it does not tell."""
-        for place in self._gone:
-            self._told.pop(place, None)
-        self._gone.clear()
         late = await self._missed()
         if late:
             await self._sleep(WATCH_GRACE_SECONDS)
@@ -71,8 +63,8 @@ class Hearing:
         self.dead_watches = dead
 
     async def _missed(self) -> dict[Place, int]:
-        """What is listed in a newer state than the watch has told of. What the watch never said is gone and is listed
-        no more is forgotten: deletions while a watch is opened anew are held against nobody."""
+        """What is listed in a newer state than the watch has told of. What is listed no more is forgotten, whether the
+        watch told or not: deletions while a watch is opened anew are held against nobody."""
         missed: dict[Place, int] = {}
         for kind, selector in self._kinds.items():
             before = [place for place in self._told if place[0] == kind]

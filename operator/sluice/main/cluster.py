@@ -124,7 +124,7 @@ class ClusterParts:
 
     def moved(self, item: Object, *, gone: bool) -> None:
         """A watch told of an object that came, changed or went."""
-        self._hearing.heard(item, gone=gone)
+        self._hearing.heard(item)
         self.wakes.moved(item, gone=gone)
 
     async def sync(self) -> None:
