@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from sluice.alarms.subjects import NamedAlarm, Query, Sight, Subject
 from sluice.core.identity import Key
 from sluice.core.observation import AlarmQuestion, AlarmWatch
+from sluice.ports.clock import Clock
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -31,7 +32,7 @@ class Says:
     period_seconds = 1.0
     patience_seconds = 10.0
 
-    def __init__(self, clock: Stepped) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.states: dict[str, str] = {}
         self.asked: list[set[str]] = []

@@ -1,6 +1,7 @@
 """The poller: what is read for whom, what is remembered while a source fails, and who is woken."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -209,3 +210,49 @@ async def test_it_runs_reads_what_is_watched_and_rests_when_nothing_is() -> None
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert source.closed
+
+
+async def test_the_end_of_a_bake_wakes_once_with_the_first_reading_of_every_alarm_after_it(
+    poller: AlarmPoller, source: Says, woken: list[Key], clock: Stepped
+) -> None:
+    source.states = {"a": "OK", "b": "OK"}
+    poller.watch(key(), watch("a", "b"))
+    await poller.poll(source)
+    end = START + timedelta(seconds=2)
+    poller.watch(key(), replace(watch("a", "b"), read_after=end))
+    woken.clear()
+    clock.seconds = 1.9
+    await poller.poll(source)
+    clock.seconds = 2.1
+    del source.states["b"]
+    await poller.poll(source)
+    assert woken == [], "of one there is no reading yet"
+    source.states["b"] = "OK"
+    clock.seconds = 3.1
+    for _ in range(3):
+        await poller.poll(source)
+        poller.watch(key(), replace(watch("a", "b"), read_after=end))
+    assert woken == [key()]
+
+
+async def test_at_the_end_of_a_bake_a_reading_is_taken_whatever_the_period() -> None:
+    """Nothing else is due within the hour."""
+    clock = SystemClock()
+    source = Says(clock)
+    source.period_seconds = 3600.0
+    source.states = {"a": "OK"}
+    poller = AlarmPoller(clock, (source,))
+    moved = asyncio.Queue[Key]()
+    poller.on_moved(moved.put_nowait)
+    running = asyncio.create_task(poller.run())
+    async with asyncio.timeout(60):
+        poller.watch(key(), watch("a"))
+        await moved.get()
+        end = clock.now() + timedelta(seconds=0.5)
+        poller.watch(key(), replace(watch("a"), read_after=end))
+        await moved.get()
+    (reading,) = poller.readings(key())
+    assert reading.read_at >= end
+    assert len(source.asked) == 2
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

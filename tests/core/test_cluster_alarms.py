@@ -87,6 +87,17 @@ def test_before_the_start_the_serving_fleets_are_watched_and_then_both() -> None
     assert stage.status.alarms_text == "1 OK"
 
 
+def test_a_bake_asks_for_a_reading_at_its_end() -> None:
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Shifting", 1)
+    assert stage.watched is not None
+    assert stage.watched.read_after is None
+    reach(stage, "Baking", 1)
+    stage.step()
+    assert stage.watched.read_after == deployment(stage).bake_until
+
+
 # Under traffic --------------------------------------------------------------------------------------------------
 
 

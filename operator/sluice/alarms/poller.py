@@ -7,6 +7,7 @@ Unreadable. What an alarm's state means for a deployment is decided in core.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 SHORTEST_ROUND_SECONDS: Final = 0.1
 """Between two rounds of a source when alarms come to be watched one after another."""
+
+_LATER_SECONDS: Final = 0.005
+"""A reading is begun so much after the end of the bake that it is for: clocks round."""
 
 Place = tuple[AlarmSource, str]
 """An alarm of one Endpoint: where it is read, and its name there."""
@@ -80,6 +84,8 @@ class _Watched:
     subjects: dict[Place, Subject]
     untold: set[Place] = field(default_factory=set)
     """Alarms that were not read since they are watched."""
+    waits: bool = False
+    """No reading of every alarm from `watch.read_after` on has been told yet."""
 
 
 class AlarmPoller:
@@ -91,6 +97,8 @@ class AlarmPoller:
         self._watches: dict[Key, _Watched] = {}
         self._memories: dict[Subject, _Memory] = {}
         self._news = {source.name: asyncio.Event() for source in sources}
+        self._retimed = {source.name: asyncio.Event() for source in sources}
+        """Set when the end of a bake comes to be waited for: a round may be due earlier."""
         self._rounds: dict[str, float] = {}
         self._wake: Callable[[Key], None] = lambda key: None
 
@@ -107,7 +115,9 @@ class AlarmPoller:
         known = {} if before is None else before.subjects
         untold = set() if before is None else before.untold
         fresh = {place for place, asked in subjects.items() if known.get(place) != asked or place in untold}
-        self._watches[key] = _Watched(watch, subjects, fresh)
+        again = before is not None and before.watch.read_after == watch.read_after
+        waits = before.waits if before is not None and again else watch.read_after is not None
+        self._watches[key] = _Watched(watch, subjects, fresh, waits)
         now = self._clock.monotonic()
         for place in fresh:
             self._memories.setdefault(subjects[place], _Memory(good_at=now))
@@ -115,6 +125,8 @@ class AlarmPoller:
         for source in self._sources:
             if any(isinstance(subjects[place], source.kinds) for place in fresh):
                 self._news[source.name].set()
+            elif waits:
+                self._retimed[source.name].set()
 
     def readings(self, key: Key) -> tuple[AlarmReading, ...]:
         """See ClusterAlarms."""
@@ -175,7 +187,9 @@ class AlarmPoller:
                 if watched.subjects[place] in asked and self._memories[watched.subjects[place]].state is not None
             }
             watched.untold -= told
-            if told or not moved.isdisjoint(watched.subjects.values()):
+            arrived = watched.waits and self._is_read(watched)
+            watched.waits = watched.waits and not arrived
+            if told or arrived or not moved.isdisjoint(watched.subjects.values()):
                 self._wake(key)
 
     async def _keep_reading(self, source: Source) -> None:
@@ -187,12 +201,38 @@ class AlarmPoller:
             begun = self._clock.monotonic()
             await self.poll(source)
             await asyncio.sleep(SHORTEST_ROUND_SECONDS)
-            try:
-                # What came to be watched meanwhile is read at once; a source with a quota paces itself.
-                async with asyncio.timeout(begun + source.period_seconds - self._clock.monotonic()):
-                    await news.wait()
-            except TimeoutError:
-                continue
+            await self._until_due(source, begun)
+
+    async def _until_due(self, source: Source, begun: float) -> None:
+        """Until the source's period is over, or earlier: what came to be watched meanwhile is read at once, and at the
+        end of a bake the reading that it waits for. A source with a quota paces itself."""
+        news, retimed = self._news[source.name], self._retimed[source.name]
+        while not news.is_set():
+            retimed.clear()
+            left = min(begun + source.period_seconds - self._clock.monotonic(), self._until_bake_ends(source))
+            waits = [asyncio.create_task(event.wait()) for event in (news, retimed)]
+            done, pending = await asyncio.wait(waits, timeout=max(left, 0.0), return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+            if not done:
+                return
+
+    def _until_bake_ends(self, source: Source) -> float:
+        """Seconds until the next end of a bake that waits for readings of this source; infinity: there is none."""
+        ends = (
+            (watched.watch.read_after - self._clock.now()).total_seconds() + _LATER_SECONDS
+            for watched in self._watches.values()
+            if watched.waits
+            and watched.watch.read_after is not None
+            and any(isinstance(about, source.kinds) for about in watched.subjects.values())
+        )
+        return min((left for left in ends if left > 0), default=math.inf)
+
+    def _is_read(self, watched: _Watched) -> bool:
+        """Whether every alarm was read since the moment that is waited for."""
+        after = watched.watch.read_after
+        memories = [self._memories.get(about) for about in watched.subjects.values()]
+        return after is None or all(m is not None and m.at is not None and m.at >= after for m in memories)
 
     def _remember(self, about: Subject, sight: Sight, source: Source) -> bool:
         """Whether the state is another one now."""

@@ -121,6 +121,8 @@ class AlarmWatch:
     """The fleets of the revision in service."""
     endpoint_name: str = ""
     """What callers call it, which is how the routers' metrics name it. Empty: as the object."""
+    read_after: datetime | None = None
+    """A reading taken at or after this moment is waited for: the end of a bake."""
 
 
 @dataclass(frozen=True, slots=True)
