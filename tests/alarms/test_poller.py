@@ -100,6 +100,8 @@ async def test_a_reading_from_before_the_watch_is_none_of_it(poller: AlarmPoller
     await poller.poll(source)
     poller.watch(key("late"), watch("shared", endpoint="late"))
     assert states(poller, "late") == {}
+    poller.watch(key("late"), watch("shared", "more", endpoint="late"))
+    assert states(poller, "late") == {}
     await poller.poll(source)
     assert states(poller, "late") == {"shared": "ALARM"}
 
@@ -125,14 +127,16 @@ async def test_a_source_that_fails_for_a_moment_changes_nothing(
 ) -> None:
     source.states = {"a": "OK"}
     poller.watch(key(), watch("a"))
-    await poller.poll(source)
+    for _ in range(2):
+        clock.seconds += 60
+        await poller.poll(source)
     woken.clear()
     source.states = {}
     for _ in range(9):
         clock.seconds += 1
         await poller.poll(source)
     (reading,) = poller.readings(key())
-    assert (reading.state, reading.read_at) == ("OK", START)
+    assert (reading.state, reading.read_at) == ("OK", START + timedelta(seconds=120))
     assert woken == []
 
 

@@ -135,6 +135,7 @@ async def test_a_frozen_server_holds_nobody_up(prometheus: Prometheus) -> None:
     found = await read(prometheus.url, *asked, call_seconds=0.2, round_seconds=0.4)
     assert {sight.state for sight in found} == {None}
     assert all("no answer within" in (sight.message or "") for sight in found)
+    assert any("all calls together" in (sight.message or "") for sight in found), "and not a hundred in turn"
 
 
 async def test_no_address_names_the_setting() -> None:

@@ -67,6 +67,14 @@ def test_a_restart_is_seen_even_when_more_has_come_since_than_before() -> None:
     assert fleet.total(60, 4).requests == 20
 
 
+def test_a_router_that_restarts_twice_in_a_moment_is_known_by_what_it_counted() -> None:
+    fleet = watched(60)
+    fleet.take("r", counts(10), 1, 0)
+    fleet.take("r", counts(2, 2), 1, 1)
+    total = fleet.total(60, 1)
+    assert (total.requests, total.errors_5xx) == (2, 2)
+
+
 def test_a_clock_that_is_set_back_is_no_restart() -> None:
     fleet = watched(60)
     fleet.take("r", counts(1000, 900), 500, 0)
