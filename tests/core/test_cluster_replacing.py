@@ -5,6 +5,8 @@ import copy
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.core.cluster_stage import ClusterStage, rolling
 
 from sluice.api.reasons import Cause, Outcome
@@ -237,3 +239,42 @@ def test_it_says_nothing_where_nothing_rolls() -> None:
     stage.image("new:1")
     stage.in_service()
     assert [fleet.image for fleet in stage.cluster.fleets.values()] == ["new:1"]
+
+
+EVENTS = st.sampled_from(
+    ["time", "time", "killed", "killed later", "slow router", "fast routers", "pod lost", "revert", "again", "third"]
+)
+
+
+@settings(max_examples=80, derandomize=True, deadline=None)
+@given(st.integers(0, len(MOMENTS) - 1), st.lists(st.tuples(EVENTS, st.integers(1, 6)), max_size=12))
+def test_whatever_happens_there_are_never_more_pods_and_all_but_a_batch_serve(
+    moment: int, events: list[tuple[str, int]]
+) -> None:
+    stage = copy.deepcopy(MOMENTS[moment])
+    hurt = False
+    for event, passes in events:
+        if event == "slow router" and stage.cluster.routers:
+            stage.cluster.routers[0].slow = True
+        elif event == "fast routers":
+            for router in stage.cluster.routers:
+                router.slow = False
+        elif event == "pod lost":
+            for fleet in stage.cluster.fleets.values():
+                if fleet.ready > 1:
+                    fleet.ready, fleet.born, hurt = fleet.ready - 1, stage.now, True
+        elif event in {"revert", "again", "third"}:
+            stage.image({"revert": "repo/churn:1", "again": "new:1", "third": "new:2"}[event])
+        for number in range(passes):
+            stage.step(killed_after={"killed": 0, "killed later": 1}.get(event) if number == 0 else None)
+            check(stage, 4, 1, dead=hurt)
+    for router in stage.cluster.routers:
+        router.slow = False
+    for _ in range(1500):
+        stage.step()
+        check(stage, 4, 1, dead=hurt)
+        if stage.condition("Ready")[0] == "True":
+            break
+    stage.run(10)  # a pod that was lost comes back
+    desired = stage.objects["Model", "churn"]["spec"]["primaryContainer"]["image"]
+    assert [(f.image, f.ready) for f in stage.cluster.fleets.values()] == [(desired, 4)], stage.message()
