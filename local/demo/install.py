@@ -84,7 +84,7 @@ def operator_values(image: str, router_image: str) -> dict[str, Any]:
             "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
         },
         "aws": {"region": REGION, "credentials": {"existingSecret": "aws-credentials"}, "endpointUrls": addresses},
-        "extraEnv": [{"name": "SLUICE_PROMETHEUS_URL", "value": PROMETHEUS_URL}],
+        "alarms": {"prometheus": {"url": PROMETHEUS_URL}},
         "settings": {
             "settleSeconds": 2,
             "sagemakerMovingSeconds": 0.5,

@@ -47,7 +47,7 @@ class Parrot:
             self.sleepers += 1
             time.sleep(float(rest[0]))
             self.sleepers -= 1
-        return ["{name}"]
+        return {answer}
 
 def _load_pyfunc(path):
     return Parrot()
@@ -55,11 +55,17 @@ def _load_pyfunc(path):
 _HTTP = urllib3.PoolManager(retries=False, timeout=CALL_SECONDS)
 
 
-def parrot(name: str) -> bytes:
-    """A model archive for MLflow's server: answers its name, and sleeps when it is told to."""
+UNSPEAKABLE = "[object()]"
+"""An answer that the server cannot write down: each is a 500."""
+
+
+def parrot(name: str, answer: str = "") -> bytes:
+    """A model archive for MLflow's server: answers its name, and sleeps when it is told to. `answer` is a Python
+    expression that it answers instead."""
+    code = _PARROT.replace("{answer}", answer or repr([name])) + f"# {name}\n"
     packed = io.BytesIO()
     with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
-        for path, text in (("MLmodel", _MLMODEL), ("code/parrot.py", _PARROT.replace("{name}", name))):
+        for path, text in (("MLmodel", _MLMODEL), ("code/parrot.py", code)):
             entry = tarfile.TarInfo(path)
             entry.size = len(text.encode())
             tar.addfile(entry, io.BytesIO(text.encode()))
