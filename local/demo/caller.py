@@ -47,7 +47,8 @@ class Tally:
 
     def words(self) -> str:
         """One line that says it all."""
-        shares = ", ".join(f"{name} {self.share(name):.1%}" for name in self.expected)
+        others = sorted(self.answers.keys() - self.expected.keys())
+        shares = ", ".join(f"{name} {self.share(name):.1%}" for name in (*self.expected, *others))
         return f"{self.total} answers: {shares}; {self.failures} lost"
 
     def wrong(self) -> list[str]:

@@ -8,7 +8,7 @@ import json
 from math import sqrt
 from urllib.parse import urlsplit
 
-from demo.caller import Tally
+from demo.caller import Answer, Tally
 from demo.cluster_story import ANSWERS_SECONDS, ClusterStage, call, calling, create, kubectl, put, split, upload
 from demo.install import PROMETHEUS_NAMESPACE
 from demo.picture import Picture
@@ -20,7 +20,8 @@ from localcluster import prometheus
 MANIFEST = CHECKOUT / "examples" / "guarded" / "flowers.yaml"
 PROMETHEUS = CHECKOUT / "examples" / "prometheus"
 FIRST, GOOD, BAD = "tree", "forest", "broken"
-BAD_ANSWER = "error 500"
+BAD_ANSWER = "5xx"
+"""What an error of the bad model's server is counted as."""
 ALERT = "errors"
 """The name of the manifest's alarm on a Prometheus alert."""
 CANARY_PERCENT = 25
@@ -49,11 +50,16 @@ def prepare(stage: ClusterStage) -> None:
 def begin(stage: ClusterStage) -> Picture:
     """The first model is in service, and callers ask it without a pause."""
     seen = create(stage)
-    callers = call(stage, lambda answer: answer.model)
+    callers = call(stage, told)
     callers.restart({FIRST: 1})
     stage.callers = stage.until_the_end.enter_context(callers)
     callers.until(SAID_EVERY, seconds=ANSWERS_SECONDS)
     return seen
+
+
+def told(answer: Answer) -> str:
+    """Whom an answer counts for: the model that names itself, or the bad one's errors."""
+    return BAD_ANSWER if answer.prediction.startswith("error 5") else answer.model
 
 
 def canary(stage: ClusterStage) -> Tally:
@@ -104,6 +110,8 @@ def rolled_back(stage: ClusterStage) -> Tally:
              (seen.outcome, seen.cause) == ("RolledBack", "Alarm")),
             (f"{ALERT} was never shown in ALARM",
              any((ALERT, "ALARM") in one.alarms for one in stage.watcher.since(mark))),
+            (f"others answered than {GOOD} and the bad model: {dict(worst.answers)}",
+             all(name in (GOOD, BAD_ANSWER) or name.startswith("error ") for name in worst.answers)),
             ("nobody saw an error of the bad model", worst.answers.get(BAD_ANSWER, 0) > 0),
             (f"{worst.answers.get(BAD_ANSWER, 0)} of {worst.total} answers were errors, at most {allowed:.0f} may be",
              worst.answers.get(BAD_ANSWER, 0) <= allowed),

@@ -22,6 +22,8 @@ from demo.watcher import Event
 
 WIDTH = 100
 BAR = 40
+ANSWERS_BAR = 32
+"""Beside it stand names and shares of those who answer."""
 SHOWN_EVENTS = 6
 VARIANTS = ("blue", "yellow", "magenta", "cyan")
 FILLS = ("█", "▒", "▓", "░")
@@ -271,7 +273,7 @@ def _answers(tally: Tally) -> Text:
     for place, name in enumerate(tally.expected):
         colour = VARIANTS[place % len(VARIANTS)]
         last = place == len(tally.expected) - 1
-        cells = BAR - drawn if last else round(BAR * tally.share(name))
+        cells = ANSWERS_BAR - drawn if last else round(ANSWERS_BAR * tally.share(name))
         drawn += cells
         bar.append(FILLS[place % len(FILLS)] * cells, colour)
         words.append(f"  {name} {tally.share(name):.1%}", colour)

@@ -19,7 +19,7 @@ import yaml
 from demo import cluster_story, guarded_story, install
 from demo.cluster_story import ClusterStage, Declared, call, clear, kubectl, put, upload
 from demo.drawing import Sample, draw
-from demo.guarded_story import BAD, BAD_ANSWER
+from demo.guarded_story import BAD, BAD_ANSWER, told
 from demo.picture import Picture
 from demo.steps import NAMESPACE
 from demo.surroundings import CHECKOUT, DemoError, Surroundings
@@ -102,7 +102,7 @@ def _record_all(surroundings: Surroundings) -> None:
             put(stage, _uri(model))
         _apply(stage, RUNS[0])
         stage.watcher.until("it is in service", lambda seen: seen.is_ready, seconds=DEPLOYMENT_SECONDS)
-        callers = call(stage, lambda answer: answer.model)
+        callers = call(stage, told)
         callers.restart({})
         stage.callers = stage.until_the_end.enter_context(callers)
         serving = MODELS[0]

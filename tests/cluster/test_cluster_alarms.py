@@ -116,11 +116,14 @@ def turned_back(hosting: Hosting, revision: str) -> Object:
     return hosting.until(ENDPOINT, look)
 
 
-def says(hosting: Hosting, reason: str) -> Object:
-    """Wait until a condition gives a reason."""
-    return hosting.until(
-        ENDPOINT, lambda: next((c for c in hosting.status(ENDPOINT)["conditions"] if c["reason"] == reason), None)
-    )
+def says(hosting: Hosting, reason: str, words: str = "") -> Object:
+    """Wait until a condition gives a reason, in a message with these words."""
+
+    def look() -> Object | None:
+        conditions = hosting.status(ENDPOINT)["conditions"]
+        return next((one for one in conditions if one["reason"] == reason and words in one["message"]), None)
+
+    return hosting.until(ENDPOINT, look)
 
 
 def annotate(hosting: Hosting, *words: str) -> None:
@@ -184,9 +187,8 @@ def test_without_prometheus_the_bake_is_held_and_a_cloudwatch_alarm_turns_back_f
         ship(hosting, "recruit")
         baking = reaches(hosting, "Baking")
         hosting.stage.surroundings.run_kubectl(*scale, "--replicas=0")
-        held = says(hosting, "AlarmsUnreadable")
+        says(hosting, "AlarmsUnreadable", f"Prometheus alert {ALERT['name']} is Unreadable")
         status = hosting.status(ENDPOINT)
-        assert ALERT["name"] in held["message"]
         assert (stage_of(status), status["deployment"]["step"]) == ("Baking", baking["deployment"]["step"])
         assert status["deployment"]["trafficPercent"] == CANARY_PERCENT
 

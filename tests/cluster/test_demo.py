@@ -51,7 +51,7 @@ STORY = (
     r"CANARY to flowers-\S+: Baking 1/2, 25 % new",
     r"errors ALARM",
     r"InService \| Ready=False RolledBack \| serves flowers-\S+ .*Stalled RolledBack",
-    r"while the bad model had its share: \d+ answers: forest \d\d.\d%, error 500 \d+.\d%; 0 lost",
+    r"while the bad model had its share: \d+ answers: forest \d\d.\d%, 5xx \d+.\d%; 0 lost",
     r"\d+ answers: forest 100.0%; 0 lost",
     r"Everything is left running",
     r"kubectl get sluice -A",
