@@ -139,7 +139,7 @@ def test_two_variants_show_their_weights_and_who_answered() -> None:
     for words in ("tree 2 on 1", "logistic 1 on 3", "tree 67.3%  logistic 32.7%", "of 600, 3 lost"):
         assert words in shown
     bar = next(line for line in shown.splitlines() if "of 600" in line)
-    assert (bar.count("█"), bar.count("▒")) == (27, 13)
+    assert (bar.count("█"), bar.count("▒")) == (22, 10)
 
 
 def test_weights_are_said_in_a_line_where_there_is_no_table() -> None:
