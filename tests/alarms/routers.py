@@ -32,7 +32,8 @@ class Operator:
         self.routers: list[RouterAddress] = []
         self._closing: list[web.AppRunner | Admin] = []
         settings = {"port": self.port, "listed_seconds": 0.0, "call_seconds": 5.0, **settings}
-        self.source = TrafficSource(SystemClock(), self._find, TrafficSettings(**settings))
+        self.settings = TrafficSettings(**settings)
+        self.source = TrafficSource(SystemClock(), self.find, self.settings)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """To its end."""
@@ -91,7 +92,8 @@ class Operator:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
-    async def _find(self, namespace: str) -> tuple[RouterAddress, ...]:
+    async def find(self, namespace: str) -> tuple[RouterAddress, ...]:
+        """ports.routers.RouterPods: whatever namespace is asked for."""
         return tuple(self.routers)
 
 

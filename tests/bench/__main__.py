@@ -20,7 +20,7 @@ import boto3
 import kubernetes
 from rich.console import Console
 from rich.table import Table
-from tests.bench import cluster, deployments, lost, measures, router
+from tests.bench import alarms, cluster, deployments, lost, measures, router
 from tests.bench.figures import Figure
 from tests.bench.world import CHECKOUT, World
 
@@ -28,7 +28,7 @@ DEFAULT_OUTPUT = CHECKOUT / "build" / "bench.json"
 FAILED = "failed"
 SAGEMAKER_PARTS = ("creation", "restart", "steady", "throttling", "moving", "changes", "deletions")
 LOST = {f"lost-{case}": case for case in lost.CASES}
-PARTS = (*SAGEMAKER_PARTS, *router.PARTS, *cluster.PARTS, *deployments.PARTS, *LOST)
+PARTS = (*SAGEMAKER_PARTS, *router.PARTS, *cluster.PARTS, *deployments.PARTS, *alarms.PARTS, *LOST)
 Measure = Callable[[World], list[Figure]]
 
 
@@ -107,7 +107,7 @@ def _cluster_parts(arguments: argparse.Namespace) -> dict[str, Callable[[Path], 
     quick, requests = arguments.quick, 2_000 if arguments.quick else arguments.requests
     parts: dict[str, Callable[[Path], list[Figure]]] = {
         name: lambda directory, take=take: take(directory, quick=quick)  # type: ignore[misc]
-        for name, take in (router.PARTS | cluster.PARTS | deployments.PARTS).items()
+        for name, take in (router.PARTS | cluster.PARTS | deployments.PARTS | alarms.PARTS).items()
     }
     parts |= {
         name: lambda directory, case=case: lost.measure(case, requests, directory)  # type: ignore[misc]
