@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
-from tests.router.conftest import container, drive, envoy  # noqa: F401 - fixtures
+from tests.router.conftest import container, drive, envoy, relay  # noqa: F401 - fixtures
 from tests.sagemaker.world import REGION, CountingTelemetry
 
 from sluice.ports.clock import SystemClock

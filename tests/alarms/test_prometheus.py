@@ -213,6 +213,8 @@ async def test_the_token_is_read_anew_and_a_missing_one_is_told(tmp_path: Path) 
     async with Served(answer) as url:
         made = source(url, token_file=token)
         assert "No such file" in ((await made.read({above("1")}))[above("1")].message or "")
+        token.write_bytes(b"\xff\xfe")
+        assert "decode" in ((await made.read({above("1")}))[above("1")].message or "")
         for value in ("first", "second"):
             token.write_text(value + "\n")
             await made.read({above("1")})

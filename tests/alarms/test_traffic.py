@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from tests.alarms.routers import Operator, invoke
-from tests.router.harness.caller import order
+from tests.router.harness.caller import client, order
 from tests.router.harness.container import Container
 from tests.router.harness.drive import Drive
 from tests.router.harness.envoy import Envoy
+from tests.router.harness.relay import Relay
 from tests.router.specs import fleet, route
 
 from sluice.alarms.subjects import Traffic, VariantFleets
@@ -82,6 +83,17 @@ def test_4xx_of_the_model(envoy: Envoy, serve: Start, operator: Operator) -> Non
     invoke(envoy, "Churn", 2, order("answer", status=404))
     assert operator.ask(theirs).state == "ALARM"
     assert operator.ask(ERRORS).state == "OK"
+
+
+def test_a_stream_is_one_request(envoy: Envoy, relay: Relay, serve: Start, operator: Operator) -> None:
+    """It passes Envoy twice, and its fleet once."""
+    serve()
+    operator.ask(ERRORS)
+    answer = client(envoy.url).invoke_endpoint_with_response_stream(
+        EndpointName="Churn", Body=order("stream", parts=["61", "62"])
+    )
+    assert b"".join(event["PayloadPart"]["Bytes"] for event in answer["Body"]) == b"ab"
+    assert operator.ask(ERRORS).message == "0 of 1 requests in 3600 s (alarm: > 0.05)"
 
 
 def test_slow_answers(envoy: Envoy, serve: Start, operator: Operator) -> None:

@@ -129,7 +129,7 @@ class PrometheusSource:
             tasks = {text: asyncio.create_task(self._query(slots, headers, text)) for text in expressions}
             waiting = [*tasks.values(), *([rules] if rules is not None else [])]
             await asyncio.wait(waiting, timeout=self._settings.round_seconds)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # of the files with token and certificates
             return dict.fromkeys(subjects, Sight(None, self._clock.now(), str(error)))
         finally:
             late = [task for task in (*tasks.values(), rules) if task is not None and not task.done()]
