@@ -63,13 +63,7 @@ def parrot(name: str, answer: str = "") -> bytes:
     """A model archive for MLflow's server: answers its name, and sleeps when it is told to. `answer` is a Python
     expression that it answers instead."""
     code = _PARROT.replace("{answer}", answer or repr([name])) + f"# {name}\n"
-    packed = io.BytesIO()
-    with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
-        for path, text in (("MLmodel", _MLMODEL), ("code/parrot.py", code)):
-            entry = tarfile.TarInfo(path)
-            entry.size = len(text.encode())
-            tar.addfile(entry, io.BytesIO(text.encode()))
-    return packed.getvalue()
+    return archive({"MLmodel": _MLMODEL, "code/parrot.py": code})
 
 
 def asked(*words: str) -> bytes:
