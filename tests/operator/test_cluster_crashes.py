@@ -1,7 +1,8 @@
 """Killed anywhere, the operator ends in the cluster where it would have ended: the same fleets, routes, statuses and
 revisions, nothing left without an owner, and never a request for a fleet without a ready pod.
 
-Each kind of call in each stage is a point here; with SLUICE_TEST_EVERY_CALL=1 (as `make soak` does it) each call is."""
+The points here are after each kind of write in each stage; with SLUICE_TEST_EVERY_CALL=1 (as `make soak` does it) they
+are before and after each call."""
 
 import os
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ def crowd(surroundings: Surroundings) -> Iterator[Crowd]:
 
 
 @pytest.fixture(scope="session")
-def tried() -> set[tuple[str, ...]]:
+def tried() -> set[tuple[str, str, str]]:
     """Kinds of calls that were points of an earlier scenario."""
     return set()
 
@@ -105,7 +106,7 @@ def test_killed_at_any_call_it_ends_the_same_in_the_cluster(
     name: str,
     surroundings: Surroundings,
     crowd: Crowd,
-    tried: set[tuple[str, ...]],
+    tried: set[tuple[str, str, str]],
     tmp_path: Path,
     pytestconfig: pytest.Config,
     capfd: pytest.CaptureFixture[str],

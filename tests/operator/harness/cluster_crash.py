@@ -65,18 +65,16 @@ def undisturbed(surroundings: Surroundings, crowd: Crowd, directory: Path, scena
         stage.close()
 
 
-def of_each_kind(points: Sequence[Point], tried: set[tuple[str, ...]]) -> list[Point]:
-    """One point for each kind of call in each stage, in turn before and after the call. What moves nothing (reads, and
-    what is written beside the Endpoint's passes) was enough to have been tried in another scenario."""
-    found: dict[tuple[str, ...], Point] = {}
+def of_each_kind(points: Sequence[Point], tried: set[tuple[str, str, str]]) -> list[Point]:
+    """One point after each kind of write in each stage, once for all scenarios. Killed before a call, or at a read, the
+    world is as it was after the write before; and what is written beside the Endpoint's passes moves nothing."""
+    found: dict[tuple[str, str, str], Point] = {}
     for point in points:
         stage, _, words = point.key.partition(": ")
         verb, what = words.split()[:2]
-        moves = verb != "GET" and stage != "beside"
-        kind = (stage, verb, what) if moves else (stage, verb)
-        side = "before" if len(found) % 2 else "after"
-        if kind not in found and point.side == side and (moves or kind not in tried):
-            found[kind] = point
+        kind = (stage, verb, what)
+        if verb != "GET" and stage != "beside" and point.side == "after" and kind not in tried:
+            found.setdefault(kind, point)
     tried.update(found)
     return list(found.values())
 
