@@ -50,6 +50,8 @@ class Rendering:
         self._longest = longest_invocation_seconds
         self._digests: dict[str, str] = {}
         self._digests_of: InstanceTypes | None = None
+        self._router_templates: dict[int, str] = {}
+        """By the longest invocation, which is all that namespaces differ in."""
 
     def fleet(self, owner: Owner, action: EnsureFleet) -> tuple[Manifest, ...]:
         """A fleet's objects in the order of their creation. Raises UnknownInstanceType."""
@@ -90,8 +92,12 @@ class Rendering:
         return settings.longest_invocation_seconds + settings.drain_seconds
 
     def router_template(self, namespace: str) -> str:
-        """ANNOTATION_TEMPLATE of the router's Deployment."""
-        return router.template_digest(self._routers(namespace))
+        """ANNOTATION_TEMPLATE of the router's Deployment. Every pass asks for it, and one installation has few."""
+        settings = self._routers(namespace)
+        longest = settings.longest_invocation_seconds
+        if longest not in self._router_templates:
+            self._router_templates[longest] = router.template_digest(settings)
+        return self._router_templates[longest]
 
     def _routers(self, namespace: str) -> RouterSettings:
         longest = self._longest(namespace)
