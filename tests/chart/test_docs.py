@@ -130,7 +130,9 @@ def test_routers_let_out_the_metrics_that_documents_name() -> None:
 
 def _as_envoy_has_it(name: str) -> str:
     """A metric's name before Envoy writes it for Prometheus: with dots, and the class of an answer at its end."""
-    name = re.sub(r"^cluster_", "cluster.fleet.", re.sub(r"^server_", "server.", name.removesuffix("_bucket")))
+    name = re.sub(r"^cluster_manager_cds_", "cluster_manager.cds.", name)
+    name = re.sub(r"^cluster_(?!manager\.)", "cluster.fleet.", name)
+    name = re.sub(r"^server_", "server.", name.removesuffix("_bucket"))
     name = re.sub(r"\.(outlier_detection|health_check)_", r".\1.", name)
     return f"{name}_2xx" if name.endswith(".upstream_rq") else name
 
