@@ -302,3 +302,33 @@ async def test_a_thousand_keys_on_many_workers_each_run_once() -> None:
         await asyncio.sleep(0)
     assert sorted(seen) == sorted(map(str, range(1000)))
     assert await queue.stop(1)
+
+
+async def test_a_round_is_waited_for_as_long_as_it_comes_on() -> None:
+    """After a start the watches wait for the passes: on a slow machine longer, but not for one that hangs."""
+    clock = SteppedClock()
+
+    async def handle(key: int) -> float | None:
+        await clock.sleep(1_000.0 if key == 7 else 2.0)
+        return None
+
+    async def waited(keys: range, patience: float, longest: float) -> float:
+        """How many seconds the wait takes, with two workers and passes of two seconds."""
+        queue = WorkQueue(clock, handle, lambda *_: None, sleep=clock.sleep)
+        for key in keys:
+            queue.add(key)
+        queue.start(2)
+        began = clock.monotonic()
+        task = asyncio.create_task(queue.until_idle(patience_seconds=patience, longest_seconds=longest))
+        while not task.done():
+            await settle()
+            await clock.step(0.1)
+        await task
+        took = clock.monotonic() - began
+        await queue.stop(0.0)
+        return took
+
+    assert await waited(range(0), 5, 30) <= 0.2
+    assert 10 <= await waited(range(10, 20), 5, 30) <= 10.5, "five rounds, longer than the patience"
+    assert 5 <= await waited(range(7, 9), 5, 30) <= 5.5, "one hangs: nobody else waits"
+    assert 30 <= await waited(range(10, 100), 5, 30) <= 30.5

@@ -27,6 +27,9 @@ LONGEST_DELAY_SECONDS = 600.0
 """No delay is longer than this, so that a wall clock that was set back cannot put a deadline off for ever."""
 
 
+LOOK_SECONDS = 0.1
+"""Between two looks at whether the queue is idle, which is a state of many parts."""
+
 FAIR_SHARE = 8
 """Of so many passes one goes to a key that can wait, however many urgent ones there are."""
 
@@ -213,6 +216,19 @@ class WorkQueue(Generic[K]):
         if late:
             await asyncio.wait(late)
         return not late
+
+    async def until_idle(self, *, patience_seconds: float, longest_seconds: float) -> None:
+        """Until nothing is ready and nothing runs. Given up when the keys that wait have become no fewer for so long,
+        or after the longest time."""
+        begun = progressed = self._clock.monotonic()
+        fewest = self.depth
+        while not self.idle:
+            now = self._clock.monotonic()
+            if self.depth < fewest:
+                fewest, progressed = self.depth, now
+            if now - progressed >= patience_seconds or now - begun >= longest_seconds:
+                return
+            await self._sleep(LOOK_SECONDS)
 
     def problems(self) -> tuple[str, ...]:
         """Workers that ended though nobody stopped them."""

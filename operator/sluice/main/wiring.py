@@ -49,6 +49,8 @@ from sluice.sagemaker.sweep import SweepSettings
 logger = logging.getLogger(__name__)
 
 FIRST_ROUND_SECONDS = 5.0
+FIRST_ROUND_LONGEST_SECONDS = 30.0
+"""How long the watches wait for the passes after a start: 5 s without any progress, and never longer than this."""
 
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
@@ -223,8 +225,10 @@ class Operator:
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_ROUND_SECONDS):
                 await self._started.wait()
-                while not self._queue.idle:  # noqa: ASYNC110 - idle is a state of many parts, looked at for seconds only
-                    await asyncio.sleep(0.1)
+        if self._started.is_set():
+            await self._queue.until_idle(
+                patience_seconds=FIRST_ROUND_SECONDS, longest_seconds=FIRST_ROUND_LONGEST_SECONDS
+            )
 
     async def _work(self) -> None:
         """Passes, once everything was listed and the Lease is held."""
