@@ -61,11 +61,12 @@ class Hands:
 
     async def _work(self) -> None:
         while True:
-            sight = await self._look()
-            for namespace in sorted(self.namespaces):
-                with suppress(Conflict, Gone):  # the operator writes at the same time
-                    await self._fleets(namespace, sight)
-                    await self._routers(namespace, sight)
+            with suppress(Gone):  # the kinds are not served yet
+                sight = await self._look()
+                for namespace in sorted(self.namespaces):
+                    with suppress(Conflict, Gone):  # the operator writes at the same time
+                        await self._fleets(namespace, sight)
+                        await self._routers(namespace, sight)
             await asyncio.sleep(EVERY_SECONDS)
 
     async def _look(self) -> _Sight:
