@@ -25,6 +25,8 @@ def _sample(schema: Mapping[str, Any]) -> Any:
         return [_sample(schema["items"])]
     if "additionalProperties" in schema:
         return {"key": _sample(schema["additionalProperties"])}
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        return {"any": {"key": ["value"]}}
     if schema.get("format") == "date-time":
         return "2026-01-02T03:04:05.006Z"
     return {"string": "text", "integer": 1, "number": 0.5, "boolean": True}[schema["type"]]
