@@ -25,7 +25,8 @@ Object = dict[str, Any]
 
 BOOTSTRAP: Final = "/etc/envoy/bootstrap.json"
 RUN_DIRECTORY: Final = "/var/run/sluice/envoy"
-"""Envoy's configuration as files, and its admin socket: only the containers of the pod reach it."""
+"""The sockets between Envoy, agent and relay, and what the agent keeps for its next process: only the containers of the
+pod reach it."""
 _TOKEN_DIRECTORY: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - where every client looks
 _TOKEN_SECONDS: Final = 3607
 _HUNG_RELAY_SECONDS: Final = 5
