@@ -146,8 +146,8 @@ def node(layout: Layout, binaries: Mapping[str, Path]) -> list[Component]:
             f"--root-ca-file={layout.certificate}",
             "--use-service-account-credentials=true",
             "--leader-elect=false",
-            # An API server that was away must not make it take the node for dead: elsewhere it would have lost its lease
-            # meanwhile and begun to count anew.
+            # An API server that was away must not make it take the node for dead: elsewhere it would have lost its
+            # lease meanwhile and begun to count anew.
             "--node-monitor-grace-period=5m",
             "--bind-address=127.0.0.1",
         ),
