@@ -82,6 +82,8 @@ def operator_values(image: str, router_image: str) -> dict[str, Any]:
             "image": {name: part for name, part in _image(router_image).items() if name != "pullPolicy"},
             # The node is small, and a router that is rolled needs room for one more.
             "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
+            # A namespace that is deleted waits for half of its pods' longest grace period.
+            "streamDrainSeconds": 60,
         },
         "aws": {"region": REGION, "credentials": {"existingSecret": "aws-credentials"}, "endpointUrls": addresses},
         "alarms": {"prometheus": {"url": PROMETHEUS_URL}},
