@@ -143,7 +143,7 @@ async def test_the_router_is_complete_current_and_counted(world: World) -> None:
     assert not (await world.look(observer)).router.complete
     await world.act(EnsureRouter())
     assert (await world.look(observer)).router.complete
-    world.longest_seconds = 90
+    world.longest_seconds = 900  # streams are let end for longer than the shorter steps
     assert not (await world.look()).router.current, "its pods would stop too early for such an invocation"
 
 
@@ -245,7 +245,7 @@ async def test_routers_are_replaced_one_namespace_at_a_time(world: World) -> Non
         )
 
     assert (await world.look(observer())).router.held == "", "it is current: nobody asks"
-    world.longest_seconds = 90
+    world.longest_seconds = 900  # streams are let end for longer than the shorter steps
     assert (await world.look(observer())).router.held == f"the router of namespace {other.namespace} is being replaced"
     await _has_rolled(other)
     assert (await world.look(observer())).router.held == ""
