@@ -5,7 +5,7 @@ must hold of every pass is checked by the stage (tests.core.cluster_invariants).
 from collections import Counter
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 from tests.core.cluster_stage import AlarmNow, ClusterStage, blue_green, rolling
@@ -207,6 +207,22 @@ class WatchedLife(Life):
             for seconds in (*[1.0] * 4, 3000.0, 1.0):
                 self.pass_(seconds)
 
+    @precondition(
+        lambda self: "rollingUpdatePolicy" in self.config and self.stage.status.endpoint_status == "InService"
+    )
+    @rule(image=st.sampled_from(IMAGES[:2]), baked=st.integers(0, 3))
+    def a_batch_that_is_turned_back_finds_no_room(self, image: str, baked: int) -> None:
+        self.an_alarm_fires_under_traffic(image, "metric", False, baked)
+
+    @precondition(lambda self: self.stage.status.endpoint_status == "InService")
+    @rule(image=st.sampled_from(IMAGES[:3]))
+    def an_alarm_is_of_no_use_before_the_start(self, image: str) -> None:
+        self.all_alarms_are_ok()
+        self.stage.alarms["metric"] = AlarmNow("Unfit")
+        self.stage.image(image)
+        for _ in range(8):
+            self.pass_(1.0)
+
     @rule()
     def there_is_room_again(self) -> None:
         self.stage.capped.clear()
@@ -220,18 +236,30 @@ class WatchedLife(Life):
         super().teardown()
 
 
+ROUNDS = 8
+"""Which lives a seed gives depends on what else the run has imported, so what is rare may take another round."""
+
+
 def test_random_lives_with_alarms_keep_the_invariants() -> None:
-    run_state_machine_as_test(
-        WatchedLife,
-        settings=settings(
-            max_examples=100,
-            derandomize=True,
-            phases=[Phase.generate],  # making a failing life shorter takes minutes; take the line away for that
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-        ),
-    )
+    for number in range(ROUNDS):
+        run_state_machine_as_test(
+            seed(number)(WatchedLife),
+            settings=settings(
+                max_examples=50,
+                database=None,
+                phases=[Phase.generate],  # making a failing life shorter takes minutes; take the line away for that
+                stateful_step_count=30,
+                deadline=None,
+                suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+            ),
+        )
+        if number and not _missing():
+            return
+    assert not _missing(), f"each stage, trigger, hold, command and outcome occurs, not so {_missing()}"
+
+
+def _missing() -> list[str]:
+    """What has not occurred yet."""
     wanted = {f"stage {s}" for s in ("Provisioning", "Shifting", "Baking", "FinalBaking", "CleaningUp", "RollingBack")}
     wanted |= {f"outcome {o}" for o in (Outcome.SUCCEEDED, Outcome.ROLLED_BACK, Outcome.SUPERSEDED)}
     causes = (Cause.ALARM, Cause.ALARMS_UNREADABLE, Cause.HEALTH, Cause.CAPACITY, Cause.DEADLINE, Cause.PERSON)
@@ -249,5 +277,4 @@ def test_random_lives_with_alarms_keep_the_invariants() -> None:
     wanted |= {f"pause {r}" for r in ("Done", "Queued", "Refused")}
     wanted |= {f"promote {r}" for r in ("Done", "Refused")} | {"ignore-firing Done", "rollback Done", "retry Done"}
     wanted |= {"clock back", "clock forward", "provider away for long", "rollback failed"}
-    missing = sorted(wanted - set(SEEN))
-    assert not missing, f"each stage, trigger, hold, command and outcome occurs, not so {missing}"
+    return sorted(wanted - set(SEEN))
