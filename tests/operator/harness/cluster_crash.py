@@ -27,7 +27,7 @@ from tests.operator.harness.world import Surroundings
 from sluice.cluster.act import ROUTER_KINDS
 from sluice.core.cluster.names import ANNOTATION_TEMPLATE, LABEL_FLEET, ROUTER, fleet_name
 
-AT_ONCE = 8
+AT_ONCE = 12
 """Runs beside each other: most of a run is waiting."""
 END_SECONDS = 60.0
 """What may still follow when the end that is waited for has come."""
@@ -168,7 +168,6 @@ def _begin(stage: Stage, scenario: Scenario) -> None:
     if scenario.prepare is not None:
         stage.operator.start()
         scenario.prepare(stage)
-        stage.watching()
 
 
 def _change(stage: Stage, scenario: Scenario) -> None:

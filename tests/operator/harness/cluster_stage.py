@@ -33,12 +33,6 @@ SECONDS = 180.0
 EVERY_SECONDS = 0.25
 QUIET_SECONDS = 1.5
 CRASHING = "registry.example/churn:crashing"
-WATCHED = frozenset(
-    {
-        "models", "endpointconfigs", "endpoints", "controllerrevisions", "deployments", "pods", "endpointroutes",
-        "routerreports",
-    }
-)  # fmt: skip
 MADE = (
     "Deployment", "ReplicaSet", "Pod", "Service", "PodDisruptionBudget", "NetworkPolicy", "ConfigMap",
     "EndpointRoute", "RouterReport", "RoleBinding", "ServiceAccount", "Endpoint", "EndpointConfig", "Model",
@@ -117,10 +111,6 @@ class Stage(World):
             return time.monotonic() - before[-1][0] > QUIET_SECONDS
 
         self.wait(rests, "a quiet operator", every=EVERY_SECONDS)
-
-    def watching(self) -> None:
-        """Until the operator has come up."""
-        self.wait(lambda: self.proxies.up(WATCHED), "the operator has come up", every=EVERY_SECONDS)
 
     def settled(self, *outcomes: str, ready: str = "True InService", stalled: bool = False) -> None:
         """Until the Endpoint and the books say so."""
@@ -206,7 +196,7 @@ def _stage_of(status: Object) -> str:
     deployment, intent = status.get("deployment") or {}, status.get("intent") or {}
     words = [status.get("endpointStatus") or "new", intent.get("operation")]
     if deployment:
-        words += [deployment.get("stage"), deployment.get("stepText")]
+        words += [deployment.get("policy"), deployment.get("stage"), deployment.get("stepText")]
     return " ".join(str(word) for word in words if word)
 
 
