@@ -75,22 +75,26 @@ def test_an_agent_is_killed_while_weights_change(hosting: Hosting) -> None:
 
 
 def test_a_router_with_a_frozen_agent_is_evicted_and_the_edit_comes_into_force(hosting: Hosting) -> None:
-    frozen, other = (one["metadata"]["uid"] for one in hosting.pods(ROUTERS))
+    frozen, other = hosting.pods(ROUTERS)
 
-    def others() -> set[str] | None:
-        """The routers once two are ready and the frozen one is on its way out: stopped, it ends by SIGKILL alone."""
-        now = {one["metadata"]["uid"] for one in hosting.pods(ROUTERS) if is_ready(one)}
-        return now if len(now) == 2 and frozen not in now else None
+    def ready() -> set[str]:
+        return {one["metadata"]["uid"] for one in hosting.pods(ROUTERS) if is_ready(one)}
 
     with hosting.load(ENDPOINT) as loads:
-        hosting.signal(hosting.pods(ROUTERS)[0], "agent", "SIGSTOP")
+        hosting.signal(frozen, "agent", "SIGSTOP")
         hosting.edit_variant(ENDPOINT, 1, initialVariantWeight=3.0)
         hosting.weighed(ENDPOINT, {"ara": 1.0, "budgie": 3.0})
-        now = hosting.until(ENDPOINT, others)
+        hosting.until(
+            ENDPOINT,
+            lambda: all(one["metadata"]["uid"] != frozen["metadata"]["uid"] for one in hosting.pods(ROUTERS)) or None,
+        )
+        # Stopped, it would end by SIGKILL alone, and whatever is to go would wait for it until then.
+        hosting.signal(frozen, "agent", "SIGCONT")
+        now = hosting.until(ENDPOINT, lambda: found if len(found := ready()) == 2 else None)
         loads.more(AFTER)
 
     loads.assert_none_lost()
-    assert other in now, "the one that has confirmed stays"
+    assert other["metadata"]["uid"] in now, "the one that has confirmed stays"
 
 
 def test_the_operator_is_killed_and_a_fleet_grows_and_shrinks_after_it(hosting: Hosting) -> None:

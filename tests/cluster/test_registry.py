@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from tests.cluster.hosting import Hosting
 from tests.operator.harness.kube import Kube, Object, until
 
 from demo.surroundings import Surroundings
@@ -84,3 +85,19 @@ def test_without_the_secret_or_with_a_wrong_one_it_is_not(
 
     for name in ("without-secret", "wrong-secret"):
         assert "401" in refused(kube, name) or "authorization" in refused(kube, name)
+
+
+def test_an_endpoint_whose_secret_comes_later_heals_by_itself(
+    hosting: Hosting, contrary_image: str, pulled: Registry
+) -> None:
+    image = pulled.push(contrary_image, "team/late:1")
+    hosting.model("late", image=image, imagePullSecrets=[{"name": "later"}])
+    hosting.endpoint("late", [{"variantName": "late"}])
+    hosting.told("late", rf"ImagePullFailed: variant late: 1 pod: image {image} of container model cannot be pulled")
+
+    hosting.kube.request("POST", f"/api/v1/namespaces/{hosting.namespace}/secrets", pulled.pull_secret("later"))
+
+    status = hosting.ready("late", lambda found: bool(found["productionVariants"][0]["deployedImages"]))
+    assert [one["resolvedImage"] for one in status["productionVariants"][0]["deployedImages"]] == [image]
+    hosting.delete("late")
+    hosting.gone("late")
