@@ -78,7 +78,8 @@ class Kube:
         """One request; raises ApiError on anything but success. A connection that was cut by a restart is tried
         once more, for reads only."""
         url = self.server + path + (f"?{urlencode(query)}" if query else "")
-        data = None if body is None else json.dumps(body).encode()
+        # The server reads an applied object as YAML, which has no surrogate pairs.
+        data = None if body is None else json.dumps(body, ensure_ascii="yaml" not in content_type).encode()
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type, "Accept": "application/json"}
         answer = self._pool.request(
             method, url, body=data, headers=headers, timeout=20.0, retries=urllib3.Retry(2, redirect=False)
