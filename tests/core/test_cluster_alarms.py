@@ -388,6 +388,23 @@ def test_a_bake_ends_only_with_a_reading_from_after_its_end() -> None:
     assert deployment(stage).step == 2
 
 
+def test_a_reading_that_is_only_a_moment_away_is_no_trouble() -> None:
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.run(55)
+    stage.alarms["errors"].stuck = True
+    reasons = []
+    for _ in range(15):
+        stage.step()
+        reasons.append(stage.condition("Reconciling")[1])
+    first = reasons.index("AlarmsUnreadable")
+    assert set(reasons[:first]) == {"Deploying"}
+    assert set(reasons[first:]) == {"AlarmsUnreadable"}
+    assert deployment(stage).bake_until is not None
+    assert 9 <= first <= 12, reasons
+
+
 def test_without_a_bake_there_is_still_a_reading_after_each_step() -> None:
     stage = watched(blue_green("CANARY", wait=0, final=0))
     stage.image("new:1")

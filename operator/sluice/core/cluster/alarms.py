@@ -9,7 +9,7 @@ A bake ends only with a reading of every alarm that was taken after its end."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sluice.api.reasons import Cause, Reason
@@ -25,6 +25,9 @@ from sluice.core.resolve import Resolution
 READABLE = frozenset({"OK", "ALARM", "INSUFFICIENT_DATA"})
 HEEDED_IN = frozenset({"Provisioning", "Shifting", "Baking", "FinalBaking"})
 """Stages in which alarms are read; in the others the deployment's way is settled."""
+
+EXPECTED_SECONDS = 5
+"""At each bake's end a reading is waited for; only one that does not come for so long is told as trouble."""
 
 _SOURCES: tuple[tuple[str, AlarmSource], ...] = (
     ("prometheusAlert", "PrometheusAlert"),
@@ -203,10 +206,11 @@ def hold(d: Draft, deployment: DeploymentStatus, *, not_before: datetime) -> Hol
     late = [(alarm, reading) for alarm, reading in read if reading is None or reading.read_at < not_before]
     if late:
         words = ", ".join(_words(alarm) for alarm, _ in late)
+        text = f"waiting for a reading of {words} taken after {not_before:%H:%M:%S}"
+        if d.now < not_before + timedelta(seconds=EXPECTED_SECONDS):
+            return Hold(Reason.DEPLOYING, text, d.now + timedelta(seconds=1))
         last = min((reading.read_at for _, reading in late if reading is not None), default=d.now)
-        return Hold(
-            Reason.ALARMS_UNREADABLE, f"waiting for a reading of {words} taken after {not_before:%H:%M:%S}", last
-        )
+        return Hold(Reason.ALARMS_UNREADABLE, text, last)
     dataless = [
         r for alarm, r in read if r is not None and _is_dataless(r, not_before) and _holds(d, deployment, alarm)
     ]
