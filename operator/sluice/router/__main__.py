@@ -11,13 +11,9 @@ import signal
 import sys
 from pathlib import Path
 
-from sluice.kube.client import KubeClient
-from sluice.kube.configuration import NoKubernetesError, load_configuration
 from sluice.router.admin import Admin, EnvoyUnavailable
-from sluice.router.agent import Agent
 from sluice.router.bootstrap import BootstrapSettings, bootstrap
 from sluice.router.draining import drain, drained
-from sluice.router.probes import serve
 from sluice.router.relay import LAST_WORDS_SECONDS, Relay
 from sluice.router.settings import Settings, WrongSettingError
 
@@ -82,6 +78,12 @@ def admin_of(settings: Settings) -> Admin:
 
 
 async def _agent(settings: Settings, bootstrap_file: Path) -> int:
+    # Half a second of CPU and 30 MB of libraries, which no other command needs: they run at each start of a router.
+    from sluice.kube.client import KubeClient
+    from sluice.kube.configuration import NoKubernetesError, load_configuration
+    from sluice.router.agent import Agent
+    from sluice.router.probes import serve
+
     if not settings.pod_name or not settings.pod_uid:
         logger.critical("POD_NAME and POD_UID must be set (downward API): the report carries them")
         return 2
