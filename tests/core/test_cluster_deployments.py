@@ -222,3 +222,27 @@ def test_live_counts_are_retained_when_asked() -> None:
     assert [f.replicas for f in stage.cluster.fleets.values()] == [6]
     stage.run(20)
     assert [f.replicas for f in stage.cluster.fleets.values()] == [6]
+
+
+@pytest.mark.parametrize("when", ["created", "deployed"])
+def test_ready_waits_for_weights_that_were_edited_meanwhile(when: str) -> None:
+    """Ready says that what the spec asks for is in force: an edit that waited for the end is not yet."""
+    variants = ({"variantName": "a", "initialInstanceCount": 1}, {"variantName": "b", "initialInstanceCount": 1})
+    stage = ClusterStage(*variants, deploymentConfig=blue_green())
+    if when == "deployed":
+        stage.in_service()
+        stage.image("new:1")
+    under_way = "CleaningUp" if when == "deployed" else "Creating"
+    for _ in range(200):
+        stage.step()
+        deployment = stage.status.deployment
+        if under_way in {deployment.stage if deployment else "", stage.status.endpoint_status}:
+            break
+    stage.edit_variant("a", initialVariantWeight=9)
+    for _ in range(400):
+        stage.step()
+        live = {v.variant_name: v.current_weight for v in stage.status.production_variants}
+        if stage.condition("Ready")[0] == "True":
+            break
+    assert stage.condition("Ready") == ("True", "InService")
+    assert live == {"a": 9.0, "b": 1.0}

@@ -23,7 +23,7 @@ from sluice.core.cluster import (
     words,
 )
 from sluice.core.cluster.routing import Side, Split
-from sluice.core.endpoint import latches
+from sluice.core.endpoint import latches, live
 from sluice.core.endpoint.draft import Draft
 from sluice.core.endpoint.history import ended
 from sluice.core.resolve import spec_counts, spec_weights
@@ -290,8 +290,11 @@ def _clean(d: Draft, serving: Side, deployment: DeploymentStatus) -> None:
     )
     ended(d, deployment.revision, deployment.fleet_hash, Outcome.SUCCEEDED, Cause.NONE, None, deployment.start_time)
     d.again(0.0)
-    if d.desired is not None and d.desired.fleet_hash == deployment.fleet_hash and d.given.resolution.finding is None:
+    same = d.desired is not None and d.desired.fleet_hash == deployment.fleet_hash
+    if same and d.given.resolution.finding is None and not live.wanted_changes(d):
         d.ready(f"Revision {deployment.revision} is in service.")
+    elif same:
+        d.reconciling(Reason.PENDING, f"Revision {deployment.revision} is in service; what was edited since follows.")
     else:
         d.reconciling(Reason.PENDING, f"Revision {deployment.revision} is in service; the spec asks for another.")
 

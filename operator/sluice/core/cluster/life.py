@@ -252,7 +252,10 @@ def _in_service(d: Draft, revision: Revision) -> None:
     take_fleets(d)
     ended(d, revision.name, revision.fleet_hash, Outcome.SUCCEEDED, Cause.NONE, None, since)
     d.again(0.0)
-    d.ready(f"Revision {revision.name} is in service.")
+    if live.wanted_changes(d):
+        d.reconciling(Reason.PENDING, f"Revision {revision.name} is in service; what was edited since follows.")
+    else:
+        d.ready(f"Revision {revision.name} is in service.")
 
 
 def _say_creating(
