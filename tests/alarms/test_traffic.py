@@ -52,10 +52,10 @@ def test_quiet_then_clean_then_all_5xx(envoy: Envoy, serve: Start, operator: Ope
     assert (quiet.state, "0 requests" in (quiet.message or "")) == ("INSUFFICIENT_DATA", True)
     assert set(invoke(envoy, "Churn", 20)) == {200}
     clean = operator.ask(ERRORS)
-    assert (clean.state, clean.message) == ("OK", "0 of 20 requests in 3600 s (alarm: > 0.05)")
+    assert (clean.state, clean.message) == ("OK", "0 % of 20 requests in 3600 s (alarm: > 5 %)")
     assert set(invoke(envoy, "Churn", 20, ERROR)) == {424}
     bad = operator.ask(ERRORS)
-    assert (bad.state, bad.message) == ("ALARM", "0.5 of 40 requests in 3600 s (alarm: > 0.05)")
+    assert (bad.state, bad.message) == ("ALARM", "50 % of 40 requests in 3600 s (alarm: > 5 %)")
 
 
 @pytest.mark.parametrize("body", [order("break"), order("wait"), order("answer", status=503)])
@@ -93,7 +93,7 @@ def test_a_stream_is_one_request(envoy: Envoy, relay: Relay, serve: Start, opera
         EndpointName="Churn", Body=order("stream", parts=["61", "62"])
     )
     assert b"".join(event["PayloadPart"]["Bytes"] for event in answer["Body"]) == b"ab"
-    assert operator.ask(ERRORS).message == "0 of 1 requests in 3600 s (alarm: > 0.05)"
+    assert operator.ask(ERRORS).message == "0 % of 1 requests in 3600 s (alarm: > 5 %)"
 
 
 def test_slow_answers(envoy: Envoy, serve: Start, operator: Operator) -> None:
@@ -144,16 +144,16 @@ def test_a_restarted_envoy_neither_raises_nor_hides(
     invoke(envoy, "Churn", 5, ERROR)  # before anybody watches
     operator.ask(ERRORS)
     invoke(envoy, "Churn", 10)
-    assert operator.ask(ERRORS).message == "0 of 10 requests in 3600 s (alarm: > 0.05)"
+    assert operator.ask(ERRORS).message == "0 % of 10 requests in 3600 s (alarm: > 5 %)"
     envoy.kill()
     assert operator.ask(ERRORS).state is None
     envoy.start()
     drive.settle()
     assert set(invoke(envoy, "Churn", 3)) == {200}
-    assert operator.ask(ERRORS).message == "0 of 13 requests in 3600 s (alarm: > 0.05)"
+    assert operator.ask(ERRORS).message == "0 % of 13 requests in 3600 s (alarm: > 5 %)"
     invoke(envoy, "Churn", 2, ERROR)
     after = operator.ask(ERRORS)
-    assert (after.state, after.message) == ("ALARM", "0.1333 of 15 requests in 3600 s (alarm: > 0.05)")
+    assert (after.state, after.message) == ("ALARM", "13.33 % of 15 requests in 3600 s (alarm: > 5 %)")
 
 
 def test_one_router_that_is_frozen_is_named_and_none_that_answers_is_no_reading(
@@ -172,7 +172,7 @@ def test_one_router_that_is_frozen_is_named_and_none_that_answers_is_no_reading(
         operator.ask(ERRORS)
         for envoy in envoys:
             invoke(envoy, "Churn", 3)
-        assert operator.ask(ERRORS).message == "0 of 6 requests in 3600 s (alarm: > 0.05)"
+        assert operator.ask(ERRORS).message == "0 % of 6 requests in 3600 s (alarm: > 5 %)"
         envoys[0].signal(signal.SIGSTOP)
         invoke(envoys[1], "Churn", 1, ERROR)
         part = operator.until(ERRORS, "ALARM")
@@ -209,7 +209,7 @@ def test_more_fleets_than_one_question_holds(envoy: Envoy, serve: Start, operato
     many = replace(ERRORS, variants=(*NEW, *(VariantFleets(f"v{index}", f"x{index}") for index in range(250))))
     operator.ask(many)
     invoke(envoy, "Churn", 2)
-    assert operator.ask(many).message == "variant a: 0 of 2 requests in 3600 s (alarm: > 0.05)"
+    assert operator.ask(many).message == "variant a: 0 % of 2 requests in 3600 s (alarm: > 5 %)"
 
 
 def test_a_question_that_is_none_is_refused(envoy: Envoy, serve: Start, operator: Operator) -> None:

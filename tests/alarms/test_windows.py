@@ -196,10 +196,10 @@ def test_relative_to_the_serving_revision(new: Counts, serving: Counts, state: s
     ("variants", "state", "told"),
     [
         ([], INSUFFICIENT_DATA, "no new revision"),
-        ([("a", counts(100), NOTHING), ("b", counts(10, 10), NOTHING)], ALARM, "variant b: 1 of 10"),
+        ([("a", counts(100), NOTHING), ("b", counts(10, 10), NOTHING)], ALARM, "variant b: 100 % of 10"),
         ([("a", counts(0), NOTHING), ("b", counts(10), NOTHING)], OK, "variant b"),
         ([("a", counts(0), NOTHING), ("b", counts(0), NOTHING)], INSUFFICIENT_DATA, "variant a"),
-        ([("a", counts(10), NOTHING)], OK, "0 of 10 requests"),
+        ([("a", counts(10), NOTHING)], OK, "0 % of 10 requests"),
     ],
 )
 def test_one_bad_variant_is_not_hidden_by_the_others(

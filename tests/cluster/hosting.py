@@ -208,6 +208,7 @@ class Hosting:
     def load(self, endpoint: str) -> Iterator["Loads"]:
         """Constant load, half of it on connections that are kept and half on new ones, as long as the block lasts."""
         url = self.url
+        self.until(endpoint, lambda: self._is_reached(url))
         with (
             Load(url, endpoint, concurrency=3, body=BODY, content_type=JSON) as kept,
             Load(url, endpoint, concurrency=3, body=BODY, content_type=JSON, keep_alive=False) as fresh,
@@ -215,6 +216,13 @@ class Hosting:
             loads = Loads(kept, fresh)
             loads.more(50)
             yield loads
+
+    def _is_reached(self, url: str) -> bool | None:
+        """Whether the Service's address leads somewhere: kube-proxy hears of ready routers a little later than others."""
+        try:
+            return _HTTP.request("GET", f"{url}/ping").status == 200 or None
+        except urllib3.exceptions.HTTPError:
+            return None
 
     def every_pod(self, selector: str) -> list[Object]:
         """The namespace's pods, those on their way out included."""

@@ -73,7 +73,7 @@ PAIRS = (
     Row("CANARY", "none", "Baking", "API server frozen"),
     Row("LINEAR", "none", "Shifting", "agent frozen"),
     Row("ROLLING", "none", "CleaningUp", "router deleted"),
-    Row("CANARY", "alarm", "Baking", "operator killed"),
+    Row("CANARY", "alarm", "RollingBack", "router deleted"),
     Row("ROLLING", "alarm", "RollingBack", "agent frozen"),
     Row("LINEAR", "person", "FinalBaking", "router deleted"),
     Row("CANARY", "health", "Provisioning", "router deleted"),

@@ -238,5 +238,5 @@ def _value(traffic: Traffic, counts: Counts) -> float:
 
 def _told(traffic: Traffic, value: float) -> str:
     if traffic.metric != "ModelLatency":
-        return f"{value:.4g}"
+        return f"{100 * value:.4g} %"
     return "no answer in time" if math.isinf(value) else f"{value:.0f} us"
