@@ -218,7 +218,7 @@ class Hosting:
             yield loads
 
     def _is_reached(self, url: str) -> bool | None:
-        """Whether the Service's address leads somewhere: kube-proxy hears of ready routers a little later than others."""
+        """Whether the Service's address leads somewhere: kube-proxy hears of ready routers a little late."""
         try:
             return _HTTP.request("GET", f"{url}/ping").status == 200 or None
         except urllib3.exceptions.HTTPError:
