@@ -31,7 +31,7 @@ NODES = (
     FakeNode("narrow-b", {ZONE: "b", POOL: "narrow"}, [f"{TAINT}=yes:NoSchedule"], TINY),
 )
 SAYS = {
-    "crash": r"(CrashLooping|CreationFailed): variant crash: 1 pod: container model ended with exit code 3.*: no licence",
+    "crash": r"(CrashLooping|CreationFailed): variant crash: 1 pod: container model ended with exit code 3.*no licence",
     "absent": r"ImagePullFailed: variant absent: 1 pod: image localhost/absent:1 of container model cannot be pulled",
     "mute": r"PingFailing: variant mute: 1 pod: container model .* stopped \(exit code 0.*GET /ping is not answered",
     "denied": r"ModelDataFailed: .*failed to download model data from s3://locked/denied/model.tar.gz: .*AccessDenied",
