@@ -33,12 +33,12 @@ MODEL_ERROR = "424"
 """What the router makes of a model's 5xx, as SageMaker does."""
 
 Policy = Literal["ALL_AT_ONCE", "CANARY", "LINEAR", "ROLLING"]
-Trigger = Literal["none", "alarm", "health", "person", "revert"]
+Trigger = Literal["none", "alarm", "model data", "person", "revert"]
 Stage = Literal["Provisioning", "Shifting", "Baking", "FinalBaking", "CleaningUp", "RollingBack"]
 Disturbance = Literal["operator killed", "router deleted", "agent frozen", "API server frozen"]
 
 POLICIES: tuple[Policy, ...] = ("ALL_AT_ONCE", "CANARY", "LINEAR", "ROLLING")
-TRIGGERS: tuple[Trigger, ...] = ("none", "alarm", "health", "person", "revert")
+TRIGGERS: tuple[Trigger, ...] = ("none", "alarm", "model data", "person", "revert")
 STAGES: tuple[Stage, ...] = ("Provisioning", "Shifting", "Baking", "FinalBaking", "CleaningUp", "RollingBack")
 DISTURBANCES: tuple[Disturbance, ...] = ("operator killed", "router deleted", "agent frozen", "API server frozen")
 
@@ -65,7 +65,7 @@ class Row:
             return self.trigger != "none"
         if self.trigger == "none":
             return True
-        return self.stage != "CleaningUp" and (self.trigger != "health" or self.stage == "Provisioning")
+        return self.stage != "CleaningUp" and (self.trigger != "model data" or self.stage == "Provisioning")
 
 
 OPEN = {"API server frozen"}
@@ -78,7 +78,7 @@ PAIRS = (
     Row("CANARY", "alarm", "RollingBack", "router deleted"),
     Row("ROLLING", "alarm", "RollingBack", "agent frozen"),
     Row("LINEAR", "person", "FinalBaking", "router deleted"),
-    Row("CANARY", "health", "Provisioning", "router deleted"),
+    Row("CANARY", "model data", "Provisioning", "router deleted"),
     Row("ROLLING", "revert", "Baking", "operator killed"),
     Row("ALL_AT_ONCE", "alarm", "RollingBack", "operator killed"),
 )
@@ -117,43 +117,45 @@ def test_a_deployment(row: Row, hosting: Hosting, cluster: Cluster) -> None:
     old, new = _model_of(hosting), f"{ENDPOINT}-{next(_shipped)}"
     hosting.endpoint(ENDPOINT, VARIANTS, deploymentConfig=policy(row), kubernetes={"alarms": [ALARM]})
     hosting.ready(ENDPOINT)
-    heal: list[Callable[[], None]] = []
-    with hosting.load(ENDPOINT) as loads:
-        seen = Shares(hosting, loads, old, new)
-        ship(hosting, new, row.trigger)
-        if row.stage != "RollingBack":
-            seen.until(lambda stage: stage == row.stage)
-            heal.append(disturb(row.disturbance, hosting, cluster))
-        if row.trigger in ("person", "revert"):
-            seen.until(lambda stage: stage == row.stage or stage in ("Baking", "FinalBaking"))
-            turn_back(row, hosting, old, before["revision"]["name"])
-        if row.stage == "RollingBack":
-            seen.until(lambda stage: stage in ("RollingBack", ""))
-            heal.append(disturb(row.disturbance, hosting, cluster))
-        ended = seen.until(lambda stage: stage == "")
-        for mend in heal:
-            mend()
-        rolled_back = row.trigger != "none"
-        gone = new if rolled_back else old
-        last = seen.answers(gone)
-        loads.more(150)
+    rolled_back = row.trigger != "none"
+    try:
+        heal: list[Callable[[], None]] = []
+        with hosting.load(ENDPOINT) as loads:
+            seen = Shares(hosting, loads, old, new)
+            ship(hosting, new, row.trigger)
+            if row.stage != "RollingBack":
+                seen.until(lambda stage: stage == row.stage)
+                heal.append(disturb(row.disturbance, hosting, cluster))
+            if row.trigger in ("person", "revert"):
+                seen.until(lambda stage: stage == row.stage or stage in ("Baking", "FinalBaking"))
+                turn_back(row, hosting, old, before["revision"]["name"])
+            if row.stage == "RollingBack":
+                seen.until(lambda stage: stage in ("RollingBack", ""))
+                heal.append(disturb(row.disturbance, hosting, cluster))
+            ended = seen.until(lambda stage: stage == "")
+            for mend in heal:
+                mend()
+            gone = new if rolled_back else old
+            last = seen.answers(gone)
+            loads.more(150)
 
-    assert seen.answers(gone) == last, "the revision that went was asked again"
-    assert set(loads.lost()) <= ({MODEL_ERROR} if row.trigger == "alarm" else set()), loads.samples()
-    seen.judge()
-    status = hosting.ready(ENDPOINT) if row.trigger in ("none", "revert") else ended
-    assert status["endpointStatus"] == "InService"
-    assert (status["revision"]["name"] == before["revision"]["name"]) == rolled_back
-    outcome, cause = OUTCOMES[row.trigger]
-    last_deployment = status["lastDeployment"]
-    assert (last_deployment["outcome"], last_deployment.get("cause", "None")) == (outcome, cause)
-    put_back(hosting, old if rolled_back else new)
+        assert seen.answers(gone) == last, "the revision that went was asked again"
+        assert set(loads.lost()) <= ({MODEL_ERROR} if row.trigger == "alarm" else set()), loads.samples()
+        seen.judge()
+        status = hosting.ready(ENDPOINT) if row.trigger in ("none", "revert") else ended
+        assert status["endpointStatus"] == "InService"
+        assert (status["revision"]["name"] == before["revision"]["name"]) == rolled_back
+        outcome, cause = OUTCOMES[row.trigger]
+        last_deployment = status["lastDeployment"]
+        assert (last_deployment["outcome"], last_deployment.get("cause", "None")) == (outcome, cause)
+    finally:
+        put_back(hosting, old if rolled_back else new)
 
 
 OUTCOMES: dict[Trigger, tuple[str, str]] = {
     "none": ("Succeeded", "None"),
     "alarm": ("RolledBack", "Alarm"),
-    "health": ("RolledBack", "Health"),
+    "model data": ("RolledBack", "ModelData"),
     "person": ("RolledBack", "Person"),
     "revert": ("Superseded", "Person"),
 }
@@ -185,8 +187,8 @@ def policy(row: Row) -> dict[str, Any]:
 
 
 def ship(hosting: Hosting, name: str, trigger: Trigger) -> None:
-    """A new model: bad where an alarm or its health is to turn it back."""
-    if trigger == "health":
+    """A new model: bad where an alarm or its own data is to turn it back."""
+    if trigger == "model data":
         hosting.model(ENDPOINT, hosting.upload(name, b"no archive"))
     else:
         hosting.model(ENDPOINT, hosting.upload(name, parrot(name, UNSPEAKABLE if trigger == "alarm" else "")))
