@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sluice.api import names
+from sluice.api.reasons import Reason
 from sluice.api.status import EndpointStatus, VariantSummary
 from sluice.core.actions import (
     Action,
@@ -73,6 +74,20 @@ def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def denied(operation: str) -> CallProblem:
+    """A call that IAM does not permit."""
+    return CallProblem(
+        operation, Reason.ACCESS_DENIED, "denied", code="AccessDeniedException", retry_after_seconds=30.0
+    )
+
+
+def rejected(operation: str) -> CallProblem:
+    """A call that SageMaker finds wrong."""
+    return CallProblem(
+        operation, Reason.REJECTED_BY_SAGEMAKER, "1 validation error", code="ValidationException", transient=False
+    )
+
+
 class Stage:
     """One Endpoint, its referents, and the pass."""
 
@@ -106,6 +121,10 @@ class Stage:
         """Set sluice.dev/... annotations (`_` is `-`)."""
         held = self.endpoint["metadata"].setdefault("annotations", {})
         held.update({f"{names.GROUP}/{key.replace('_', '-')}": value for key, value in annotations.items()})
+
+    def delete(self) -> None:
+        """kubectl delete: the finalizer keeps it."""
+        self.endpoint["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
 
     def resolution(self) -> Resolution:
         """What the spec resolves to now."""
@@ -250,3 +269,18 @@ class Stage:
         """A PendingDeploymentSummary."""
         variant = VariantSummary(variant_name="a", desired_instance_count=4, variant_status=variant_status)
         return PendingDeployment(config_name, self.now, (variant,))
+
+
+def two_revisions(stage: Stage, **first: Any) -> Described:
+    """Deploy the Model as it is, then repo/churn:2. Returns what is seen then."""
+    stage.objects["Model", "churn"]["spec"].update(first)
+    stage.bring_into_service()
+    stage.objects["Model", "churn"]["spec"].pop("executionRoleArn", None)
+    stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
+    before = stage.described(moved=2)
+    stage.step(before)
+    stage.step(before, seconds=6)
+    assert stage.status.intent is not None
+    seen = stage.described("InService", stage.status.intent.endpoint_config_name, moved=9)
+    stage.settle_down(seen)
+    return seen

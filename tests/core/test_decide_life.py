@@ -1,15 +1,13 @@
-"""The life of an endpoint as decisions: creation, ownership, adoption, lost status, weights, drift, deletion."""
-
-from dataclasses import replace
+"""The life of an endpoint as decisions: creation, lost status, weights, drift, deletion."""
 
 import pytest
-from tests.core.stage import Stage, canary, config, model
+from tests.core.stage import Stage, canary, config
 
 from sluice.api.reasons import Outcome, Reason
 from sluice.api.status import EndpointStatus, VariantSummary
 from sluice.core.actions import CreateEndpoint, EnsureEndpointConfig, EnsureModel, UpdateWeightsAndCapacities
 from sluice.core.endpoint.draft import DecideSettings
-from sluice.core.observation import CallProblem, HostingContent, Presence
+from sluice.core.observation import CallProblem, Presence
 from sluice.core.permission import Policy, Rule
 
 
@@ -88,94 +86,6 @@ def test_failed_after_it_served_is_recreated_only_by_a_person() -> None:
     stage.annotate(retry="1")
     stage.step(failed, seconds=1)
     assert stage.called() == ["DeleteEndpoint"]
-
-
-def test_an_endpoint_of_another_owner_is_never_touched() -> None:
-    stage = Stage()
-    stage.step()
-    stage.step(stage.described("InService", "foreign"), owner="test/team-b/churn")
-    assert stage.actions == []
-    assert stage.condition("Stalled") == ("True", Reason.NAME_CONFLICT)
-    stage.step(stage.described("InService", "foreign"), owner=None)
-    assert stage.actions == []
-    assert stage.condition("Stalled") == ("True", Reason.NOT_OWNED)
-    stage.step(Presence.OTHER_CASE)
-    assert stage.actions == []
-    assert stage.condition("Stalled") == ("True", Reason.NAME_CONFLICT)
-
-
-def _content(stage: Stage, image: str = "repo/churn:1") -> HostingContent:
-    variant = {
-        "VariantName": "a", "ModelName": "theirs", "InstanceType": "ml.m5.large", "InitialInstanceCount": 4,
-        "InitialVariantWeight": 1.0,
-    }  # fmt: skip
-    return HostingContent(
-        {"EndpointConfigName": "their-config", "ProductionVariants": [variant], "EnableNetworkIsolation": False},
-        {"theirs": {"ModelName": "theirs", "PrimaryContainer": {"Image": image, "Mode": "SingleModel"}}},
-    )
-
-
-def test_adoption_compares_content_and_writes_only_the_tag() -> None:
-    stage = Stage()
-    stage.annotate(adopt="true")
-    stage.step(stage.described("InService", "their-config"), owner=None, content=_content(stage))
-    seen = stage.described("InService", "their-config")
-    stage.step(seen, owner=None, content=_content(stage))
-    assert stage.called() == ["SyncTags"]
-    stage.settle_down(seen)
-    assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
-    assert stage.status.revision is not None
-    assert stage.status.revision.adopted
-
-
-def test_adoption_of_something_else_waits_for_a_person_with_the_difference() -> None:
-    stage = Stage(deploymentConfig=canary())
-    stage.annotate(adopt="true")
-    content = _content(stage, image="repo/churn:0")
-    seen = stage.described("InService", "their-config")
-    stage.step(seen, owner=None, content=content)
-    stage.step(seen, owner=None, content=content)
-    assert stage.actions == []
-    assert stage.condition("Stalled") == ("True", Reason.ADOPTION_DIFFERS)
-    message = next(c.message for c in stage.status.conditions if c.type == "Stalled")
-    assert "Image: found repo/churn:0, the spec has repo/churn:1" in message
-    stage.annotate(retry="1")
-    stage.step(seen, owner=None, content=content)
-    stage.step(seen, seconds=6)
-    assert "UpdateEndpoint" in stage.called()
-
-
-@pytest.mark.parametrize("image", ["repo/churn:gpu", "repo/churn:other"])
-def test_adoption_compares_the_models_of_instance_pools_too(image: str) -> None:
-    stage = Stage()
-    stage.annotate(adopt="true")
-    stage.objects["Model", "gpu"] = model("gpu", "repo/churn:gpu")
-    pools = [{"instanceType": "ml.m5.large"}, {"instanceType": "ml.g5.xlarge", "modelNameOverride": "gpu"}]
-    spec = stage.objects["EndpointConfig", "churn"]["spec"]
-    spec["productionVariants"] = [
-        {"variantName": "a", "modelName": "churn", "initialInstanceCount": 4, "instancePools": pools}
-    ]
-    variant = {
-        "VariantName": "a", "ModelName": "theirs", "InitialInstanceCount": 4, "InitialVariantWeight": 1.0,
-        "InstancePools": [
-            {"InstanceType": "ml.m5.large"}, {"InstanceType": "ml.g5.xlarge", "ModelNameOverride": "their-gpu"}
-        ],
-    }  # fmt: skip
-    models = {
-        name: {"PrimaryContainer": {"Image": found}}
-        for name, found in (("theirs", "repo/churn:1"), ("their-gpu", image))
-    }
-    content = HostingContent({"ProductionVariants": [variant]}, models)
-    seen = stage.described("InService", "their-config")
-    stage.step(seen, owner=None, content=content)
-    stage.step(seen, owner=None, content=content)
-    if image == "repo/churn:gpu":
-        assert stage.called() == ["SyncTags"]
-        return
-    message = next(c.message for c in stage.status.conditions if c.type == "Stalled")
-    assert (
-        "InstancePools[1].Model.PrimaryContainer.Image: found repo/churn:other, the spec has repo/churn:gpu" in message
-    )
 
 
 def test_lost_status_beside_a_living_endpoint_is_recovered_not_created() -> None:
@@ -356,7 +266,7 @@ def test_out_of_service_is_not_ready() -> None:
 def test_deletion_waits_collects_and_lets_go() -> None:
     stage = Stage()
     stage.bring_into_service()
-    stage.endpoint["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
+    stage.delete()
     stage.step(stage.described("Updating", moved=5), seconds=60)
     assert stage.actions == []
     assert "SageMaker cannot delete it before" in next(c.message for c in stage.status.conditions if c.type == "Ready")
@@ -372,7 +282,7 @@ def test_deletion_waits_collects_and_lets_go() -> None:
 def test_retain_leaves_aws_alone() -> None:
     stage = Stage(deletionPolicy="Retain")
     stage.bring_into_service()
-    stage.endpoint["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
+    stage.delete()
     stage.step(stage.described("InService", moved=6), seconds=60)
     assert stage.called() == ["DropRevision", "PatchEndpoint"]
 
@@ -446,58 +356,14 @@ def test_outcomes_are_noted_on_stored_revisions() -> None:
     assert [stored.outcome for stored in stage.stored()] == [Outcome.SUCCEEDED]
 
 
-@pytest.mark.parametrize("deleting", [False, True])
-@pytest.mark.parametrize(
-    "forged",
-    [
-        '{"accountId": "111122223333", "region": "eu-west-1", "endpointName": "theirs"}',
-        '{"accountId": "111122223333", "region": "us-east-1", "endpointName": "churn"}',
-        '{"accountId": "999988887777", "region": "eu-west-1", "endpointName": "churn"}',
-        '{"accountId": 1}',
-        "churn",
-    ],
-)
-def test_an_edited_pin_reaches_nobody_elses_endpoint(forged: str, deleting: bool) -> None:
-    stage = Stage()
-    stage.bring_into_service()
-    stage.annotate(external=forged)
-    if deleting:
-        stage.endpoint["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
-    stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
-    for _ in range(4):
-        stage.step(stage.described(moved=2), seconds=10)
-        assert stage.actions == []
-    assert stage.condition("Stalled") == ("True", Reason.PLACEMENT_CHANGED)
-
-
-def test_a_default_region_that_is_forged_meets_the_arn() -> None:
-    stage = Stage()
-    stage.endpoint["spec"].pop("sagemaker")
-    stage.bring_into_service()
-    stage.annotate(external='{"accountId": "111122223333", "region": "us-east-1", "endpointName": "churn"}')
-    stage.step(stage.described(moved=2), seconds=10)
-    assert stage.actions == []
-    assert stage.condition("Stalled") == ("True", Reason.PLACEMENT_CHANGED)
-
-
 def test_a_deletion_that_is_not_permitted_says_so_and_retain_lets_go() -> None:
     stage = Stage()
     stage.bring_into_service()
     stage.policy = Policy()
-    stage.endpoint["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
+    stage.delete()
     stage.step(Presence.UNKNOWN)
     assert stage.actions == []
     assert stage.condition("Stalled") == ("True", Reason.NOT_PERMITTED)
     stage.endpoint["spec"]["deletionPolicy"] = "Retain"
     stage.step(Presence.UNKNOWN)
     assert stage.called() == ["DropRevision", "PatchEndpoint"]
-
-
-def test_placement_never_moves() -> None:
-    stage = Stage()
-    stage.bring_into_service()
-    stage.endpoint["spec"].pop("sagemaker")
-    target = stage.resolution().target
-    assert target is not None
-    assert target.credentials.region == "eu-west-1"
-    assert replace(target, endpoint_name="churn") == target
