@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.core.cluster_stage import AlarmNow, ClusterStage, blue_green, rolling
-from tests.core.test_cluster_alarms import deployment, ended, reach, watched
+from tests.core.watched import deployment, ended, reach, watched
 
 from sluice.api.reasons import Cause, Outcome
 from sluice.core.cluster.actions import DeleteFleet, ScaleFleet
