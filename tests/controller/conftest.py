@@ -1,4 +1,5 @@
-"""A client of the run's real API server, with the CRDs installed and a namespace of its own for each test."""
+"""A client of the run's real API server, with the CRDs installed and a namespace of its own for each test; and passes
+in memory."""
 
 import os
 import uuid
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.controller.pass_world import ALLOWED, World
 from tests.controller.waiting import until
 
 from localcluster.controlplane import ControlPlane
@@ -28,6 +30,12 @@ class Telemetry:
 
     def kube_call(self, verb: str, kind: str, code: str, seconds: float) -> None:
         self.kube.append((verb, kind, code))
+
+
+@pytest.fixture
+def world() -> World:
+    """One Endpoint's passes, in memory; everything is permitted."""
+    return World(ALLOWED)
 
 
 @pytest.fixture

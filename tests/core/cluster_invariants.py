@@ -5,11 +5,15 @@ from confirmation, deadlines that do not move, a rollback that latches, and no s
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from sluice.api.routes import EndpointRouteSpec
 from sluice.api.status import DeploymentStatus, EndpointStatus
 from sluice.core.cluster import alarms
+from sluice.core.cluster.actions import EvictRouter, ScaleFleet
+from sluice.core.cluster.routing import fleets_of
 
 if TYPE_CHECKING:
     from tests.core.cluster_stage import ClusterStage
+    from tests.core.cluster_state import Fleet
 
 BAKES = {"Baking", "FinalBaking"}
 FORWARD = {"Provisioning", "Shifting", *BAKES}
@@ -141,3 +145,90 @@ def share_is_the_steps(stage: "ClusterStage", weights: dict[str, int]) -> None:
     most = running.plan[step - 1].traffic_percent if step else 0.0
     others = sum(weight for name, weight in weights.items() if name not in new)
     assert share <= most + 0.01 or not others, f"{share} % in {running.stage}, step {step} has {most} %"
+
+
+# What an action must not do -------------------------------------------------------------------------------------
+
+
+def must_be_let_go(stage: "ClusterStage", fleet: str) -> None:
+    if stage.namespace_terminating:
+        return
+    for router in stage.cluster.routers:
+        if router.stops_by is not None and stage.now > router.stops_by:
+            continue
+        if router.applied is not None:
+            assert fleet not in fleets_of(router.applied[2]), f"{router.pod} still sends to {fleet}"
+        assert fleet not in router.busy, f"{router.pod} has requests of {fleet} running"
+    if stage.cluster.route is not None:
+        assert fleet not in fleets_of(stage.cluster.route.spec), f"the routes name {fleet}"
+
+
+def must_stand(stage: "ClusterStage", spec: EndpointRouteSpec) -> None:
+    """Weight is moved only to a fleet that has ready pods, or that has all of it anyway."""
+    before = {f.name: f.weight for f in stage.cluster.route.spec.fleets} if stage.cluster.route else None
+    if not any(f.ready and (before or {}).get(f.name) for f in stage.cluster.fleets.values()):
+        return  # nobody answers anyway
+    for fleet in spec.fleets:
+        if before is not None and fleet.weight > before.get(fleet.name, 0) and stage.status.revision is not None:
+            here = stage.cluster.fleets.get(fleet.name)
+            rolling_back = stage.status.deployment is not None and stage.status.deployment.stage == "RollingBack"
+            assert rolling_back or (here is not None and here.ready), f"{fleet.name} gets weight without pods"
+    _must_have_room(stage, spec)
+    if spec.fleets:
+        assert sum(f.weight for f in spec.fleets) == 1_000_000
+
+
+def _must_have_room(stage: "ClusterStage", spec: EndpointRouteSpec) -> None:
+    """In a rolling deployment no fleet of the old revision gets more traffic than its ready pods are for, unless
+    the new one answers nothing at all."""
+    deployment = stage.status.deployment
+    if deployment is None or deployment.policy != "ROLLING" or deployment.replace_first or not spec.fleets:
+        return
+    new = [f for f in stage.cluster.fleets.values() if f.fleet_hash == deployment.fleet_hash]
+    if not any(fleet.ready for fleet in new) or len({f.variant_name for f in spec.fleets}) > 1:
+        return
+    before = {f.name: f.weight for f in stage.cluster.route.spec.fleets} if stage.cluster.route else {}
+    for entry in spec.fleets:
+        here = stage.cluster.fleets.get(entry.name)
+        if here is None or here in new or entry.weight <= before.get(entry.name, 0):
+            continue
+        whole = stage.peak.get(entry.name, here.replicas)
+        if deployment.stage == "RollingBack":  # a person may have said to be content with less
+            whole = min([whole, *(c.count for c in deployment.before if c.variant_name == here.variant)])
+        assert entry.weight / 1_000_000 * whole <= here.ready + 1e-3, f"{entry.name} gets traffic before capacity"
+
+
+def must_not_be_the_last(stage: "ClusterStage", action: EvictRouter) -> None:
+    others = [r for r in stage.cluster.routers if r.uid != action.uid and r.ready and not r.frozen]
+    assert others, "the last router is never evicted"
+
+
+def must_not_serve_less(stage: "ClusterStage", action: ScaleFleet) -> None:
+    fleet = stage.cluster.fleets[action.name]
+    deployment = stage.status.deployment
+    if deployment is None or action.replicas >= fleet.replicas:
+        return
+    assert deployment.policy == "ROLLING", "nothing scales in during a blue/green deployment"
+    if deployment.replace_first:
+        _must_leave_somebody(stage, fleet, action.replicas)
+        return
+    share = _share_of(stage, fleet.name) / 1_000_000
+    whole = max(max(stage.peak.get(fleet.name, 0), fleet.replicas), 1)
+    assert action.replicas >= int(share * whole - 1e-6), "a fleet keeps what its share of the traffic needs"
+    assert all(
+        router.applied is not None and router.applied[1] == stage.cluster.route.generation  # type: ignore[union-attr]
+        for router in stage.cluster.routers
+        if router.ready and not router.frozen
+    ), "capacity goes down only when the routers have confirmed"
+
+
+def _must_leave_somebody(stage: "ClusterStage", fleet: "Fleet", replicas: int) -> None:
+    """Where batches go before their successors come: never the last pods that serve."""
+    mine = [f for f in stage.cluster.fleets.values() if f.variant == fleet.variant]
+    left = sum(min(f.ready, replicas) if f is fleet else f.ready for f in mine)
+    assert left or not any(f.ready for f in mine), f"the last pods that serve go with {fleet.name}"
+
+
+def _share_of(stage: "ClusterStage", fleet: str) -> int:
+    route = stage.cluster.route
+    return sum(f.weight for f in route.spec.fleets if f.name == fleet) if route else 0

@@ -1,15 +1,23 @@
 """A stage for decisions about Endpoints in the cluster: the fleets, the routes and the routers are values that follow
 the decision's actions, a second at a time. What must never happen is checked at every pass."""
 
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
-from tests.core.cluster_invariants import Watcher, share_is_the_steps
+from tests.core.cluster_invariants import (
+    Watcher,
+    must_be_let_go,
+    must_not_be_the_last,
+    must_not_serve_less,
+    must_stand,
+    share_is_the_steps,
+)
+from tests.core.cluster_state import STOP_SECONDS, AlarmNow, Cluster, Fleet, Router
 from tests.core.stage import EPOCH, _object, model
 
 from sluice.api import names
-from sluice.api.routes import EndpointRouteSpec, FleetReport, RouteReport, RouterReportSpec
+from sluice.api.routes import FleetReport, RouteReport, RouterReportSpec
 from sluice.api.status import EndpointStatus
 from sluice.core.actions import Action, DropRevision, MarkRevision, PatchEndpoint, StoreRevision
 from sluice.core.cluster import alarms
@@ -70,74 +78,6 @@ def rolling(batch: int = 50, *, wait: int = 30, back: int | None = None, **size:
     if back is not None:
         policy["rollbackMaximumBatchSize"] = {"type": "CAPACITY_PERCENT", "value": back}
     return {"rollingUpdatePolicy": policy}
-
-
-STOP_SECONDS = 3
-"""From a pod's end of service to its end."""
-
-
-@dataclass
-class Fleet:
-    name: str
-    variant: str
-    fleet_hash: str
-    replicas: int
-    born: datetime
-    image: str
-    uid: str
-    ready: int = 0
-    record: FleetRecord | None = None
-    strangers: tuple[str, ...] = ()
-    gone_at: datetime | None = None
-    reachable: bool = True
-    unseen: bool = False
-    """No router sees a pod of it that answers."""
-    stopping: int = 0
-    """Pods beyond its replicas that have not ended yet."""
-    stopped_at: datetime | None = None
-    failing: int = 0
-    """Ready pods that fail the sample invocation."""
-
-
-@dataclass
-class Router:
-    pod: str
-    uid: str
-    born: datetime
-    ready: bool = True
-    terminating: bool = False
-    frozen: bool = False
-    slow: bool = False
-    applied: tuple[str, int, EndpointRouteSpec] | None = None
-    busy: frozenset[str] = frozenset()
-    stops_by: datetime | None = None
-
-
-@dataclass
-class AlarmNow:
-    """An alarm at its source."""
-
-    state: str = "OK"
-    message: str = ""
-    stuck: bool = False
-    """It is not read any more: the reading grows old."""
-    flapped: bool = False
-    """It fires and is OK again before the next pass."""
-
-
-@dataclass
-class Cluster:
-    """What stands. `start_seconds`: from birth to ready; images that begin with `bad` never get ready."""
-
-    fleets: dict[str, Fleet] = field(default_factory=dict)
-    route: RouteSeen | None = None
-    routers: list[Router] = field(default_factory=list)
-    start_seconds: float = 10.0
-    troubles: dict[str, PodTrouble] = field(default_factory=dict)
-    """Image -> what its pods suffer from."""
-    neighbours: int = 0
-    router_exists: bool = False
-    version: int = 0
 
 
 class ClusterStage:
@@ -454,16 +394,16 @@ class ClusterStage:
                 cluster.fleets[action.name].reachable = True
             case ScaleFleet():
                 if action.name in cluster.fleets:
-                    self._must_not_serve_less(action)
+                    must_not_serve_less(self, action)
                     self.scale(cluster.fleets[action.name], action.replicas)
             case RecordFleet():
                 cluster.fleets[action.name].record = cluster.fleets[action.name].record or action.record
             case DeleteFleet():
-                self._must_be_let_go(action.name)
+                must_be_let_go(self, action.name)
                 if action.name in cluster.fleets:
                     cluster.fleets[action.name].gone_at = self.now + timedelta(seconds=3)
             case WriteRoute():
-                self._must_stand(action.spec)
+                must_stand(self, action.spec)
                 share_is_the_steps(self, {fleet.name: fleet.weight for fleet in action.spec.fleets})
                 version = cluster.route.resource_version if cluster.route else None
                 assert action.resource_version == version, "a route is written over the one that was seen"
@@ -485,7 +425,7 @@ class ClusterStage:
                 assert cluster.neighbours == 0
                 cluster.router_exists, cluster.routers = False, []
             case EvictRouter():
-                self._must_not_be_the_last(action)
+                must_not_be_the_last(self, action)
                 cluster.routers = [r for r in cluster.routers if r.uid != action.uid]
             case PatchEndpoint():
                 if action.add_finalizer:
@@ -513,84 +453,5 @@ class ClusterStage:
             fleet.ready = replicas
         fleet.replicas = replicas
 
-    # What must never happen ------------------------------------------------------------------------------------
 
-    def _must_be_let_go(self, fleet: str) -> None:
-        if self.namespace_terminating:
-            return
-        for router in self.cluster.routers:
-            if router.stops_by is not None and self.now > router.stops_by:
-                continue
-            if router.applied is not None:
-                assert fleet not in fleets_of(router.applied[2]), f"{router.pod} still sends to {fleet}"
-            assert fleet not in router.busy, f"{router.pod} has requests of {fleet} running"
-        if self.cluster.route is not None:
-            assert fleet not in fleets_of(self.cluster.route.spec), f"the routes name {fleet}"
-
-    def _must_stand(self, spec: EndpointRouteSpec) -> None:
-        """Weight is moved only to a fleet that has ready pods, or that has all of it anyway."""
-        before = {f.name: f.weight for f in self.cluster.route.spec.fleets} if self.cluster.route else None
-        if not any(f.ready and (before or {}).get(f.name) for f in self.cluster.fleets.values()):
-            return  # nobody answers anyway
-        for fleet in spec.fleets:
-            if before is not None and fleet.weight > before.get(fleet.name, 0) and self.status.revision is not None:
-                here = self.cluster.fleets.get(fleet.name)
-                rolling_back = self.status.deployment is not None and self.status.deployment.stage == "RollingBack"
-                assert rolling_back or (here is not None and here.ready), f"{fleet.name} gets weight without pods"
-        self._must_have_room(spec)
-        if spec.fleets:
-            assert sum(f.weight for f in spec.fleets) == 1_000_000
-
-    def _must_have_room(self, spec: EndpointRouteSpec) -> None:
-        """In a rolling deployment no fleet of the old revision gets more traffic than its ready pods are for, unless
-        the new one answers nothing at all."""
-        deployment = self.status.deployment
-        if deployment is None or deployment.policy != "ROLLING" or deployment.replace_first or not spec.fleets:
-            return
-        new = [f for f in self.cluster.fleets.values() if f.fleet_hash == deployment.fleet_hash]
-        if not any(fleet.ready for fleet in new) or len({f.variant_name for f in spec.fleets}) > 1:
-            return
-        before = {f.name: f.weight for f in self.cluster.route.spec.fleets} if self.cluster.route else {}
-        for entry in spec.fleets:
-            here = self.cluster.fleets.get(entry.name)
-            if here is None or here in new or entry.weight <= before.get(entry.name, 0):
-                continue
-            whole = self.peak.get(entry.name, here.replicas)
-            if deployment.stage == "RollingBack":  # a person may have said to be content with less
-                whole = min([whole, *(c.count for c in deployment.before if c.variant_name == here.variant)])
-            assert entry.weight / 1_000_000 * whole <= here.ready + 1e-3, f"{entry.name} gets traffic before capacity"
-
-    def _must_not_be_the_last(self, action: EvictRouter) -> None:
-        others = [r for r in self.cluster.routers if r.uid != action.uid and r.ready and not r.frozen]
-        assert others, "the last router is never evicted"
-
-    def _must_not_serve_less(self, action: ScaleFleet) -> None:
-        fleet = self.cluster.fleets[action.name]
-        deployment = self.status.deployment
-        if deployment is None or action.replicas >= fleet.replicas:
-            return
-        assert deployment.policy == "ROLLING", "nothing scales in during a blue/green deployment"
-        if deployment.replace_first:
-            self._must_leave_somebody(fleet, action.replicas)
-            return
-        share = self._share_of(fleet.name) / 1_000_000
-        whole = max(max(self.peak.get(fleet.name, 0), fleet.replicas), 1)
-        assert action.replicas >= int(share * whole - 1e-6), "a fleet keeps what its share of the traffic needs"
-        assert all(
-            router.applied is not None and router.applied[1] == self.cluster.route.generation  # type: ignore[union-attr]
-            for router in self.cluster.routers
-            if router.ready and not router.frozen
-        ), "capacity goes down only when the routers have confirmed"
-
-    def _must_leave_somebody(self, fleet: Fleet, replicas: int) -> None:
-        """Where batches go before their successors come: never the last pods that serve."""
-        mine = [f for f in self.cluster.fleets.values() if f.variant == fleet.variant]
-        left = sum(min(f.ready, replicas) if f is fleet else f.ready for f in mine)
-        assert left or not any(f.ready for f in mine), f"the last pods that serve go with {fleet.name}"
-
-    def _share_of(self, fleet: str) -> int:
-        route = self.cluster.route
-        return sum(f.weight for f in route.spec.fleets if f.name == fleet) if route else 0
-
-
-__all__ = ["AlarmNow", "ClusterStage", "Router", "blue_green", "replace", "rolling", "variants"]
+__all__ = ["AlarmNow", "ClusterStage", "Fleet", "Router", "blue_green", "replace", "rolling", "variants"]

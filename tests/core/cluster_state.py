@@ -1,0 +1,74 @@
+"""What stands in the cluster of a stage: fleets, routers, alarms, as plain values."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sluice.api.routes import EndpointRouteSpec
+from sluice.core.cluster.observation import FleetRecord, PodTrouble, RouteSeen
+
+STOP_SECONDS = 3
+"""From a pod's end of service to its end."""
+
+
+@dataclass
+class Fleet:
+    name: str
+    variant: str
+    fleet_hash: str
+    replicas: int
+    born: datetime
+    image: str
+    uid: str
+    ready: int = 0
+    record: FleetRecord | None = None
+    strangers: tuple[str, ...] = ()
+    gone_at: datetime | None = None
+    reachable: bool = True
+    unseen: bool = False
+    """No router sees a pod of it that answers."""
+    stopping: int = 0
+    """Pods beyond its replicas that have not ended yet."""
+    stopped_at: datetime | None = None
+    failing: int = 0
+    """Ready pods that fail the sample invocation."""
+
+
+@dataclass
+class Router:
+    pod: str
+    uid: str
+    born: datetime
+    ready: bool = True
+    terminating: bool = False
+    frozen: bool = False
+    slow: bool = False
+    applied: tuple[str, int, EndpointRouteSpec] | None = None
+    busy: frozenset[str] = frozenset()
+    stops_by: datetime | None = None
+
+
+@dataclass
+class AlarmNow:
+    """An alarm at its source."""
+
+    state: str = "OK"
+    message: str = ""
+    stuck: bool = False
+    """It is not read any more: the reading grows old."""
+    flapped: bool = False
+    """It fires and is OK again before the next pass."""
+
+
+@dataclass
+class Cluster:
+    """What stands. `start_seconds`: from birth to ready; images that begin with `bad` never get ready."""
+
+    fleets: dict[str, Fleet] = field(default_factory=dict)
+    route: RouteSeen | None = None
+    routers: list[Router] = field(default_factory=list)
+    start_seconds: float = 10.0
+    troubles: dict[str, PodTrouble] = field(default_factory=dict)
+    """Image -> what its pods suffer from."""
+    neighbours: int = 0
+    router_exists: bool = False
+    version: int = 0
