@@ -106,6 +106,8 @@ def _document(stage: ClusterStage, seconds: int) -> dict[str, Any]:
     shown = {key: running[key] for key in SHOWN if key in running}
     if running:
         shown["newVariants"] = [_variant(variant) for variant in running.get("pendingVariants", ())]
+        if running.get("oldVariants"):
+            shown["oldVariants"] = [_variant(variant) for variant in running["oldVariants"]]
     return {
         "seconds": seconds,
         "endpointStatus": status.get("endpointStatus"),
@@ -121,6 +123,7 @@ def _document(stage: ClusterStage, seconds: int) -> dict[str, Any]:
 
 def _variant(variant: dict[str, Any]) -> str:
     counts = f"{variant.get('variantName')} {variant.get('currentInstanceCount')}/{variant.get('desiredInstanceCount')}"
+    counts += f" at weight {variant.get('currentWeight'):g} of {variant.get('desiredWeight'):g}"
     return ", ".join([counts, *(f"{s['status']}: {s['statusMessage']}" for s in variant.get("variantStatus", ()))])
 
 

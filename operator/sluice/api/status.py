@@ -184,6 +184,10 @@ class DeploymentStatus(StatusModel):
     retain_all_variant_properties: bool | None = None
     message: Annotated[str, Field(max_length=1024)] | None = None
     pending_variants: Annotated[tuple[VariantSummary, ...], Field(max_length=11)] = ()
+    """The new revision's variants. In the cluster their currentWeight is the part of desiredWeight that is in force:
+    trafficPercent of it."""
+    old_variants: Annotated[tuple[VariantSummary, ...], Field(max_length=10)] = ()
+    """The old revision's variants while they go, in stage CleaningUp (backend Cluster)."""
     plan: Annotated[tuple[PlanStep, ...], Field(max_length=100)] = ()
     """What was planned when it started; computed once (backend Cluster)."""
     stage_since: Time | None = None

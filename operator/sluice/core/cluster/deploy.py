@@ -20,6 +20,7 @@ from sluice.core.cluster import (
     plans,
     routers,
     sides,
+    summaries,
     words,
 )
 from sluice.core.cluster.routing import Side, Split
@@ -148,7 +149,7 @@ def _forward(d: Draft, blue: Side, green: Side, wanted: tuple[fleets.Wanted, ...
     progress = keeping.keep(d, split, (*wanted, *held))
     instances.hold(d, wanted, instances.whole(deployment, new=True), new=True)
     instances.hold(d, held, instances.whole(deployment, new=False), new=False)
-    show(d, wanted)
+    summaries.pending(d, wanted)
     if deployment.stage == "Provisioning":
         if progress.done and not instances.short(d, wanted, 100.0):
             if may_go_on(d, deployment):
@@ -233,13 +234,8 @@ def bake(d: Draft) -> None:
     step = deployment.plan[(deployment.step or 1) - 1]
     last = deployment.step == len(deployment.plan)
     until = d.now + timedelta(seconds=step.wait_seconds)
-    d.set_deployment(
-        stage="FinalBaking" if last else "Baking",
-        stage_since=d.now,
-        bake_until=until,
-        traffic_percent=step.traffic_percent,
-        traffic_text=f"{step.traffic_percent:g}%",
-    )
+    d.set_deployment(stage="FinalBaking" if last else "Baking", stage_since=d.now, bake_until=until)
+    summaries.confirmed(d, step.traffic_percent)
     d.again_at(d.now if holds.promoted(deployment) else until)
     say(d, words.baking(d.status.deployment or deployment))
 
@@ -250,6 +246,7 @@ def promote(d: Draft, green: Side, deployment: DeploymentStatus) -> None:
     assert revision is not None  # noqa: S101 - green is this revision's
     counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
     retained = bool(deployment.retain_all_variant_properties)
+    old = d.status.production_variants
     d.set(
         intent=None,  # counts that were on their way to the old fleets
         previous_revision=before,
@@ -258,6 +255,7 @@ def promote(d: Draft, green: Side, deployment: DeploymentStatus) -> None:
             variant.model_copy(
                 update={
                     "current_weight": variant.desired_weight,
+                    "variant_status": (),
                     "last_applied_count": counts.get(variant.variant_name),
                     "last_applied_weight": weights.get(variant.variant_name),
                     "retained_weight": variant.desired_weight if retained else None,
@@ -266,7 +264,8 @@ def promote(d: Draft, green: Side, deployment: DeploymentStatus) -> None:
             for variant in deployment.pending_variants
         ),
     )
-    d.set_deployment(stage="CleaningUp", stage_since=d.now, bake_until=None)
+    d.set_deployment(stage="CleaningUp", stage_since=d.now, bake_until=None, old_variants=old)
+    summaries.old(d)
     keeping.route(d, Split(green, excluded=fleets.strangers(keeping.seen(d))))
     say(d, "the old fleet goes")
 
@@ -276,6 +275,7 @@ def _clean(d: Draft, serving: Side, deployment: DeploymentStatus) -> None:
     held = _standing(d, serving)
     progress = keeping.keep(d, Split(serving, excluded=fleets.strangers(keeping.seen(d))), held)
     gone = keeping.clean_up(d, frozenset(fleet.name for fleet in held))
+    summaries.old(d)
     if not progress.done or not gone.done:
         say(d, f"waiting for {gone.waiting_for or progress.waiting_for}")
         return
@@ -389,7 +389,7 @@ def _back(d: Draft, blue: Side, deployment: DeploymentStatus) -> None:
     held = _standing(d, blue)
     green = sides.deployed(d, deployment)
     if green is not None:
-        show(d, fleets.wanted(str(d.metadata["name"]), green, sides.counts(deployment.pending_variants)))
+        summaries.pending(d, fleets.wanted(str(d.metadata["name"]), green, sides.counts(deployment.pending_variants)))
     split = Split(blue, excluded=fleets.strangers(keeping.seen(d)))
     progress = keeping.keep(d, split, held, rolling_back=True)
     instances.hold(d, held, instances.whole(deployment, new=False), new=False)
@@ -402,7 +402,7 @@ def finish_back(
     """No traffic is left on the new revision once `progress` is done: its fleets go, and the deployment has ended."""
     gone = keeping.clean_up(d, frozenset(fleet.name for fleet in held), rolling_back=True)
     if progress.done:
-        d.set_deployment(traffic_percent=0.0, traffic_text="0%")
+        summaries.confirmed(d, 0.0)
     if not progress.done or not gone.done:
         d.reconciling(
             Reason.ROLLING_BACK,
@@ -443,21 +443,6 @@ def _standing(d: Draft, side: Side) -> tuple[fleets.Wanted, ...]:
 def _percent_of_step(deployment: DeploymentStatus) -> float:
     step = deployment.step or 0
     return deployment.plan[step - 1].traffic_percent if step else 0.0
-
-
-def show(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> None:
-    """The new fleets as PendingDeploymentSummary shows them."""
-    deployment = d.status.deployment
-    assert deployment is not None  # noqa: S101
-    before = {v.variant_name: v for v in deployment.pending_variants}
-    shown = []
-    for fleet in wanted:
-        name = str(fleet.variant["variantName"])
-        if not fleet.shadow:
-            here = keeping.seen(d).fleet(fleet.name)
-            weight = before[name].desired_weight if name in before else None
-            shown.append(fleets.summary(fleet, here, weight, before.get(name), None))
-    d.set_deployment(pending_variants=words.told(deployment.model_copy(update={"pending_variants": tuple(shown)})))
 
 
 def say(d: Draft, text: str, rejected: str = "", reason: Reason = Reason.DEPLOYING) -> None:

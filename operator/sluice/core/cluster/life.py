@@ -4,8 +4,8 @@ from datetime import datetime
 
 from sluice.api.reasons import Cause, ConditionType, Outcome, Reason
 from sluice.api.status import Intent, Latch, VariantSummary, WantedVariant
-from sluice.core import capabilities, conditions
-from sluice.core.cluster import fleets, keeping, routers, sides
+from sluice.core import capabilities, conditions, guardrails
+from sluice.core.cluster import fleets, keeping, routers, sides, words
 from sluice.core.cluster.actions import ScaleFleet
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint import commands, live
@@ -36,6 +36,11 @@ def take_fleets(d: Draft) -> None:
         word = "Updating" if here is not None and here.ready < here.replicas else None
         weight = serving.weights.get(name)
         summary = fleets.summary(fleet, here, weight, before.get(name), word)
+        running = d.status.deployment
+        leaving = here.existing - here.replicas if here is not None else 0
+        if running is not None and running.policy == guardrails.ROLLING and leaving > 0:
+            going = words.going(leaving, running.stage_since)
+            summary = summary.model_copy(update={"variant_status": (going,)})
         (shadows if fleet.shadow else shown).append(summary)
     d.set(production_variants=tuple(shown), shadow_production_variants=tuple(shadows)[:1])
 

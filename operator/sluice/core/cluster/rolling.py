@@ -12,7 +12,7 @@ from sluice.api import names
 from sluice.api.reasons import CommandResult, Reason
 from sluice.api.status import DeploymentStatus, PlanStep
 from sluice.core import capabilities
-from sluice.core.cluster import batches, deploy, fleets, instances, keeping, plans, replacing, routers, sides
+from sluice.core.cluster import batches, deploy, fleets, instances, keeping, plans, replacing, routers, sides, summaries
 from sluice.core.cluster.actions import ScaleFleet
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint.commands import acknowledge, said_now
@@ -128,7 +128,7 @@ def _forward(d: Draft, blue: Side, green: Side, deployment: DeploymentStatus) ->
     if deployment.replace_first:
         free = free and not instances.short(d, standing, 100.0) and (percent < 100.0 or _let_go_of(d, blue))
     _hold(d, blue, standing, deployment, free=free)
-    deploy.show(d, wanted)
+    summaries.pending(d, wanted)
     if provisioning:
         lacking = standing is not wanted or instances.short(d, wanted, 100.0)
         if progress.done and not lacking:
@@ -216,7 +216,7 @@ def _back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus
         (here := seen.fleet(fleet.name)) is not None and here.ready for fleet in fleets.wanted(_name(d), green, {})
     )
     if green is not None:
-        deploy.show(d, _wanted(d, green, _target(deployment)))
+        summaries.pending(d, _wanted(d, green, _target(deployment)))
     target = 0.0
     if not dead and percent > 0.0:
         target = batches.back_percent(policy, percent, planned, replace_first=replaces)
@@ -280,7 +280,8 @@ def _batch_is_back(d: Draft, share: float) -> None:
     """Traffic for one batch has moved back."""
     deployment = d.status.deployment
     assert deployment is not None  # noqa: S101 - the caller has one
-    d.set_deployment(traffic_percent=share, traffic_text=f"{share:g}%", stage_since=d.now)
+    d.set_deployment(stage_since=d.now)
+    summaries.confirmed(d, share)
     d.set(endpoint_status="Updating")
     d.again(1.0)
     d.reconciling(

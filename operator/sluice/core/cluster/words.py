@@ -1,5 +1,7 @@
 """What deployments in the cluster are called: SageMaker's VariantStatus words and the sentences that go with them."""
 
+from datetime import datetime
+
 from sluice.api.status import DeploymentStatus, VariantStatus, VariantSummary
 from sluice.core.cluster import batches
 
@@ -41,11 +43,23 @@ def active(deployment: DeploymentStatus, variant: str, total: int) -> int:
 
 
 def told(deployment: DeploymentStatus) -> tuple[VariantSummary, ...]:
-    """The new variants with the VariantStatus of the present stage."""
+    """The new variants with the VariantStatus of the present stage, and as their current weight the part of the wanted
+    one that the routers have confirmed."""
+    share = (deployment.traffic_percent or 0.0) / 100.0
     return tuple(
-        variant.model_copy(update={"variant_status": _status(deployment, variant)})
+        variant.model_copy(
+            update={
+                "variant_status": _status(deployment, variant),
+                "current_weight": round((1.0 if variant.desired_weight is None else variant.desired_weight) * share, 6),
+            }
+        )
         for variant in deployment.pending_variants
     )
+
+
+def going(count: int, since: datetime | None) -> VariantStatus:
+    """Of a variant so many of whose instances are on their way out."""
+    return VariantStatus(status=DELETING, status_message=f"Terminating {count} instance(s).", start_time=since)
 
 
 def _status(deployment: DeploymentStatus, variant: VariantSummary) -> tuple[VariantStatus, ...]:
@@ -53,11 +67,11 @@ def _status(deployment: DeploymentStatus, variant: VariantSummary) -> tuple[Vari
     word = _STAGES.get(deployment.stage)
     if word is None:
         return ()
+    if word == DELETING:
+        return (going(here, deployment.stage_since),)
     amount = active(deployment, variant.variant_name, total)
     if word == CREATING:
         text = f"Launching {max(total - here, 0) or total} instance(s)."
-    elif word == DELETING:
-        text = f"Terminating {here} instance(s)."
     elif word == ACTIVATING:
         text = f"Activating traffic on {scope(deployment)} capacity of {amount} instance(s)."
     else:
