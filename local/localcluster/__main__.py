@@ -125,7 +125,9 @@ def _enter(rest: list[str]) -> int:
 
 
 def _test(rest: list[str]) -> int:
-    return _run_with_images([str(paths.VENV_PYTHON), "-m", "pytest", *rest])
+    # Where the time went stands in every log.
+    slowest = ("--durations=25", "--durations-min=5")
+    return _run_with_images([str(paths.VENV_PYTHON), "-m", "pytest", *slowest, *rest])
 
 
 def _demo(rest: list[str]) -> int:
