@@ -31,7 +31,7 @@ bench: ## Measure the figures of docs/performance.md (ARGS: the benchmark's opti
 
 soak: ## Measure under the long settings, kill the operator at every call, disturb every kind of deployment (5 hours)
 	@$(LOCALCLUSTER) bench --throttle-minutes 10 --steady-minutes 30 $(ARGS)
-	@SLUICE_TEST_EVERY_CALL=1 $(LOCALCLUSTER) test tests/operator/test_cluster_crashes.py
+	@SLUICE_TEST_EVERY_CALL=1 $(LOCALCLUSTER) test tests/operator/test_operator_crashes.py tests/operator/test_cluster_crashes.py
 	@SLUICE_MATRIX=full $(LOCALCLUSTER) test tests/cluster/test_cluster_matrix.py
 
 conformance-aws: ## Run the conformance table in a real AWS account (ARGS: see ARGS=--help; it costs money)

@@ -4,19 +4,18 @@ revisions, nothing left without an owner, and never a request for a fleet withou
 The points here are after each kind of write in each stage; with SLUICE_TEST_EVERY_CALL=1 (as `make soak` does it) they
 are before and after each call."""
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.operator.harness.cluster_crash import Scenario, crash_everywhere, of_each_kind, undisturbed
+from tests.operator.harness.cluster_crash import crash_everywhere, of_each_kind, undisturbed
 from tests.operator.harness.cluster_stage import CRASHING, Crowd, Stage
+from tests.operator.harness.killing import EVERY_CALL, Scenario
 from tests.operator.harness.manifests import Manifest, canary, config, endpoint, model, rolling, variant
 from tests.operator.harness.world import Surroundings
 
 OLD, NEW = "registry.example/churn:1", "registry.example/churn:2"
-EVERY_CALL = os.environ.get("SLUICE_TEST_EVERY_CALL") == "1"
 
 
 def variants(*, count: int = 2, weight: float = 1) -> Manifest:
@@ -86,15 +85,15 @@ SCENARIOS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def crowd(surroundings: Surroundings) -> Iterator[Crowd]:
-    """The hands of all stages."""
+    """The hands of all stages; they look at everything ten times a second, so they rest when the stages are over."""
     made = Crowd(surroundings)
     yield made
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tried() -> set[tuple[str, str, str]]:
     """Kinds of calls that were points of an earlier scenario."""
     return set()
@@ -117,12 +116,4 @@ def test_killed_at_any_call_it_ends_the_same_in_the_cluster(
 
     crashes = crash_everywhere(surroundings, crowd, tmp_path, scenario, record, points)
 
-    told = (
-        f"{name}: killed at {len(points) - len(crashes.left_out)} of {len(points)} points ({len(record.points)} in all)"
-    )
-    if crashes.left_out:
-        told += f"; the same end without {', '.join(map(str, crashes.left_out))}"
-    with capfd.disabled():
-        pytestconfig.get_terminal_writer().line(f"\n{told}")
-    problems = "\n\n".join(crashes.problems)
-    assert not problems, f"{len(crashes.problems)} of {len(points)} points:\n{problems}"
+    crashes.judge(name, record, points, pytestconfig, capfd)

@@ -10,15 +10,11 @@ from __future__ import annotations
 import json
 import re
 import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.operator.harness.cluster_stage import BESIDE, EVERY_SECONDS, Crowd, Stage
-from tests.operator.harness.crash import Crashes, Undisturbed, diff, without_moving
+from tests.operator.harness.killing import Crashes, End, Scenario, Undisturbed, at_each, reviving, without_moving
 from tests.operator.harness.kube import Object
 from tests.operator.harness.manifests import NAME
 from tests.operator.harness.proxy import Point
@@ -31,29 +27,17 @@ AT_ONCE = 12
 """Runs beside each other: most of a run is waiting."""
 END_SECONDS = 60.0
 """What may still follow when the end that is waited for has come."""
-ENOUGH = 6
-"""So many problems end the run: the rest would say the same."""
 MOST_LEFT_OUT = 0.4
 """The share of the points (but two of few) that a run may not come to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """`prepare` runs before calls count (None: they count from the operator's start, after the change); `change` sets
-    off what is tried; `finish` waits for its end."""
-
-    prepare: Callable[[Stage], None] | None
-    change: Callable[[Stage], None]
-    finish: Callable[[Stage], None]
-
-
-def undisturbed(surroundings: Surroundings, crowd: Crowd, directory: Path, scenario: Scenario) -> Undisturbed:
+def undisturbed(surroundings: Surroundings, crowd: Crowd, directory: Path, scenario: Scenario[Stage]) -> Undisturbed:
     """Run the scenario once and record it."""
     stage = Stage(surroundings, directory, crowd)
     try:
-        _begin(stage, scenario)
+        scenario.begin(stage)
         stage.proxies.record()
-        _change(stage, scenario)
+        scenario.set_off(stage)
         scenario.finish(stage)
         stage.quiet()
         assert not stage.wrongs, stage.wrongs
@@ -83,98 +67,48 @@ def crash_everywhere(
     surroundings: Surroundings,
     crowd: Crowd,
     directory: Path,
-    scenario: Scenario,
+    scenario: Scenario[Stage],
     record: Undisturbed,
     points: Sequence[Point],
 ) -> Crashes:
     """Run the scenario once for each point."""
-    crashes = Crashes([], [])
-
-    def run(numbered: tuple[int, Point]) -> None:
-        number, point = numbered
-        if len(crashes.problems) >= ENOUGH:
-            return
-        home = directory / f"crash-{number}"
-        home.mkdir()
-        try:
-            if not _crash(surroundings, crowd, home, scenario, record, point):
-                crashes.left_out.append(point)
-        except AssertionError as error:
-            crashes.problems.append(f"{point}: {error}")
-            (home / "problem.txt").write_text(crashes.problems[-1])
-
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="crash") as pool:
-        list(pool.map(run, enumerate(points)))
-    if len(crashes.left_out) > max(2, MOST_LEFT_OUT * len(points)) or len(crashes.left_out) == len(points) > 0:
-        crashes.problems.append(f"not come to, and too many of them: {', '.join(map(str, crashes.left_out))}")
-    return crashes
+    return at_each(
+        points,
+        directory,
+        lambda home, point: _crash(surroundings, crowd, home, scenario, record, point),
+        at_once=AT_ONCE,
+        most_left_out=max(0, min(len(points) - 1, max(2, int(MOST_LEFT_OUT * len(points))))),
+    )
 
 
 def _crash(
-    surroundings: Surroundings, crowd: Crowd, directory: Path, scenario: Scenario, record: Undisturbed, point: Point
+    surroundings: Surroundings,
+    crowd: Crowd,
+    directory: Path,
+    scenario: Scenario[Stage],
+    record: Undisturbed,
+    point: Point,
 ) -> bool:
     """One run; whether it came to the point. Raises AssertionError: it ended otherwise."""
     stage = Stage(surroundings, directory, crowd)
-    differences: list[str] = []
-
-    def same() -> bool:
-        differences[:] = diff(end_state(stage), record.end)
-        return not differences
-
+    end = End(lambda: end_state(stage), record.end)
     try:
-        _begin(stage, scenario)
+        scenario.begin(stage)
         stage.proxies.arm(point, lambda: stage.operator.signal_and_wait(signal.SIGKILL))
-        with _reviving(stage):
-            _change(stage, scenario)
+        with reviving(stage.operator, stage.proxies):
+            scenario.set_off(stage)
             scenario.finish(stage)
             if not stage.proxies.fired.is_set():
                 stage.quiet()
-            try:
-                stage.wait(same, "the end state", seconds=END_SECONDS, every=2 * EVERY_SECONDS)
-            except AssertionError as error:
-                raise AssertionError(f"ended otherwise: {'; '.join(differences)}\n{error}") from None
+            end.awaited(stage, seconds=END_SECONDS, every=2 * EVERY_SECONDS)
             if stage.leftovers():
                 stage.sweep()
                 assert not stage.leftovers()
-                assert same(), f"the sweep took too much: {differences}"
+                assert end.same(), f"the sweep took too much: {end.differences}"
             assert not stage.wrongs, stage.wrongs
             return stage.proxies.fired.is_set()
     finally:
         stage.close()
-
-
-@contextmanager
-def _reviving(stage: Stage) -> Iterator[None]:
-    """The operator is started again when it was killed."""
-    over = threading.Event()
-
-    def revive() -> None:
-        while not over.is_set():
-            if stage.proxies.fired.wait(0.1):
-                stage.operator.kill()
-                stage.operator.start()
-                return
-
-    reviver = threading.Thread(target=revive, name="reviver")
-    reviver.start()
-    try:
-        yield
-    finally:
-        over.set()
-        reviver.join()
-
-
-def _begin(stage: Stage, scenario: Scenario) -> None:
-    if scenario.prepare is not None:
-        stage.operator.start()
-        scenario.prepare(stage)
-
-
-def _change(stage: Stage, scenario: Scenario) -> None:
-    """Where the operator's start is a part of it, it starts into what was applied."""
-    scenario.change(stage)
-    if scenario.prepare is None:
-        stage.operator.start()
 
 
 # What a stage came to -------------------------------------------------------------------------------------------

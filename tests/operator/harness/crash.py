@@ -12,68 +12,36 @@ import json
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from tests.operator.harness.killing import (
+    SECONDS,
+    Crashes,
+    End,
+    Scenario,
+    Undisturbed,
+    at_each,
+    reviving,
+    without_moving,
+)
 from tests.operator.harness.kube import Object
 from tests.operator.harness.proxy import Point, Proxies
 from tests.operator.harness.world import Surroundings, World
 
 AT_ONCE = 10
 """Runs beside each other: most of a run is waiting."""
-SECONDS = 180.0
-"""Bounds what never comes; nothing that comes depends on it."""
 STAGE_SECONDS = 20.0
 """Simulated seconds of every stage, and how far time jumps when the operator has seen one."""
 SPEED = 100.0
 """Simulated seconds per second where time does not wait."""
-ENOUGH = 6
-"""So many problems end the run: the rest would say the same."""
 MOST_LEFT_OUT = 4
 """So many recorded points of one scenario may turn out to be confirmations that not every run makes."""
 _WATCHED = frozenset({"models", "endpointconfigs", "endpoints", "controllerrevisions"})
-_MOVING = frozenset(
-    {
-        "accepted", "attempt", "bakeUntil", "baseline", "contentHash", "creationTime", "creationTimestamp", "deadline",
-        "digest", "endTime", "lastModifiedTime", "lastTransitionTime", "managedFields", "nextAttempt", "now",
-        "resolutionTime", "resourceVersion", "since", "startTime", "time", "uid", "until",
-    }
-)  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """`prepare` runs before calls count (None: they count from the operator's start, after the change); `change` sets
-    off what is tried; `finish` waits for its end."""
-
-    prepare: Callable[[World], None] | None
-    change: Callable[[World], None]
-    finish: Callable[[World], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Undisturbed:
-    """What a run without a crash came to."""
-
-    end: Object
-    points: tuple[Point, ...]
-    calls: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Crashes:
-    """What the runs with a crash came to: what went wrong, in words, and the confirmations that a run did not make,
-    though it came to the same end."""
-
-    problems: list[str]
-    left_out: list[Point]
-
-
-def undisturbed(surroundings: Surroundings, directory: Path, scenario: Scenario) -> Undisturbed:
+def undisturbed(surroundings: Surroundings, directory: Path, scenario: Scenario[World]) -> Undisturbed:
     """Run the scenario once and record it."""
     world, proxies = _stage(surroundings, directory)
     try:
@@ -81,7 +49,7 @@ def undisturbed(surroundings: Surroundings, directory: Path, scenario: Scenario)
         proxies.record()
         world.mark()
         with _time_waits(world, proxies):
-            _change(world, scenario)
+            scenario.set_off(world)
             scenario.finish(world)
             world.steady()
         return Undisturbed(end_state(world), tuple(proxies.points()), tuple(call.key for call in proxies.calls))
@@ -93,60 +61,47 @@ def undisturbed(surroundings: Surroundings, directory: Path, scenario: Scenario)
 def crash_everywhere(
     surroundings: Surroundings,
     directory: Path,
-    scenario: Scenario,
+    scenario: Scenario[World],
     record: Undisturbed,
     points: Sequence[Point],
     *,
     seconds: float = SECONDS,
 ) -> Crashes:
     """Run the scenario once for each point."""
-    crashes = Crashes([], [])
-
-    def run(numbered: tuple[int, Point]) -> None:
-        number, point = numbered
-        if len(crashes.problems) >= ENOUGH:
-            return
-        home = directory / f"crash-{number}"
-        home.mkdir()
-        try:
-            if not _crash(surroundings, home, scenario, record, point, seconds):
-                crashes.left_out.append(point)
-        except AssertionError as error:
-            crashes.problems.append(f"{point}: {error}")
-
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="crash") as pool:
-        list(pool.map(run, enumerate(points)))
-    if len(crashes.left_out) > MOST_LEFT_OUT:
-        crashes.problems.append(f"not come to, and too many of them: {', '.join(map(str, crashes.left_out))}")
-    return crashes
+    return at_each(
+        points,
+        directory,
+        lambda home, point: _crash(surroundings, home, scenario, record, point, seconds),
+        at_once=AT_ONCE,
+        most_left_out=MOST_LEFT_OUT,
+    )
 
 
 def _crash(
-    surroundings: Surroundings, directory: Path, scenario: Scenario, record: Undisturbed, point: Point, seconds: float
+    surroundings: Surroundings,
+    directory: Path,
+    scenario: Scenario[World],
+    record: Undisturbed,
+    point: Point,
+    seconds: float,
 ) -> bool:
     """One run; whether it came to the point. Raises AssertionError: it did not though it must, or ended otherwise."""
     world, proxies = _stage(surroundings, directory)
-    differences: list[str] = []
-
-    def same() -> bool:
-        differences[:] = diff(end_state(world), record.end)
-        return not differences
-
+    end = End(lambda: end_state(world), record.end)
     try:
         _begin(world, proxies, scenario)
         proxies.arm(point, lambda: world.operator.signal_and_wait(signal.SIGKILL))
         world.mark()
-        with _time_waits(world, proxies), _reviving(world, proxies):
-            _change(world, scenario)
+        with _time_waits(world, proxies), reviving(world.operator, proxies):
+            scenario.set_off(world)
             if point.optional:
-                world.wait(lambda: proxies.fired.is_set() or same(), f"{point}, or the end", seconds=seconds, every=0.2)
+                world.wait(
+                    lambda: proxies.fired.is_set() or end.same(), f"{point}, or the end", seconds=seconds, every=0.2
+                )
                 world.steady()
             else:
                 world.wait(proxies.fired.is_set, f"the operator comes to the point: {point}", seconds=seconds)
-            try:
-                world.wait(same, "the end state", seconds=seconds, every=0.2)
-            except AssertionError as error:
-                raise AssertionError(f"ended otherwise: {'; '.join(differences)}\n{error}") from None
+            end.awaited(world, seconds=seconds, every=0.2)
             return proxies.fired.is_set()
     finally:
         world.close()
@@ -177,27 +132,6 @@ def _time_waits(world: World, proxies: Proxies) -> Iterator[None]:
         keeper.join()
 
 
-@contextmanager
-def _reviving(world: World, proxies: Proxies) -> Iterator[None]:
-    """The operator is started again when it was killed."""
-    over = threading.Event()
-
-    def revive() -> None:
-        while not over.is_set():
-            if proxies.fired.wait(0.1):
-                world.operator.kill()
-                world.operator.start()
-                return
-
-    reviver = threading.Thread(target=revive, name="reviver")
-    reviver.start()
-    try:
-        yield
-    finally:
-        over.set()
-        reviver.join()
-
-
 def _stage(surroundings: Surroundings, directory: Path) -> tuple[World, Proxies]:
     stages = ("create", "provision", "flip", "cleanup", "scale", "weight", "delete")
     world = World(
@@ -219,20 +153,11 @@ def _stage(surroundings: Surroundings, directory: Path) -> tuple[World, Proxies]
     return world, proxies
 
 
-def _begin(world: World, proxies: Proxies, scenario: Scenario) -> None:
+def _begin(world: World, proxies: Proxies, scenario: Scenario[World]) -> None:
+    scenario.begin(world)
     if scenario.prepare is not None:
-        world.operator.start()
-        scenario.prepare(world)
         world.wait(lambda: proxies.up(_WATCHED), "the operator has come up")
         world.steady(1)
-
-
-def _change(world: World, scenario: Scenario) -> None:
-    """Where the operator's start is a part of it, it starts into what was applied: in which order watches would tell
-    several new objects is anybody's guess, and each order has calls of its own."""
-    scenario.change(world)
-    if scenario.prepare is None:
-        world.operator.start()
 
 
 # What a world came to -------------------------------------------------------------------------------------------
@@ -280,24 +205,3 @@ def end_state(world: World) -> Object:
                 text = text.replace(desired[field].replace(world.namespace, "NAMESPACE"), f"DESIRED-{field}")
     settled: Object = without_moving(json.loads(text))
     return settled
-
-
-def without_moving(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_moving(item) for key, item in value.items() if key not in _MOVING}
-    if isinstance(value, list):
-        return [without_moving(item) for item in value]
-    return value
-
-
-def diff(found: Any, wanted: Any, path: str = "") -> list[str]:
-    """`path: found x, undisturbed y` for each difference."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        return [
-            line
-            for key in sorted({*found, *wanted})
-            for line in diff(found.get(key), wanted.get(key), f"{path}.{key}" if path else key)
-        ]
-    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
-        return [line for i, (a, b) in enumerate(zip(found, wanted, strict=True)) for line in diff(a, b, f"{path}[{i}]")]
-    return [] if found == wanted else [f"{path}: found {found!r}, undisturbed {wanted!r}"]

@@ -26,6 +26,7 @@ Side = Literal["before", "after"]
 START_SECONDS = 30.0
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "te", "upgrade"}
 _READS = ("Describe", "List", "Get")
+_WRITES = ("POST", "PUT", "PATCH", "DELETE")
 _LOOK, _SWEEP = "sagemaker DescribeEndpoint", "sagemaker ListEndpoints"
 _CONFIRMED = ("endpoints", "endpointconfigs", "models", "controllerrevisions")
 """A single one of them is read to be sure of it, where the watch may be behind: not in every run."""
@@ -56,6 +57,14 @@ class Point:
     number: int
     side: Side
     optional: bool = field(default=False, compare=False)
+
+    @property
+    def writes(self) -> bool:
+        """Whether the call changes something that the operator goes by."""
+        port, verb, *what = self.key.split()
+        if port == "kubernetes":
+            return verb in _WRITES and what[:1] != ["events"]
+        return port == "sagemaker" and not verb.startswith(_READS)
 
     def __str__(self) -> str:
         return f"{self.side} {self.key}" + (f" #{self.number}" if self.number > 1 else "")
