@@ -13,6 +13,8 @@ from localcluster import Cluster
 from localcluster.controlplane import ControlPlane
 from localcluster.prometheus import Prometheus
 
+WHOLE_CLUSTER = Path(__file__).parent / "cluster"
+
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
@@ -34,6 +36,12 @@ def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
 def cluster() -> Cluster:
     """The cluster that `make test` brought up, or one that is brought up now; fails with the reason."""
     return localcluster.up()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests in the whole cluster come last: the Endpoints that they leave running would slow all others down."""
+    items.sort(key=lambda item: item.path.is_relative_to(WHOLE_CLUSTER))
 
 
 @pytest.hookimpl(wrapper=True)
