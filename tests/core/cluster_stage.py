@@ -119,6 +119,7 @@ class ClusterStage:
         self.watched: AlarmWatch | None = None
         self.readings: dict[tuple[str, str], AlarmReading] = {}
         self.watcher = Watcher()
+        self._resolved: tuple[str, Resolution] | None = None
 
     # The world -------------------------------------------------------------------------------------------------
 
@@ -152,7 +153,13 @@ class ClusterStage:
         self.gone, self.namespace_terminating, self.status = False, False, EndpointStatus()
 
     def resolution(self) -> Resolution:
-        return resolve(self.endpoint, lambda kind, name: self.objects.get((kind, name)), ResolveSettings("test", None))
+        content = repr((self.endpoint, self.objects))
+        if self._resolved is None or self._resolved[0] != content:  # most passes follow no edit
+            found = resolve(
+                self.endpoint, lambda kind, name: self.objects.get((kind, name)), ResolveSettings("test", None)
+            )
+            self._resolved = content, found
+        return self._resolved[1]
 
     def stored(self) -> tuple[StoredRevision, ...]:
         return tuple(stored_revision(revision) for revision in self.revisions.values())
