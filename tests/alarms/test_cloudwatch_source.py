@@ -12,9 +12,10 @@ from tests.alarms.stepped import Stepped, key, watch
 from tests.alarms.test_cloudwatch import alarm
 from tests.sagemaker.world import REGION, CountingTelemetry
 
-from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSettings, CloudWatchSource
+from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSettings, CloudWatchSource, OwnPlace
 from sluice.alarms.poller import AlarmPoller
 from sluice.alarms.subjects import NamedAlarm, Sight
+from sluice.core.cluster.rights import AlarmPlace
 from sluice.core.identity import Credentials
 from sluice.ports.clock import SystemClock
 from sluice.sagemaker.clients import AwsCalls
@@ -189,3 +190,19 @@ async def test_five_hundred_endpoints_of_five_alarms_are_25_calls_a_round(
 async def test_the_operators_own_credentials_are_used(source: CloudWatchSource, reader: CloudWatchReader) -> None:
     await sight(source, "a")
     assert reader.period_seconds(Credentials(REGION)) == source.period_seconds
+
+
+async def test_the_account_of_alarms_is_asked_for_once_when_it_matters(calls: AwsCalls) -> None:
+    woken = asyncio.Event()
+    place = OwnPlace(calls, REGION, woken.set)
+    assert place.now() == AlarmPlace(REGION)
+    place.ask()
+    place.ask()
+    await asyncio.wait_for(woken.wait(), 60)
+    assert place.now() == AlarmPlace(REGION, "123456789012")
+    woken.clear()
+    place.ask()
+    assert not woken.is_set()
+    nowhere = OwnPlace(calls, None, woken.set)
+    nowhere.ask()
+    assert nowhere.now() == AlarmPlace()

@@ -6,6 +6,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from tests.controller.clock import SteppedClock
 from tests.core.cluster_stage import AlarmNow, ClusterStage, blue_green
+from tests.core.watched import reach
 
 from sluice.api import names
 from sluice.controller.cache import Cache
@@ -14,9 +15,11 @@ from sluice.controller.sites import ClusterSite
 from sluice.controller.slots import Slots
 from sluice.controller.wakes import Wakes
 from sluice.core.cluster.peers import Bounds
+from sluice.core.cluster.rights import AlarmPlace
 from sluice.core.endpoint.draft import Pass
 from sluice.core.identity import Key
 from sluice.core.observation import AlarmReading, AlarmWatch, Observation, Presence
+from sluice.core.permission import Policy, Rule
 from sluice.ports.backend import ClusterSight
 
 KEY = Key(names.ENDPOINT, "team-a", "churn")
@@ -59,11 +62,27 @@ class Readers:
         raise AssertionError("the operator's wiring, not the site")
 
 
+class Places:
+    """Says in which account alarms are read, once it was asked."""
+
+    def __init__(self) -> None:
+        self.place = AlarmPlace("eu-west-1")
+        self.asked = 0
+
+    def now(self) -> AlarmPlace:
+        return self.place
+
+    def ask(self) -> None:
+        self.asked += 1
+
+
 class Place:
     """A stage's Endpoint and its site."""
 
     def __init__(self, *, reads: bool = True) -> None:
         self.clock = SteppedClock()
+        self.policy = Policy((Rule(namespaces=("*",)),))
+        self.places = Places()
         self.stage = ClusterStage(deploymentConfig={**blue_green(final=60), **ALARM})
         self.stage.in_service()
         cache, bounds = Cache(), Bounds()
@@ -77,6 +96,7 @@ class Place:
             Slots(cache, bounds, lambda key: None),
             ClusterMetrics(CollectorRegistry(), self.clock),
             self.readers,
+            self.places,
         )
 
     def given(self) -> Pass:
@@ -86,6 +106,7 @@ class Place:
             resolution=self.stage.resolution(),
             observation=Observation(Presence.UNKNOWN, self.clock.now()),
             now=self.clock.now(),
+            policy=self.policy,
         )
 
     async def look(self) -> Pass:
@@ -133,3 +154,42 @@ async def test_without_anything_that_reads_alarms_each_is_unfit() -> None:
     [reading] = (await place.look()).observation.alarms
     assert (reading.name, reading.state) == ("errors", "Unfit")
     place.site.forget(KEY)
+
+
+async def test_an_alarm_that_the_policy_refuses_is_never_read() -> None:
+    place = Place()
+    assert place.readers is not None
+    place.policy = Policy((Rule(namespaces=("*",), cloud_watch_alarms=("{namespace}-*",)),))
+    place.stage.image("new:1")
+    [reading] = (await place.look()).observation.alarms
+    assert (reading.name, reading.state, reading.source) == ("errors", "Refused", "CloudWatch")
+    assert place.readers.watches == {}
+    place.stage.alarms["errors"] = AlarmNow()
+    reach(place.stage, "Provisioning")
+    place.site.decided(KEY, place.given(), place.stage.status)
+    assert place.readers.watches == {}, "nor while it runs"
+
+
+async def test_where_the_account_matters_it_is_known_before_anything_is_read() -> None:
+    place = Place()
+    assert place.readers is not None
+    place.policy = Policy((Rule(namespaces=("*",), accounts=("111122223333",)),))
+    place.stage.image("new:1")
+    assert (await place.look()).observation.alarms == ()
+    assert (place.readers.watches, place.places.asked) == ({}, 1)
+    place.places.place = AlarmPlace("eu-west-1", problem="no credentials")
+    [reading] = (await place.look()).observation.alarms
+    assert (reading.state, place.readers.watches) == ("Unreadable", {})
+    place.places.place = AlarmPlace("eu-west-1", "999988887777")
+    [reading] = (await place.look()).observation.alarms
+    assert (reading.state, place.readers.watches) == ("Refused", {})
+    place.places.place = AlarmPlace("eu-west-1", "111122223333")
+    [reading] = (await place.look()).observation.alarms
+    assert (reading.state, list(place.readers.watches), place.places.asked) == ("OK", [KEY], 2)
+
+
+async def test_a_policy_for_every_account_asks_for_none() -> None:
+    place = Place()
+    place.stage.image("new:1")
+    await place.look()
+    assert place.places.asked == 0

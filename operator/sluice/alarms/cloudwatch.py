@@ -6,13 +6,14 @@ alarms are; what that means for a deployment is decided in core."""
 
 import asyncio
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from sluice.alarms.subjects import MAX_MESSAGE, MISSING, UNFIT, UNREADABLE, NamedAlarm, Sight, Subject
 from sluice.api.reasons import Reason
+from sluice.core.cluster.rights import AlarmPlace
 from sluice.core.identity import Credentials, Target
 from sluice.core.observation import AlarmReading
 from sluice.ports.aws import Aws
@@ -199,6 +200,36 @@ class CloudWatchReader:
             if not answer.get("NextToken"):
                 return found
             token = {"NextToken": answer["NextToken"]}
+
+
+class OwnPlace:
+    """Implements AlarmPlaces: the account of the operator's own credentials is asked for once, when it matters."""
+
+    def __init__(self, aws: Aws, region: str | None, known: Callable[[], None]) -> None:
+        self._aws = aws
+        self._known = known
+        self._place = AlarmPlace(region)
+        self._asking: asyncio.Task[None] | None = None
+
+    def now(self) -> AlarmPlace:
+        """See AlarmPlaces."""
+        return self._place
+
+    def ask(self) -> None:
+        """See AlarmPlaces. Without a region nothing is read anyway."""
+        idle = self._asking is None or self._asking.done()
+        if self._place.region is not None and self._place.account_id is None and idle:
+            self._asking = asyncio.create_task(self._find(self._place.region), name="account of the alarms")
+
+    async def _find(self, region: str) -> None:
+        before = self._place
+        try:
+            account = await self._aws.account(Credentials(region))
+            self._place = AlarmPlace(region, account.account_id)
+        except ActFailed as failure:
+            self._place = AlarmPlace(region, problem=failure.problem.message)
+        if self._place != before:
+            self._known()
 
 
 class CloudWatchSource:

@@ -117,7 +117,7 @@ class AlarmStatus(StatusModel):
 
     alarm_name: Annotated[str, Field(max_length=255)]
     state: Annotated[str, Field(max_length=32)]
-    """OK, ALARM, INSUFFICIENT_DATA, Missing, Unreadable or Unfit."""
+    """OK, ALARM, INSUFFICIENT_DATA, Missing, Unreadable, Unfit or Refused."""
     message: Annotated[str, Field(max_length=512)] | None = None
     source: Annotated[str, Field(max_length=32)] | None = None
     """CloudWatch, PrometheusAlert, PromQL or Traffic."""

@@ -14,15 +14,16 @@ from sluice.controller.cluster_metrics import ClusterMetrics
 from sluice.controller.slots import Slots
 from sluice.controller.wakes import Wakes
 from sluice.core.actions import Action, AwsAction, DropRevision, MarkRevision
-from sluice.core.cluster import alarms
+from sluice.core.cluster import alarms, rights
 from sluice.core.cluster.actions import ClusterAction, ScaleFleet, WriteRoute
+from sluice.core.cluster.rights import AlarmPlace, Permitted
 from sluice.core.cluster.routing import Limits
 from sluice.core.endpoint.decide import ask
 from sluice.core.endpoint.draft import MOVING, Pass
 from sluice.core.endpoint.questions import questions
 from sluice.core.identity import Key, Place, Target
-from sluice.core.observation import AlarmReading, AlarmWatch, CallProblem, Observation, Presence
-from sluice.ports.backend import ActFailed, Backend, ClusterAlarms, ClusterBackend
+from sluice.core.observation import AlarmReading, CallProblem, Observation, Presence
+from sluice.ports.backend import ActFailed, AlarmPlaces, Backend, ClusterAlarms, ClusterBackend
 from sluice.ports.clock import Clock
 from sluice.ports.kube import Object
 
@@ -147,20 +148,20 @@ class ClusterSite:
         slots: Slots,
         metrics: ClusterMetrics,
         readers: ClusterAlarms | None = None,
+        places: AlarmPlaces | None = None,
     ) -> None:
         self._backend = backend
         self._cache = cache
         self._clock = clock
         self._wakes = wakes
         self._alarms = readers
+        self._places = places
         self._slots = slots
         self._metrics = metrics
 
     async def look(self, key: Key, given: Pass, problem: CallProblem | None) -> Pass:
         """See Site."""
-        watch = alarms.watch(given.endpoint, given.status, given.resolution)
-        if self._alarms is not None:
-            self._alarms.watch(key, watch)
+        permitted = self._watch(key, given, given.status)
         sight = await self._backend.observe(given.endpoint, given.resolution, given.stored)
         if sight.seen is not None:
             self._metrics.saw(key, sight.seen)
@@ -169,7 +170,7 @@ class ClusterSite:
             given,
             cluster=sight.seen,
             observation=Observation(
-                presence, self._clock.now(), problem=sight.problem, alarms=self._readings(key, watch)
+                presence, self._clock.now(), problem=sight.problem, alarms=self._readings(key, permitted)
             ),
             rivals=self._rivals(key, given),
             peers=self._slots.peers(key),  # last: nothing is awaited from here to the decision
@@ -200,8 +201,7 @@ class ClusterSite:
 
     def decided(self, key: Key, given: Pass, status: EndpointStatus) -> None:
         """See Site. A deployment that has just begun is watched with its new fleets."""
-        if self._alarms is not None:
-            self._alarms.watch(key, alarms.watch(given.endpoint, status, given.resolution))
+        self._watch(key, given, status)
         self._slots.moved(given.status, status)
 
     def forget(self, key: Key) -> None:
@@ -212,19 +212,32 @@ class ClusterSite:
         if self._alarms is not None:
             self._alarms.watch(key, None)
 
-    def _readings(self, key: Key, watch: AlarmWatch | None) -> tuple[AlarmReading, ...]:
-        """The newest reading of each alarm that is watched."""
-        if watch is None:
-            return ()
+    def _watch(self, key: Key, given: Pass, status: EndpointStatus) -> Permitted:
+        """Have the alarms read that this status asks for, as far as the policy permits it."""
+        watch = alarms.watch(given.endpoint, status, given.resolution)
+        place = self._places.now() if self._places is not None else AlarmPlace()
+        permitted = rights.permitted(watch, given.policy, place, self._clock.now())
+        if permitted.needs_account and self._places is not None:
+            self._places.ask()
         if self._alarms is not None:
-            return self._alarms.readings(key)
+            self._alarms.watch(key, permitted.watch)
+        return permitted
+
+    def _readings(self, key: Key, permitted: Permitted) -> tuple[AlarmReading, ...]:
+        """The newest reading of each alarm that is watched, and the refusal of each that may not be."""
+        watch, refused = permitted.watch, permitted.refused
+        if watch is None:
+            return refused
+        if self._alarms is not None:
+            return (*self._alarms.readings(key), *refused)
         now = self._clock.now()
-        return tuple(
+        unread = (
             AlarmReading(
                 alarm.name, "Unfit", now, "this operator runs without anything that reads alarms", alarm.source
             )
             for alarm in watch.alarms
         )
+        return (*unread, *refused)
 
     def _rivals(self, key: Key, given: Pass) -> tuple[Object, ...]:
         """Other Endpoints of the namespace that ask for the same name, in whatever case."""

@@ -72,8 +72,9 @@ class HostingContent:
 
 @dataclass(frozen=True, slots=True)
 class AlarmReading:
-    """One alarm, read at a moment. state: OK, ALARM, INSUFFICIENT_DATA, Missing, Unreadable, or Unfit (only in the
-    cluster): it can never tell anything as it is written, and the message says what to change."""
+    """One alarm, read at a moment. state: OK, ALARM, INSUFFICIENT_DATA, Missing, Unreadable; or, only in the
+    cluster, Unfit (it can never tell anything as it is written, and the message says what to change) or Refused (the
+    policy does not let it be read)."""
 
     name: str
     state: str

@@ -10,7 +10,16 @@ from typing import Any
 from sluice.api.reasons import Reason
 from sluice.core.finding import Finding
 
-_LISTS = ("namespaces", "accounts", "regions", "assumeRoles", "executionRoles", "endpointNamePrefixes")
+_LISTS = (
+    "namespaces",
+    "accounts",
+    "regions",
+    "assumeRoles",
+    "executionRoles",
+    "endpointNamePrefixes",
+    "cloudWatchAlarms",
+)
+_SWITCHES = ("adopt", "prometheus")
 
 
 class PolicyError(ValueError):
@@ -19,7 +28,8 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. All patterns are shell globs; `endpoint_name_prefixes` are plain and may hold {namespace}."""
+    """One rule. All patterns are shell globs; `endpoint_name_prefixes` are plain and may hold {namespace}, and so may
+    `cloud_watch_alarms`."""
 
     namespaces: tuple[str, ...]
     accounts: tuple[str, ...] = ("*",)
@@ -28,6 +38,8 @@ class Rule:
     execution_roles: tuple[str, ...] = ()
     endpoint_name_prefixes: tuple[str, ...] = ("",)
     adopt: bool = False
+    cloud_watch_alarms: tuple[str, ...] = ("*",)
+    prometheus: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +70,9 @@ class Policy:
 
     def judge(self, ask: Ask) -> Finding | None:
         """None if permitted; else what the nearest rule does not allow."""
-        mine = [rule for rule in self.rules if _any(rule.namespaces, ask.namespace)]
+        mine = self._of(ask.namespace)
         if not mine:
-            return _refused(f"no rule of the permission policy names namespace {ask.namespace!r}")
+            return _unnamed(ask.namespace)
         refusals = [_refusal(rule, ask) for rule in mine]
         if None in refusals:
             return None
@@ -71,29 +83,60 @@ class Policy:
         account, region or name is asked about; without roles nothing is."""
         if not roles:
             return None
-        mine = [rule for rule in self.rules if _any(rule.namespaces, namespace)]
+        mine = self._of(namespace)
         if not mine:
-            return _refused(f"no rule of the permission policy names namespace {namespace!r}")
+            return _unnamed(namespace)
         if any(all(_any(rule.execution_roles, role) for role in roles) for rule in mine):
             return None
         allowed = sorted({pattern for rule in mine for pattern in rule.execution_roles})
         return _refused(f"executionRoleArn {', '.join(roles)} is not among {allowed}")
 
+    def judge_cloud_watch_alarm(
+        self, namespace: str, alarm: str, *, region: str | None, account_id: str | None
+    ) -> Finding | None:
+        """None if the operator may read this CloudWatch alarm with its own identity for an Endpoint in the cluster.
+        What is None is not known yet, and not asked about."""
+        mine = self._of(namespace)
+        if not mine:
+            return _unnamed(namespace)
+        refusals = [_refusal_of_alarm(rule, namespace, alarm, region, account_id) for rule in mine]
+        if None in refusals:
+            return None
+        return _refused("; ".join(dict.fromkeys(refusal for refusal in refusals if refusal)))
+
+    def judge_prometheus(self, namespace: str) -> Finding | None:
+        """None if the operator may ask its Prometheus for an Endpoint of this namespace."""
+        mine = self._of(namespace)
+        if not mine:
+            return _unnamed(namespace)
+        if any(rule.prometheus for rule in mine):
+            return None
+        return _refused("found an alarm that asks the operator's Prometheus, allowed is none (prometheus: false)")
+
+    def asks_for_account(self, namespace: str) -> bool:
+        """Whether it matters to an alarm of the namespace in which account it is."""
+        mine = self._of(namespace)
+        return bool(mine) and not any("*" in rule.accounts for rule in mine)
+
+    def _of(self, namespace: str) -> list[Rule]:
+        return [rule for rule in self.rules if _any(rule.namespaces, namespace)]
+
 
 def _rule(index: int, raw: Any) -> Rule:
     if not isinstance(raw, Mapping):
         raise PolicyError(f"policy.yaml: rules[{index}]: found {type(raw).__name__}, allowed is a map")
-    unknown = sorted(set(raw) - {*_LISTS, "adopt"})
+    unknown = sorted(set(raw) - {*_LISTS, *_SWITCHES})
     if unknown:
         raise PolicyError(
-            f"policy.yaml: rules[{index}]: found unknown {unknown}, allowed are {sorted({*_LISTS, 'adopt'})}"
+            f"policy.yaml: rules[{index}]: found unknown {unknown}, allowed are {sorted({*_LISTS, *_SWITCHES})}"
         )
     for name in _LISTS:
         value = raw.get(name, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise PolicyError(f"policy.yaml: rules[{index}].{name}: found {value!r}, allowed is a list of strings")
-    if not isinstance(raw.get("adopt", False), bool):
-        raise PolicyError(f"policy.yaml: rules[{index}].adopt: found {raw['adopt']!r}, allowed are true and false")
+    for name in _SWITCHES:
+        if not isinstance(raw.get(name, False), bool):
+            raise PolicyError(f"policy.yaml: rules[{index}].{name}: found {raw[name]!r}, allowed are true and false")
     if not raw.get("namespaces"):
         raise PolicyError(f"policy.yaml: rules[{index}].namespaces: missing; name at least one namespace or '*'")
     return Rule(
@@ -104,6 +147,8 @@ def _rule(index: int, raw: Any) -> Rule:
         execution_roles=tuple(raw.get("executionRoles", [])),
         endpoint_name_prefixes=tuple(raw.get("endpointNamePrefixes", [""])),
         adopt=raw.get("adopt", False),
+        cloud_watch_alarms=tuple(raw.get("cloudWatchAlarms", ["*"])),
+        prometheus=raw.get("prometheus", True),
     )
 
 
@@ -123,6 +168,21 @@ def _refusal(rule: Rule, ask: Ask) -> str | None:
     if ask.adopt and not rule.adopt:
         return "adoption (annotation sluice.dev/adopt) is not allowed"
     return None
+
+
+def _refusal_of_alarm(rule: Rule, namespace: str, alarm: str, region: str | None, account_id: str | None) -> str | None:
+    allowed = [pattern.replace("{namespace}", namespace) for pattern in rule.cloud_watch_alarms]
+    if not any(fnmatchcase(alarm, pattern) for pattern in allowed):
+        return f"found {alarm}, allowed are {allowed}"
+    if region is not None and not _any(rule.regions, region):
+        return f"found an alarm in the operator's region {region}, allowed are {list(rule.regions)}"
+    if account_id is not None and not _any(rule.accounts, account_id):
+        return f"found an alarm in the operator's account {account_id}, allowed are {list(rule.accounts)}"
+    return None
+
+
+def _unnamed(namespace: str) -> Finding:
+    return _refused(f"no rule of the permission policy names namespace {namespace!r}")
 
 
 def _refused(why: str) -> Finding:

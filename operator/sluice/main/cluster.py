@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSource
+from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSource, OwnPlace
 from sluice.alarms.poller import AlarmPoller
 from sluice.alarms.prometheus import PrometheusSettings, PrometheusSource
 from sluice.alarms.traffic import TrafficSource
@@ -33,6 +33,7 @@ from sluice.core.identity import Key
 from sluice.core.instance_types import CONFIG_MAP, InstanceTypes
 from sluice.main.handlers import WAKING
 from sluice.main.settings import Settings
+from sluice.ports.aws import Aws
 from sluice.ports.clock import Clock
 from sluice.ports.kube import Forbidden, Gone, Kube, KubeUnavailable, Object, Rejected
 
@@ -73,6 +74,7 @@ class ClusterParts:
         installation_id: str,
         region: str | None,
         cloudwatch: CloudWatchReader,
+        aws: Aws,
         metrics: Metrics,
     ) -> None:
         self.wakes = Wakes(cache, queue.add, queue.add_after)
@@ -106,7 +108,8 @@ class ClusterParts:
         self.alarms.on_moved(queue.add)
         slots = Slots(cache, bounds(settings), queue.add)
         shown = ClusterMetrics(metrics.registry, clock)
-        self.site = ClusterSite(backend, cache, clock, self.wakes, slots, shown, self.alarms)
+        places = OwnPlace(aws, region, self.wakes.everybody)
+        self.site = ClusterSite(backend, cache, clock, self.wakes, slots, shown, self.alarms, places)
         self._orphans = OrphanSweep(
             kube,
             clock,

@@ -116,6 +116,7 @@ class Operator:
                 installation_id=installation_id,
                 region=default_region(),
                 cloudwatch=self._alarms,
+                aws=self._aws,
                 metrics=metrics,
             )
             metrics.watch_alarms(periods=self._cluster.alarms.periods, watched=self._cluster.alarms.watched)

@@ -9,6 +9,7 @@ from sluice.api.status import EndpointStatus
 from sluice.core.actions import AwsAction
 from sluice.core.cluster.actions import ClusterAction
 from sluice.core.cluster.observation import ClusterObservation
+from sluice.core.cluster.rights import AlarmPlace
 from sluice.core.identity import Key, Owner, Target
 from sluice.core.observation import AlarmReading, AlarmWatch, CallProblem, Listed, Observation, Questions
 from sluice.core.resolve import Resolution
@@ -100,4 +101,16 @@ class ClusterAlarms(Protocol):
 
     def on_moved(self, wake: Callable[[Key], None]) -> None:
         """Call wake(key) when a reading's state changes, and with the first reading of every alarm."""
+        ...
+
+
+class AlarmPlaces(Protocol):
+    """Where the operator's own identity reads CloudWatch alarms. Passes never wait for it."""
+
+    def now(self) -> AlarmPlace:
+        """As far as it is known."""
+        ...
+
+    def ask(self) -> None:
+        """Find out which account it is; who waits for it is woken."""
         ...

@@ -1,6 +1,6 @@
 """The alarms of deployments in the cluster: which are read when, and what their readings mean. Pure.
 
-before the start     firing: the start waits; missing or unfit: refused; unreadable: the start waits
+before the start     firing: the start waits; missing, unfit or not permitted: refused; unreadable: the start waits
 before first traffic  firing, or not readable: the first traffic waits
 under traffic        ALARM, once, rolls back; what cannot be read, or has lost its data, holds bakes until the deadline
 rolling back         nothing is read: all traffic goes back whatever alarms say
@@ -15,7 +15,7 @@ from typing import Any
 from sluice.api.reasons import Cause, Reason
 from sluice.api.status import DeploymentStatus, EndpointStatus, VariantSummary, WatchedAlarm
 from sluice.core import guardrails
-from sluice.core.cluster import plans
+from sluice.core.cluster import plans, rights
 from sluice.core.cluster.names import fleet_name
 from sluice.core.endpoint import latches
 from sluice.core.endpoint.draft import Draft, deletion_asked
@@ -228,10 +228,11 @@ def without_data(d: Draft, deployment: DeploymentStatus) -> str:
 
 
 def judge_start(d: Draft, questions: tuple[AlarmQuestion, ...]) -> tuple[Hold | None, tuple[str, ...]]:
-    """What keeps a deployment from starting: the alarms that are missing, unfit or not readable; and the names of those
-    that fire."""
+    """What keeps a deployment from starting: the alarms that are not permitted, missing, unfit or not readable; and the
+    names of those that fire."""
     read = [(question, _reading(d, question)) for question in questions]
     for state, reason, advice in (
+        (rights.REFUSED, Reason.NOT_PERMITTED, "have it allowed, or take it out; the deployment starts by itself then"),
         ("Unfit", Reason.ALARM_UNFIT, "change it, or take it out"),
         ("Missing", Reason.ALARM_MISSING, "create it, or take it out; the deployment starts by itself then"),
     ):
