@@ -1,13 +1,17 @@
 """moto's server as CloudWatch, reached as the operator reaches AWS: by environment; and the router tests' Envoy."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from tests.alarms.routers import Operator
 from tests.router.conftest import container, drive, envoy, relay  # noqa: F401 - fixtures
+from tests.router.harness.container import Container
+from tests.router.harness.drive import Drive
+from tests.router.specs import fleet, route
 from tests.sagemaker.world import REGION, CountingTelemetry
 
 from sluice.ports.clock import SystemClock
@@ -51,3 +55,28 @@ async def calls(cloudwatch: Any, telemetry: CountingTelemetry) -> AsyncIterator[
     door = AwsCalls(AwsSettings(read_timeout_seconds=5, read_attempts=1), telemetry, SystemClock())
     yield door
     door.close()
+
+
+@pytest.fixture
+def operator() -> Iterator[Operator]:
+    made = Operator()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def serve(
+    drive: Drive,  # noqa: F811
+    container: Callable[..., Container],  # noqa: F811
+    operator: Operator,
+) -> Callable[..., Container]:
+    """An endpoint Churn, whose fleet `new` is one container, in a router that the operator reads."""
+
+    def make(**rest: object) -> Container:
+        made = container("new", **rest)
+        drive.put(route("Churn", fleet("new", "a", 1_000_000, made.port), timeout_seconds=1), ("new", "127.0.0.1"))
+        drive.settle()
+        operator.add(drive.envoy)
+        return made
+
+    return make

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.alarms.stepped import Stepped
 
 from localcluster.prometheus import Prometheus
 from sluice.alarms.prometheus import PrometheusSettings, PrometheusSource, judge_alert
@@ -86,24 +85,6 @@ async def test_conditions(prometheus: Prometheus) -> None:
     assert messages[0] == "2 (alarm: > 1)"
     assert "aggregate it" in messages[7]
     assert "refuses it" in messages[8]
-
-
-async def test_for_counts_from_when_it_first_held_and_anew_after_a_gap(prometheus: Prometheus) -> None:
-    clock = Stepped()
-    made = PrometheusSource(clock, PrometheusSettings(prometheus.url))
-    asked = above("vector(2)", for_seconds=30)
-
-    async def after(seconds: float) -> str | None:
-        clock.seconds += seconds
-        return (await made.read({asked}))[asked].state
-
-    assert [await after(seconds) for seconds in (0, 9, 9, 9, 2, 1)] == ["OK"] * 5 + ["ALARM"]
-    prometheus.stop()
-    assert await after(60) is None
-    prometheus.start()
-    assert await after(1) == "OK"
-    assert [await after(9) for _ in range(4)] == ["OK", "OK", "OK", "ALARM"]
-    await made.close()
 
 
 async def test_a_query_of_many_is_made_once_and_all_alerts_are_one_call() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,27 +23,6 @@ NEW = (VariantFleets("a", "new"),)
 ERRORS = Traffic("team-a", "Invocation5XXErrors", "GreaterThanThreshold", 0.05, NEW, window_seconds=3600)
 LATENCY = replace(ERRORS, metric="ModelLatency", threshold=50_000, percentile=90)
 ERROR = order("answer", status=500)
-
-
-@pytest.fixture
-def operator() -> Iterator[Operator]:
-    made = Operator()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def serve(drive: Drive, container: Start, operator: Operator) -> Callable[..., Container]:
-    """An endpoint Churn, whose fleet `new` is one container, in a router that the operator reads."""
-
-    def make(**rest: object) -> Container:
-        made = container("new", **rest)
-        drive.put(route("Churn", fleet("new", "a", 1_000_000, made.port), timeout_seconds=1), ("new", "127.0.0.1"))
-        drive.settle()
-        operator.add(drive.envoy)
-        return made
-
-    return make
 
 
 def test_quiet_then_clean_then_all_5xx(envoy: Envoy, serve: Start, operator: Operator) -> None:

@@ -29,7 +29,7 @@ def counts(requests: int, errors: int = 0, **rest: int) -> Counts:
 
 def watched(*seconds: int, now: float = 0.0) -> FleetWindows:
     made = FleetWindows(now)
-    made.keep(seconds)
+    made.keep(seconds, now)
     return made
 
 

@@ -1,8 +1,9 @@
 """Reads alerts and conditions from the cluster's Prometheus.
 
-All alerts are one call; a query is made once however many Endpoints ask it. How long a condition must hold (forSeconds)
-is kept in memory: after a restart of the operator it counts from the beginning. Answers are limited in size and time,
-because what Prometheus says is what anybody in the cluster can make it say.
+All alerts are one call; a query is made once however many Endpoints ask it. Since when a condition with forSeconds has
+held is asked of Prometheus' own history when it begins to, so that neither a restart of the operator nor a time without
+answers makes it count anew. Answers are limited in size and time, because what Prometheus says is what anybody in the
+cluster can make it say.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import math
 import ssl
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +37,8 @@ from sluice.ports.clock import Clock
 
 _NOT_SET: Final = "setting SLUICE_PROMETHEUS_URL is not set: the operator knows no Prometheus to ask"
 _STALE_INTERVALS: Final = 3
+_HISTORY_POINTS: Final = 60
+"""How many moments of forSeconds are looked back at, at least a second apart."""
 _STALE_SECONDS: Final = 30.0
 """A rule that was not evaluated for so many of its intervals, and for this long, says nothing about now."""
 
@@ -117,6 +120,7 @@ class PrometheusSource:
         self._held = {query: held for query, held in self._held.items() if query in subjects}
         if self._settings.url is None:
             return {subject: Sight(UNREADABLE, self._clock.now(), _NOT_SET) for subject in subjects}
+        end = self._clock.monotonic() + self._settings.round_seconds
         expressions = sorted({query.expression for query in queries})
         tasks: dict[str, asyncio.Task[_Answer]] = {}
         rules: asyncio.Task[_Answer] | None = None
@@ -139,8 +143,12 @@ class PrometheusSource:
         found: dict[Subject, Sight] = {}
         if rules is not None:
             found.update(self._of_alerts(alerts, rules))
+        found.update({query: self._of_query(query, tasks[query.expression]) for query in queries})
+        begun = {query: tasks[query.expression].result().date for query in queries if self._begins(query, found[query])}
+        await self._look_back(slots, headers, begun, end)
         for query in queries:
-            found[query] = self._of_query(query, tasks[query.expression])
+            if found[query].state == ALARM and query.for_seconds:
+                found[query] = self._pending(query, found[query])
         return found
 
     # Calls ------------------------------------------------------------------------------------------------------------
@@ -233,19 +241,63 @@ class PrometheusSource:
         if not holds(value, query.comparison, query.threshold):
             self._held.pop(query, None)
             return Sight(OK, now, told)
-        return self._pending(query, now, told)
+        return Sight(ALARM, now, told)
 
-    def _pending(self, query: Query, now: datetime, told: str) -> Sight:
-        """The condition holds. A time in which it could not be read is none in which it held."""
-        read_at = self._clock.monotonic()
+    def _begins(self, query: Query, sight: Sight) -> bool:
+        """Whether it is not known since when the condition, which must hold for a while, does: it has just begun to, or
+        it could not be read for too long."""
+        if sight.state != ALARM or not query.for_seconds:
+            return False
         held = self._held.get(query)
-        if held is None or read_at - held.read_at >= self._settings.patience_seconds:
-            held = _Held(now, read_at, read_at)
+        return held is None or self._clock.monotonic() - held.read_at >= self._settings.patience_seconds
+
+    async def _look_back(
+        self, slots: asyncio.Semaphore, headers: Mapping[str, str], begun: Mapping[Query, datetime | None], end: float
+    ) -> None:
+        """Since when these conditions have held, by Prometheus' history up to its own clock's time. What it does not
+        tell counts from now."""
+        now, read_at = self._clock.now(), self._clock.monotonic()
+        tasks = {
+            query: asyncio.create_task(self._history(slots, headers, query, until or now))
+            for query, until in begun.items()
+        }
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=max(0.0, end - read_at))
+        late = [task for task in tasks.values() if not task.done()]
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        for query, task in tasks.items():
+            known = not task.cancelled() and task.exception() is None
+            lasted = task.result() if known else 0.0
+            self._held[query] = _Held(now - timedelta(seconds=lasted), read_at - lasted, read_at)
+
+    async def _history(
+        self, slots: asyncio.Semaphore, headers: Mapping[str, str], query: Query, until: datetime
+    ) -> float:
+        """For how many seconds, at most forSeconds, the condition has held without a break. Raises _NotRead, and what a
+        strange answer leads to."""
+        step = max(1.0, query.for_seconds / _HISTORY_POINTS)
+        points = math.ceil(query.for_seconds / step)
+        form = {
+            "query": query.expression,
+            "start": f"{until.timestamp() - points * step:.3f}",
+            "end": f"{until.timestamp():.3f}",
+            "step": f"{step:.3f}",
+            "timeout": f"{self._settings.call_seconds:g}s",
+        }
+        async with slots:
+            answer = await self._call("POST", "/api/v1/query_range", headers, data=form)
+        return held_for(answer.data, query, until.timestamp(), step)
+
+    def _pending(self, query: Query, sight: Sight) -> Sight:
+        """The condition holds: for long enough?"""
+        held, read_at = self._held[query], self._clock.monotonic()
         held.read_at = read_at
-        self._held[query] = held
         if read_at - held.begun >= query.for_seconds:
-            return Sight(ALARM, now, told)
-        return Sight(OK, now, f"{told}, pending since {held.since:%H:%M:%S}, for {query.for_seconds} s to alarm")
+            return sight
+        pending = f"pending since {held.since:%H:%M:%S}, for {query.for_seconds} s to alarm"
+        return Sight(OK, sight.at, f"{sight.message}, {pending}")
 
     def _result(self, task: "asyncio.Task[_Answer]") -> _Answer:
         """Raises _NotRead."""
@@ -297,6 +349,19 @@ def one_value(data: Mapping[str, Any]) -> float | None:
             unfit=True,
         )
     return float(result[0]["value"][1])
+
+
+def held_for(data: Mapping[str, Any], query: Query, end: float, step: float) -> float:
+    """For how many seconds up to `end` (of the epoch) the condition has held at every step, by a range query's answer.
+    A moment without one value is none at which it held."""
+    values: dict[int, list[float]] = {}
+    for series in data["result"]:
+        for at, value in series["values"]:
+            values.setdefault(round((end - float(at)) / step), []).append(float(value))
+    back = 0
+    while len(found := values.get(back, [])) == 1 and holds(found[0], query.comparison, query.threshold):
+        back += 1
+    return max(0, back - 1) * step
 
 
 def _is(found: Mapping[str, Any], alert: Alert) -> bool:

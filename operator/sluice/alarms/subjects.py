@@ -80,6 +80,9 @@ class Traffic:
     percentile: float | None = None
     window_seconds: int = DEFAULT_WINDOW_SECONDS
     minimum_requests: int = 1
+    since: datetime | None = None
+    """When the new revision got its first requests: who begins to watch later, as after a restart, knows what it
+    missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,7 @@ def _traffic(watch: AlarmWatch, condition: Mapping[str, Any]) -> Traffic:
         percentile=condition.get("percentile"),
         window_seconds=int(condition.get("windowSeconds") or DEFAULT_WINDOW_SECONDS),
         minimum_requests=int(condition.get("minimumRequests") or 1),
+        since=watch.traffic_since,
     )
 
 

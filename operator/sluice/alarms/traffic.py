@@ -9,12 +9,13 @@ import json
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 from urllib.parse import urlencode
 
 import aiohttp
 
-from sluice.alarms.subjects import Sight, Subject, Traffic
+from sluice.alarms.subjects import INSUFFICIENT_DATA, Sight, Subject, Traffic
 from sluice.alarms.windows import Counts, FleetWindows, NotUnderstoodError, RouterCounts, read_answer, verdict
 from sluice.core.cluster.names import ROUTER_HEALTH_PORT
 from sluice.ports.clock import Clock
@@ -100,14 +101,18 @@ class TrafficSource:
     def _prepare(self, wanted: Mapping[str, list[Traffic]]) -> None:
         """Keep the windows that are asked for, and no others."""
         windows: dict[tuple[str, str], set[int]] = {}
+        began: dict[tuple[str, str], float] = {}
+        now = self._clock.monotonic()
         for namespace, subjects in wanted.items():
             for subject in subjects:
                 for fleet in _fleets(subject):
                     windows.setdefault((namespace, fleet), set()).add(subject.window_seconds)
-        now = self._clock.monotonic()
+                if subject.since is not None:
+                    moment = self._monotonic(subject.since)
+                    began.update({(namespace, one.new): moment for one in subject.variants})
         self._fleets = {place: self._fleets.get(place) or FleetWindows(now) for place in windows}
         for place, seconds in windows.items():
-            self._fleets[place].keep(seconds)
+            self._fleets[place].keep(seconds, now, began.get(place))
         self._routers = {namespace: self._routers.get(namespace) or _Routers() for namespace in wanted}
 
     async def _of_namespace(self, namespace: str, subjects: list[Traffic]) -> Mapping[Subject, Sight]:
@@ -133,6 +138,7 @@ class TrafficSource:
         silent_ones = [text for silent, text in problems if silent >= self._settings.silent_seconds]
         found: dict[Subject, Sight] = {}
         for subject in subjects:
+            state: str | None
             state, message = verdict(
                 subject,
                 [
@@ -140,8 +146,20 @@ class TrafficSource:
                     for one in subject.variants
                 ],
             )
+            if state == INSUFFICIENT_DATA and not self._is_whole(subject, now):
+                state, message = None, f"{message} since it is watched, which is not for as long yet"
             found[subject] = Sight(state, at, "; ".join([message, *silent_ones[:1]]))
         return found
+
+    def _is_whole(self, subject: Traffic, now: float) -> bool:
+        """Whether nothing is missing of the window. Too few requests tell nothing while something is."""
+        if subject.since is None:
+            return True
+        since, places = self._monotonic(subject.since), ((subject.namespace, fleet) for fleet in _fleets(subject))
+        return all(self._fleets[place].is_whole(subject.window_seconds, now, since) for place in places)
+
+    def _monotonic(self, moment: datetime) -> float:
+        return self._clock.monotonic() - (self._clock.now() - moment).total_seconds()
 
     def _total(self, subject: Traffic, fleets: tuple[str, ...], now: float) -> Counts:
         total = Counts()

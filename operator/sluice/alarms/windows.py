@@ -2,7 +2,8 @@
 of it. Pure: `now` is monotonic seconds.
 
 A router that restarts counts from zero; one that is gone takes nothing back. What a router counted before the fleet was
-watched is nobody's evidence.
+watched counts only where all of it came within the window, because the fleet's first requests did; it then counts as if
+it had come just now. A window that lacks something else is not whole until that would have left it.
 """
 
 import math
@@ -99,10 +100,11 @@ def _number(value: Any) -> int:
 
 
 class Window:
-    """The last `seconds`."""
+    """The last `seconds`. since: when it began to be watched."""
 
-    def __init__(self, seconds: int) -> None:
+    def __init__(self, seconds: int, since: float) -> None:
         self._seconds = seconds
+        self.since = since
         self._slots: deque[tuple[float, Counts]] = deque()
         self.total = Counts()
 
@@ -145,30 +147,46 @@ class FleetWindows:
         self._watched_since = now
         self._last: dict[str, _Last] = {}
         self._windows: dict[int, Window] = {}
+        self._began: float | None = None
 
-    def keep(self, windows_seconds: Iterable[int]) -> None:
-        """Which windows are asked for."""
-        wanted = set(windows_seconds)
-        self._windows = {seconds: self._windows.get(seconds) or Window(seconds) for seconds in wanted}
+    def keep(self, windows_seconds: Iterable[int], now: float, began: float | None = None) -> None:
+        """Which windows are asked for. began: when the fleet's first requests came, if it is known."""
+        self._began = began
+        fresh = {seconds: Window(seconds, now) for seconds in set(windows_seconds) - self._windows.keys()}
+        for seconds, window in fresh.items():
+            for last in self._last.values() if self._holds_all(seconds, window) else ():
+                window.add(last.counts, now)
+        kept = {seconds: window for seconds, window in self._windows.items() if seconds in set(windows_seconds)}
+        self._windows = kept | fresh
 
     def take(self, router: str, counts: Counts, uptime_seconds: float, now: float) -> None:
         """What a router (its pod's UID) has counted by now."""
         last = self._last.get(router)
-        came: Counts | None = Counts()
-        if last is None:
-            if uptime_seconds < now - self._watched_since - _SLACK_SECONDS:
-                came = counts  # A new router: all that it has counted came while the fleet was watched.
-        else:
-            came = None if last.restarted(uptime_seconds, now) else counts.since(last.counts)
-        came = counts if came is None else came
         self._last[router] = _Last(counts, uptime_seconds, now)
-        for window in self._windows.values():
-            window.add(came, now)
+        if last is not None:
+            came = None if last.restarted(uptime_seconds, now) else counts.since(last.counts)
+            for window in self._windows.values():
+                window.add(counts if came is None else came, now)
+            return
+        is_new = uptime_seconds < now - self._watched_since - _SLACK_SECONDS  # it counted while the fleet was watched
+        for seconds, window in self._windows.items():
+            if is_new or self._holds_all(seconds, window):
+                window.add(counts, now)
 
     def drop_routers(self, existing: Iterable[str]) -> None:
         """Routers that are gone."""
         staying = set(existing)
         self._last = {router: last for router, last in self._last.items() if router in staying}
+
+    def is_whole(self, seconds: int, now: float, since: float) -> bool:
+        """Whether one of the windows has all that came in it since a moment."""
+        window = self._windows[seconds]
+        seen = window.since <= since + _SLACK_SECONDS or now - window.since >= seconds
+        return seen or self._holds_all(seconds, window)
+
+    def _holds_all(self, seconds: int, window: Window) -> bool:
+        """Whether the fleet's first requests came within the window as it was when it began to be watched."""
+        return self._began is not None and window.since - self._began <= seconds
 
     def total(self, seconds: int, now: float) -> Counts:
         """Of one of the windows."""

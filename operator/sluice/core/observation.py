@@ -124,6 +124,8 @@ class AlarmWatch:
     """What callers call it, which is how the routers' metrics name it. Empty: as the object."""
     read_after: datetime | None = None
     """A reading taken at or after this moment is waited for: the end of a bake."""
+    traffic_since: datetime | None = None
+    """When the new revision got its first requests, if it has any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ def watch(endpoint: Mapping[str, Any], status: EndpointStatus, resolution: Resol
         serving=_fleets(name, serving.name, serving.fleet_hash, status.production_variants),
         endpoint_name=str(spec.get("endpointName") or name),
         read_after=deployment.bake_until if deployment is not None and deployment.paused_since is None else None,
+        traffic_since=deployment.traffic_since if deployment is not None else None,
     )
 
 
