@@ -1,5 +1,5 @@
 """What Prometheus sees of Endpoints in the cluster: their fleets and pods, the routers that lag behind, how long routes
-take to be in force. Described in docs/reference/metrics.md.
+take to be in force, and the deployments that limits keep from starting. Described in docs/reference/metrics.md.
 
 Series are made from what each Endpoint's last pass saw, so they go with it. A variant's series are bounded by the
 variants that SageMaker allows; revisions, pods and routers are counted, never named."""
@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from sluice.api.reasons import ConditionType, Reason
+from sluice.api.status import EndpointStatus
 from sluice.core.cluster import routers
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.identity import Key
@@ -20,6 +22,7 @@ from sluice.ports.clock import Clock
 
 CONFIRMATION_BUCKETS: Final = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60, 300)
 _PLACE: Final = ["namespace", "name"]
+_HELD: Final = (Reason.DEPLOYMENT_QUEUED, Reason.IMAGE_BRAKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class ClusterMetrics(Collector):
         self._shown: dict[Key, _Shown] = {}
         self._written: dict[Key, float] = {}
         """Endpoints whose routes are written and not confirmed yet, and when the first of those was written."""
+        self._held: dict[Key, str] = {}
+        """Endpoints whose deployment waits for a limit, and which."""
         self._confirmation = Histogram(
             "sluice_route_confirmation_seconds",
             "From the writing of an Endpoint's routes until every Ready router has them in force",
@@ -63,9 +68,20 @@ class ClusterMetrics(Collector):
         if key in self._written and routers.advance(seen, require_ready=False).done:
             self._confirmation.observe(self._clock.monotonic() - self._written.pop(key))
 
+    def decided(self, key: Key, status: EndpointStatus) -> None:
+        """The Endpoint has this status now."""
+        saying = (ConditionType.RECONCILING, ConditionType.STALLED)
+        told = {one.reason for one in status.conditions if one.type in saying and one.status == "True"}
+        held = next((str(reason) for reason in _HELD if reason in told), None)
+        if held is not None:
+            self._held[key] = held
+        else:
+            self._held.pop(key, None)
+
     def forget(self, key: Key) -> None:
         """The Endpoint is gone."""
         self._shown.pop(key, None)
+        self._held.pop(key, None)
         self._written.pop(key, None)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
@@ -74,7 +90,11 @@ class ClusterMetrics(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The state of every Endpoint's last pass."""
-        fleets, wanted, ready, behind = families = self._families()
+        fleets, wanted, ready, behind, held = families = self._families()
+        for (namespace, reason), number in sorted(
+            Counter((key.namespace, reason) for key, reason in self._held.items()).items()
+        ):
+            held.add_metric([namespace, reason], number)
         for key, shown in list(self._shown.items()):
             place = [key.namespace, key.name]
             behind.add_metric(place, shown.behind)
@@ -92,6 +112,11 @@ class ClusterMetrics(Collector):
             GaugeMetricFamily("sluice_fleet_pods_ready", "Pods of a variant's fleets that are ready", labels=variant),
             GaugeMetricFamily(
                 "sluice_routers_behind", "Routers that do not have an Endpoint's routes in force", labels=_PLACE
+            ),
+            GaugeMetricFamily(
+                "sluice_deployments_held",
+                "Deployments that do not start because of a limit",
+                labels=["namespace", "reason"],
             ),
         )
 

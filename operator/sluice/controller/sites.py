@@ -203,6 +203,7 @@ class ClusterSite:
         """See Site. A deployment that has just begun is watched with its new fleets."""
         self._watch(key, given, status)
         self._slots.moved(given.status, status)
+        self._metrics.decided(key, status)
 
     def forget(self, key: Key) -> None:
         """See Site."""
