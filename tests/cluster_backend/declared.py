@@ -1,7 +1,9 @@
 """An Endpoint in the cluster as people declare it, and what they can see of it."""
 
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from tests.cluster_backend.hands import Hands
 from tests.controller.process import OperatorProcess
@@ -104,3 +106,25 @@ class Declared:
             assert await self.listed(kind) == []
         records = [item["metadata"]["name"] for item in await self.listed("ConfigMap")]
         assert [name for name in records if name.endswith("-record")] == []
+
+
+@asynccontextmanager
+async def operated(
+    kubeconfig: Path, kube: KubeClient, namespace: str, log: Path, **settings: str
+) -> AsyncIterator[Declared]:
+    """A namespace with a real operator process and hands; the operator's log is without a Traceback at the end."""
+    hands = Hands(kube, namespace)
+    process = OperatorProcess(
+        kubeconfig,
+        log,
+        SLUICE_IDENTITY="one",
+        SLUICE_OPERATOR_NAMESPACE=namespace,
+        SLUICE_WATCH_NAMESPACES=namespace,
+        **settings,
+    )
+    await process.start()
+    hands.work()
+    yield Declared(kube, namespace, hands, process)
+    await hands.rest()
+    await process.end()
+    assert "Traceback" not in process.log.read_text(), process.log.read_text()

@@ -3,17 +3,11 @@ and the third rollback of an image stops the rest."""
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from tests.cluster_backend.declared import Declared
-from tests.cluster_backend.hands import Hands
-from tests.controller.process import OperatorProcess
 from tests.controller.waiting import until
 
-from localcluster.controlplane import ControlPlane
-from sluice.kube.client import KubeClient
 from sluice.ports.kube import Object
 
 pytestmark = pytest.mark.apiserver
@@ -27,30 +21,12 @@ POLICY = {
     }
 }
 VARIANT = {"variantName": "a", "modelName": "churn", "instanceType": "ml.m5.large", "initialInstanceCount": 1}
-
-
-@pytest.fixture
-async def world(
-    control_plane: ControlPlane, kube: KubeClient, namespace: str, tmp_path: Path
-) -> AsyncIterator[Declared]:
-    hands = Hands(kube, namespace)
-    process = OperatorProcess(
-        control_plane.kubeconfig,
-        tmp_path / "operator.log",
-        SLUICE_IDENTITY="one",
-        SLUICE_OPERATOR_NAMESPACE=namespace,
-        SLUICE_WATCH_NAMESPACES=namespace,
-        SLUICE_SETTLE_SECONDS="1",
-        SLUICE_LEASE_SECONDS="4",
-        SLUICE_MAX_CONCURRENT_DEPLOYMENTS=str(LIMIT),
-        SLUICE_MAX_ROLLBACKS_OF_ONE_IMAGE="3",
-    )
-    await process.start()
-    hands.work()
-    yield Declared(kube, namespace, hands, process)
-    await hands.rest()
-    await process.end()
-    assert "Traceback" not in process.log.read_text(), process.log.read_text()
+SETTINGS = {
+    "SLUICE_SETTLE_SECONDS": "1",
+    "SLUICE_LEASE_SECONDS": "4",
+    "SLUICE_MAX_CONCURRENT_DEPLOYMENTS": str(LIMIT),
+    "SLUICE_MAX_ROLLBACKS_OF_ONE_IMAGE": "3",
+}
 
 
 class Watch:

@@ -2,7 +2,6 @@
 and goes without a trace."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,30 +18,13 @@ from sluice.ports.kube import Object
 
 pytestmark = pytest.mark.apiserver
 
-
-@pytest.fixture
-async def world(
-    control_plane: ControlPlane, kube: KubeClient, namespace: str, tmp_path: Path
-) -> AsyncIterator[Declared]:
-    hands = Hands(kube, namespace)
-    process = OperatorProcess(
-        control_plane.kubeconfig,
-        tmp_path / "operator.log",
-        SLUICE_IDENTITY="one",
-        SLUICE_OPERATOR_NAMESPACE=namespace,
-        SLUICE_WATCH_NAMESPACES=namespace,
-        SLUICE_SETTLE_SECONDS="0",
-        SLUICE_LEASE_SECONDS="4",
-        SLUICE_PERMISSIONS_SECONDS="1",
-        SLUICE_INVOCATION_TIMEOUT_SECONDS="90",
-        SLUICE_ROUTER_STREAM_DRAIN_SECONDS="0",
-    )
-    await process.start()
-    hands.work()
-    yield Declared(kube, namespace, hands, process)
-    await hands.rest()
-    await process.end()
-    assert "Traceback" not in process.log.read_text(), process.log.read_text()
+SETTINGS = {
+    "SLUICE_SETTLE_SECONDS": "0",
+    "SLUICE_LEASE_SECONDS": "4",
+    "SLUICE_PERMISSIONS_SECONDS": "1",
+    "SLUICE_INVOCATION_TIMEOUT_SECONDS": "90",
+    "SLUICE_ROUTER_STREAM_DRAIN_SECONDS": "0",
+}
 
 
 async def test_the_life_of_an_endpoint(world: Declared) -> None:

@@ -2,19 +2,13 @@
 has the others, and says what is not applicable. AR is argoproj/argo-rollouts."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from tests.cluster_backend.declared import VARIANTS, Declared
-from tests.cluster_backend.hands import Hands
-from tests.controller.process import OperatorProcess
 from tests.controller.waiting import until
 
-from localcluster.controlplane import ControlPlane
 from sluice.core.cluster.names import ROUTER
-from sluice.kube.client import KubeClient
 from sluice.ports.kube import Gone
 
 pytestmark = pytest.mark.apiserver
@@ -29,27 +23,9 @@ POLICY = {
         "terminationWaitInSeconds": 1,
     }
 }
-
-
-@pytest.fixture
-async def world(
-    control_plane: ControlPlane, kube: KubeClient, namespace: str, tmp_path: Path
-) -> AsyncIterator[Declared]:
-    hands = Hands(kube, namespace)
-    process = OperatorProcess(
-        control_plane.kubeconfig,
-        tmp_path / "operator.log",
-        SLUICE_IDENTITY="one",
-        SLUICE_OPERATOR_NAMESPACE=namespace,
-        SLUICE_WATCH_NAMESPACES=namespace,
-        SLUICE_SETTLE_SECONDS="0",
-    )
-    await process.start()
-    hands.work()
-    yield Declared(kube, namespace, hands, process)
-    await hands.rest()
-    await process.end()
-    assert "Traceback" not in process.log.read_text(), process.log.read_text()
+SETTINGS = {
+    "SLUICE_SETTLE_SECONDS": "0",
+}
 
 
 async def test_several_updates_at_once_failed_on_a_lock_and_it_stayed_stuck_until_a_restart(world: Declared) -> None:
