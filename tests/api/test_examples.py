@@ -10,7 +10,7 @@ import yaml
 
 from sluice.api.names import API_VERSION, BACKEND_CLUSTER
 from sluice.core import guardrails
-from sluice.core.cluster import findings
+from sluice.core.cluster import findings, plans, replacing
 from sluice.core.resolve import spec_counts
 
 from .conftest import Admission
@@ -91,3 +91,5 @@ def test_the_cluster_refuses_nothing_of_an_example(directory: Path) -> None:
         models = {name: spec for (kind, name), spec in specs.items() if kind == "Model"}
         assert findings.check(name, config, models) is None
         assert guardrails.check(policy, spec_counts(config)) is None
+        if plans.replaces(endpoint, policy):
+            assert replacing.refused(spec_counts(config)) is None
