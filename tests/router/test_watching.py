@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -75,17 +75,23 @@ async def server() -> AsyncIterator[tuple[Server, KubeClient]]:
     await runner.cleanup()
 
 
-async def follow(kube: KubeClient, until: Callable[[Objects], bool]) -> Objects:
-    """Watch until it holds of what was read."""
-    objects, changed = Objects(), asyncio.Event()
+async def follow(kube: KubeClient, until: Callable[[Objects], bool], told: list[str] | None = None) -> Objects:
+    """Watch until it holds of what was read; listings and breaks are written down in `told`."""
+    objects, changed, said = Objects(), asyncio.Event(), told if told is not None else []
+
+    def replace(items: Iterable[dict[str, Any]]) -> None:
+        said.append("list")
+        objects.replace_routes(items)
+
     watched = Watched(
         kube,
         "EndpointRoute",
         "n",
-        replace=objects.replace_routes,
+        replace=replace,
         put=objects.put_route,
         drop=objects.drop_route,
         changed=changed.set,
+        lost=lambda: said.append("lost"),
     )
     task = asyncio.create_task(watched.run())
     try:
@@ -128,8 +134,38 @@ async def test_a_lost_history_means_another_listing(server: tuple[Server, KubeCl
 @pytest.mark.parametrize("failure", [[500], [429], [403], ["break"]])
 async def test_an_outage_forgets_nothing(server: tuple[Server, KubeClient], failure: list[Any]) -> None:
     script, kube = server
-    script.lists = [503, (10, [item("a", 5)])]
+    script.lists = [503, (10, [item("a", 5)]), 500, (10, [item("a", 5)])]
     script.watches = [failure, [event("ADDED", item("b", 11)), "wait"]]
     objects = await follow(kube, lambda objects: "b" in objects.routes)
     assert objects.routes.keys() == {"a", "b"}
-    assert script.asked[:4] == ["list", "list", "10", "10"]
+    assert script.asked[:2] == ["list", "list"]
+
+
+async def test_after_a_break_the_present_is_read_and_not_the_past_played_again(
+    server: tuple[Server, KubeClient],
+) -> None:
+    script, kube = server
+    script.lists = [(10, [item("a", 5)]), (40, [item("a", 33, 4)])]
+    script.watches = [
+        [event("MODIFIED", item("a", 11, 2)), event("MODIFIED", item("a", 12, 3)), "break"],
+        [event("ADDED", item("b", 41)), "wait"],
+    ]
+    seen: list[int] = []
+
+    def is_there(objects: Objects) -> bool:
+        if "a" in objects.routes:
+            seen.append(objects.routes["a"].generation)
+        return "b" in objects.routes
+
+    await follow(kube, is_there)
+    assert script.asked == ["list", "10", "list", "40"]
+    assert seen == sorted(seen), "a route never goes back"
+
+
+async def test_a_break_is_told_before_the_listing_after_it(server: tuple[Server, KubeClient]) -> None:
+    script, kube = server
+    script.lists = [(10, []), (20, [item("a", 19)])]
+    script.watches = [["break"], ["wait"]]
+    told: list[str] = []
+    await follow(kube, lambda objects: "a" in objects.routes, told)
+    assert told == ["list", "lost", "list"]

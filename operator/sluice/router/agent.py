@@ -4,14 +4,14 @@ out."""
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from sluice.api.names import ENDPOINT_ROUTE
 from sluice.api.routes import RouterReportSpec
-from sluice.ports.kube import Kube
+from sluice.ports.kube import Kube, Object
 from sluice.router.admin import Admin, EnvoyUnavailable
 from sluice.router.bootstrap import DISCOVERY_SOCKET
 from sluice.router.clusters import CLUSTER
@@ -22,6 +22,7 @@ from sluice.router.objects import Objects, Route
 from sluice.router.reporting import INTERVAL_SECONDS, RETRY_SECONDS, Reporter
 from sluice.router.routes import SCOPE
 from sluice.router.settings import Settings
+from sluice.router.together import Together
 from sluice.router.validation import find_refused
 from sluice.router.view import UNKNOWN, UNKNOWN_ACTIVITY, Activity, View
 from sluice.router.wanted import Wanted, resolve
@@ -35,6 +36,7 @@ POLL_LONGEST_SECONDS: Final = 0.1
 BUSY_SECONDS: Final = 0.5
 IDLE_SECONDS: Final = 2.0
 ALIVE_SECONDS: Final = 30.0
+ENDPOINT_SLICE: Final = "EndpointSlice"
 
 
 class Agent:
@@ -53,26 +55,30 @@ class Agent:
         self._reported = asyncio.Event()
         self._covered = False
         self._beat = time.monotonic()
-        objects = self._objects
+        objects, self._together = self._objects, Together((ENDPOINT_ROUTE, ENDPOINT_SLICE))
         self._watches = (
-            Watched(
-                kube,
-                ENDPOINT_ROUTE,
-                settings.namespace,
-                replace=objects.replace_routes,
-                put=objects.put_route,
-                drop=objects.drop_route,
-                changed=self._changed.set,
-            ),
-            Watched(
-                kube,
-                "EndpointSlice",
-                settings.namespace,
-                replace=objects.replace_slices,
-                put=objects.put_slice,
-                drop=objects.drop_slice,
-                changed=self._changed.set,
-            ),
+            self._watched(kube, ENDPOINT_ROUTE, objects.replace_routes, objects.put_route, objects.drop_route),
+            self._watched(kube, ENDPOINT_SLICE, objects.replace_slices, objects.put_slice, objects.drop_slice),
+        )
+
+    def _watched(
+        self,
+        kube: Kube,
+        kind: str,
+        replace_all: Callable[[Iterable[Object]], None],
+        put: Callable[[Object], None],
+        drop: Callable[[Object], None],
+    ) -> Watched:
+        together = self._together
+        return Watched(
+            kube,
+            kind,
+            self._settings.namespace,
+            replace=lambda items: together.found(kind, lambda: replace_all(items)),
+            put=lambda item: together.take(lambda: put(item)),
+            drop=lambda item: together.take(lambda: drop(item)),
+            changed=self._changed.set,
+            lost=lambda: together.lost(kind),
         )
 
     async def run(self) -> None:
@@ -100,7 +106,8 @@ class Agent:
         while True:
             self._beat = now = time.monotonic()
             self._changed.clear()
-            if not all(watch.synced for watch in self._watches):
+            self._together.go_on()
+            if not self._together.complete:
                 # Envoy has what an earlier process left; half of what is wanted would be worse than that.
                 await self._wait(self._changed, IDLE_SECONDS)
                 continue

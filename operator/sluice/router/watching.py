@@ -18,7 +18,8 @@ BACKOFF_LONGEST_SECONDS: Final = 15.0
 
 
 class Watched:
-    """Calls `replace` with every listing, `put` and `drop` with every change, and `changed` after each."""
+    """Calls `replace` with every listing, `put` and `drop` with every change, and `changed` after each; `lost` when a
+    watch broke off, so that what is known may be old until the next listing."""
 
     def __init__(
         self,
@@ -30,36 +31,35 @@ class Watched:
         put: Callable[[Object], None],
         drop: Callable[[Object], None],
         changed: Callable[[], None],
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._kube, self._kind, self._namespace = kube, kind, namespace
-        self._replace, self._put, self._drop, self._changed = replace, put, drop, changed
+        self._replace, self._put, self._drop, self._changed, self._lost = replace, put, drop, changed, lost
         self._failures = 0
-        self.synced = False
-        """A listing was read since this process started."""
 
     async def run(self) -> None:
-        """Until it is cancelled."""
-        version = ""
+        """Until it is cancelled. After a break it lists: the changes that were missed, one after the other, would be
+        put in force as if it were still then."""
         while True:
             try:
-                if not version:
-                    listing = await self._kube.list_at(self._kind, self._namespace, SELECTOR)
-                    self._replace(listing.items)
-                    version, self.synced = listing.resource_version, True
-                    self._changed()
-                self._failures = 0
-                version = await self._follow(version)
+                listing = await self._kube.list_at(self._kind, self._namespace, SELECTOR)
+                self._replace(listing.items)
+                self._changed()
+                version = listing.resource_version
+                while True:
+                    version = await self._follow(version)
+                    self._failures = 0
             except Gone as gone:
                 logger.info("listing %s again: %s", self._kind, gone)
-                version = ""
-                await self._back_off()
             except (KubeUnavailable, Forbidden, Rejected) as error:
                 logger.warning("watching %s: %s; going on with what is known", self._kind, error)
-                await self._back_off()
+            self._lost()
+            await self._back_off()
 
     async def _follow(self, version: str) -> str:
         """One watch; the version that it reached."""
         async for event in self._kube.watch(self._kind, self._namespace, SELECTOR, version):
+            self._failures = 0
             if event.type == "DELETED":
                 self._drop(event.object)
             elif event.type != "BOOKMARK":
