@@ -12,6 +12,8 @@ ENDPOINT = "flock"
 AFTER = 150
 """Answers that are waited for once a disturbance is over."""
 CALLERS = 6
+CUT = "ClientPayloadError"
+"""The connection ended within the answer: the model had begun to write it when its process went."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +46,7 @@ def test_a_model_process_is_killed_and_at_most_what_was_in_it_is_lost(hosting: H
         loads.more(AFTER)
 
     assert sum(loads.lost().values()) <= CALLERS, f"{loads.lost()} of {loads.total}: {loads.samples()}"
-    assert set(loads.lost()) <= {"424"}
+    assert set(loads.lost()) <= {"424", CUT}, loads.samples()
 
 
 @pytest.mark.parametrize("how", ["one router is deleted", "the routers are rolled"])
