@@ -88,6 +88,22 @@ def test_traffic_is_compared_with_the_same_variant_or_with_all_that_serves() -> 
     assert (found.relative, found.percentile) == (True, 99)
 
 
+def test_traffic_of_one_variant() -> None:
+    condition = {"traffic": {"metric": "Invocation5XXErrors", "threshold": 0.05, "variantName": "B"}}
+    found = subject(watch(), AlarmQuestion("Traffic", "x", condition))
+    assert isinstance(found, Traffic)
+    assert found.variants == (VariantFleets("B", "churn-b-new"),)
+    early = subject(watch(new=()), AlarmQuestion("Traffic", "x", condition))
+    assert isinstance(early, Traffic)
+    assert early.variants == ()
+
+
+def test_traffic_of_a_variant_that_the_new_revision_lacks_is_refused() -> None:
+    condition = {"traffic": {"metric": "Invocation5XXErrors", "threshold": 0.05, "variantName": "b"}}
+    found = subject(watch(), AlarmQuestion("Traffic", "x", condition))
+    assert found == Unusable("Traffic", "traffic.variantName: found b; allowed are B, a")
+
+
 @pytest.mark.parametrize(
     ("comparison", "below", "equal", "above"),
     [

@@ -308,6 +308,7 @@ _ALARMS = [
             "windowSeconds": 60,
             "minimumRequests": 100,
             "relativeToServing": False,
+            "variantName": "main",
         },
         "onInsufficientData": "Hold",
     },

@@ -20,3 +20,18 @@ def test_readers_know_since_when_there_is_traffic() -> None:
         now = alarms.watch(stage.endpoint, stage.status, stage.resolution())
         assert now is not None
         assert now.traffic_since == began, "it is in the status, so a restart does not lose it"
+
+
+def test_an_alarm_on_a_variant_that_does_not_exist_keeps_the_deployment_from_starting() -> None:
+    stage = watched(own=(TRAFFIC,))
+    traffic = {"metric": "Invocation5XXErrors", "threshold": 0.05}
+    stage.edit("Endpoint", kubernetes={"alarms": [{"name": "errors", "traffic": {**traffic, "variantName": "b"}}]})
+    stage.image("new:1")
+    stage.until("AlarmUnfit", type_="Stalled")
+    assert stage.message("Stalled") == (
+        "kubernetes.alarms[errors].traffic.variantName: found b, allowed are a; name a production variant of the new "
+        "revision, or none for each of them."
+    )
+    assert stage.status.deployment is None
+    stage.edit("Endpoint", kubernetes={"alarms": [{"name": "errors", "traffic": {**traffic, "variantName": "a"}}]})
+    reach(stage, "Provisioning")

@@ -168,8 +168,11 @@ def _query(watch: AlarmWatch, condition: Mapping[str, Any]) -> Subject:
     )
 
 
-def _traffic(watch: AlarmWatch, condition: Mapping[str, Any]) -> Traffic:
-    relative = bool(condition.get("relativeToServing"))
+def _traffic(watch: AlarmWatch, condition: Mapping[str, Any]) -> Subject:
+    relative, wanted = bool(condition.get("relativeToServing")), condition.get("variantName")
+    known = sorted(fleet.variant for fleet in watch.new)
+    if wanted and known and wanted not in known:
+        return Unusable("Traffic", f"traffic.variantName: found {wanted}; allowed are {', '.join(known)}")
     return Traffic(
         namespace=watch.namespace,
         metric=condition["metric"],
@@ -178,6 +181,7 @@ def _traffic(watch: AlarmWatch, condition: Mapping[str, Any]) -> Traffic:
         variants=tuple(
             VariantFleets(fleet.variant, fleet.name, _counterparts(watch, fleet.variant) if relative else ())
             for fleet in sorted(watch.new, key=lambda fleet: fleet.name)
+            if wanted in {None, fleet.variant}
         ),
         relative=relative,
         percentile=condition.get("percentile"),

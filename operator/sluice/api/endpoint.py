@@ -84,6 +84,8 @@ class TrafficCondition(ApiModel):
     """Fewer requests in the window are INSUFFICIENT_DATA. Absent: 1."""
     relative_to_serving: bool | None = None
     """The threshold is a factor on the same metric of the serving revision."""
+    variant_name: SageMakerName | None = None
+    """A production variant of the new revision, which alone is looked at. Absent: each of them, by itself."""
 
 
 class KubernetesAlarm(ApiModel):

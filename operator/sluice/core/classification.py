@@ -260,6 +260,7 @@ _ENDPOINT: Final[Mapping[str, _Pair]] = {
     "kubernetes.alarms[].traffic.windowSeconds": _CLUSTER_METADATA,
     "kubernetes.alarms[].traffic.minimumRequests": _CLUSTER_METADATA,
     "kubernetes.alarms[].traffic.relativeToServing": _CLUSTER_METADATA,
+    "kubernetes.alarms[].traffic.variantName": _CLUSTER_METADATA,
     "kubernetes.alarms[].onInsufficientData": _CLUSTER_METADATA,
     "kubernetes.invocationTimeoutSeconds": _CLUSTER_METADATA,
     "kubernetes.maxPayloadBytes": _CLUSTER_METADATA,

@@ -228,6 +228,18 @@ def without_data(d: Draft, deployment: DeploymentStatus) -> str:
     return f"{_list(found)} in INSUFFICIENT_DATA: it tells nothing of revision {deployment.revision}" if found else ""
 
 
+def unknown_variant(questions: tuple[AlarmQuestion, ...], variants: Iterable[str]) -> Hold | None:
+    """An alarm on a variant that the new revision does not have: it would tell nothing."""
+    known = sorted(variants)
+    for question in questions:
+        wanted = (question.condition.get("traffic") or {}).get("variantName")
+        if wanted and wanted not in known:
+            text = f"kubernetes.alarms[{question.name}].traffic.variantName: found {wanted}, allowed are "
+            text += f"{', '.join(known)}; name a production variant of the new revision, or none for each of them"
+            return Hold(Reason.ALARM_UNFIT, text)
+    return None
+
+
 def judge_start(d: Draft, questions: tuple[AlarmQuestion, ...]) -> tuple[Hold | None, tuple[str, ...]]:
     """What keeps a deployment from starting: the alarms that are not permitted, missing, unfit or not readable; and the
     names of those that fire."""

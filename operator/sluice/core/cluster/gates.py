@@ -46,6 +46,7 @@ def _alarms_quiet(d: Draft, desired: Revision) -> bool:
     if not questions:
         return False
     held, firing = alarms.judge_start(d, questions)
+    held = alarms.unknown_variant(questions, spec_counts(desired.endpoint_config)) or held
     if held is not None:
         d.again(d.given.settings.look_seconds)
         _say(d, held)
