@@ -43,8 +43,8 @@ class Wanted:
     variant: Mapping[str, Any]
     count: int
     """Replicas, if it has to be made."""
-    sample: bool
-    """Its pods must answer the sample invocation."""
+    sample: str
+    """How its pods must answer the sample invocation, in words; empty: there is none."""
     budget_seconds: int
     """Until it has to be ready."""
     shadow: bool = False
@@ -59,7 +59,7 @@ def wanted(endpoint: str, side: Side, counts: Mapping[str, int]) -> tuple[Wanted
             name=fleet_name(endpoint, str(variant["variantName"]), side.fleet_hash),
             variant=variant,
             count=counts.get(str(variant["variantName"]), int(variant.get("initialInstanceCount") or 1)),
-            sample=bool((side.models[variant["modelName"]].get("kubernetes") or {}).get("sampleInvocation")),
+            sample=_sample_answer(side.models[variant["modelName"]]),
             budget_seconds=_budget_seconds(variant, side.models[variant["modelName"]]),
             shadow=shadow,
         )
@@ -102,7 +102,7 @@ def trouble(seen: ClusterObservation, fleets: Iterable[Wanted]) -> tuple[Wanted,
             if item.reason != "Starting":
                 found.append((fleet, item))
         if here is not None and fleet.sample and here.ready and not routers.sees_healthy(seen, fleet.name, here.ready):
-            text = "ready pods do not answer the sample invocation as expected"
+            text = f"ready pods do not answer the sample invocation {fleet.sample}"
             found.append((fleet, PodTrouble("SampleInvocationFailed", text, here.ready)))
     return min(found, key=lambda pair: (not pair[1].final, pair[1].reason == "SampleInvocationFailed"), default=None)
 
@@ -176,6 +176,13 @@ def summary(
         last_applied_weight=before.last_applied_weight if before is not None else None,
         retained_weight=before.retained_weight if before is not None else None,
     )
+
+
+def _sample_answer(model: Mapping[str, Any]) -> str:
+    sample = (model.get("kubernetes") or {}).get("sampleInvocation")
+    if not sample:
+        return ""
+    return f"with status {sample.get('expectedStatus') or 200} within {sample.get('timeoutSeconds') or 5} s"
 
 
 def _budget_seconds(variant: Mapping[str, Any], model: Mapping[str, Any]) -> int:
