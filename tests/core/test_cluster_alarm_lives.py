@@ -210,8 +210,9 @@ class WatchedLife(Life):
     @precondition(
         lambda self: "rollingUpdatePolicy" in self.config and self.stage.status.endpoint_status == "InService"
     )
-    @rule(image=st.sampled_from(IMAGES[:2]), baked=st.integers(0, 3))
+    @rule(image=st.sampled_from(IMAGES[:2]), baked=st.integers(6, 12))
     def a_batch_that_is_turned_back_finds_no_room(self, image: str, baked: int) -> None:
+        """Past the first bake, so that old instances have gone."""
         self.an_alarm_fires_under_traffic(image, "metric", False, baked)
 
     @precondition(lambda self: self.stage.status.endpoint_status == "InService")

@@ -183,6 +183,7 @@ class Life(RuleBasedStateMachine):
             fleet = self.stage.cluster.fleets[data.draw(st.sampled_from(sorted(self.stage.cluster.fleets)))]
             fleet.replicas = replicas
             fleet.ready = min(fleet.ready, replicas)
+            self.stage.peak[fleet.name] = replicas  # with how many it is whole is the scaler's to say
 
     @precondition(lambda self: len(self.stage.cluster.routers) == 2)
     @rule(frozen=st.booleans())
