@@ -4,7 +4,7 @@ it is.
 Labels hold at most 63 characters and names of Endpoints may be longer, so a label only narrows a listing down; the
 annotation with the owner decides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sluice.api import names
@@ -19,12 +19,23 @@ ROUTERS: Final = f"{MANAGED},{LABEL_ROUTER}={ROUTER}"
 
 def endpoint_labels(endpoint: str) -> dict[str, str]:
     """The labels of every object of an Endpoint."""
-    return {LABEL_MANAGED_BY: MANAGED_BY, LABEL_ENDPOINT: endpoint[:MAX_LABEL].rstrip("-.")}
+    return {LABEL_MANAGED_BY: MANAGED_BY, LABEL_ENDPOINT: endpoint_label(endpoint)}
+
+
+def endpoint_label(endpoint: str) -> str:
+    """An Endpoint's name as far as a label holds it."""
+    return endpoint[:MAX_LABEL].rstrip("-.")
 
 
 def endpoint_selector(endpoint: str) -> str:
     """Selects the objects of an Endpoint (and of those whose long names begin alike)."""
     return ",".join(f"{key}={value}" for key, value in endpoint_labels(endpoint).items())
+
+
+def endpoints_selector(labels: Sequence[str]) -> str:
+    """Selects the objects of the Endpoints with these labels."""
+    wanted = f"={labels[0]}" if len(labels) == 1 else f" in ({','.join(labels)})"
+    return f"{MANAGED},{LABEL_ENDPOINT}{wanted}"
 
 
 def is_ours(item: Mapping[str, Any], owner: Owner) -> bool:
