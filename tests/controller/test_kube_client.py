@@ -3,6 +3,8 @@
 import asyncio
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -179,6 +181,44 @@ async def test_what_a_proxy_says_in_between_is_an_outage(status: int) -> None:
         await client.get("Namespace", "", "x")
     await client.close()
     await runner.cleanup()
+
+
+class CountedThreads(ThreadPoolExecutor):
+    """What a loop has threads do."""
+
+    asked = 0
+
+    def submit(self, *arguments: Any, **named: Any) -> Any:
+        self.asked += 1
+        return super().submit(*arguments, **named)
+
+
+async def test_a_call_waits_for_no_thread(kube: KubeClient, namespace: str) -> None:
+    """A loop that has much to do lets a thread wait for its turn, and the call with it."""
+    threads = CountedThreads()
+    asyncio.get_running_loop().set_default_executor(threads)
+    assert await kube.get("Namespace", "", namespace) is not None
+    assert threads.asked == 0
+
+
+async def test_a_proxy_of_the_environment_is_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readline()).decode().strip())
+        writer.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    for bypassed in ("", "kubernetes.invalid"):
+        monkeypatch.setenv("NO_PROXY", bypassed)
+        client = KubeClient(Configuration(host="https://kubernetes.invalid"), identity="test")
+        with pytest.raises(KubeUnavailable):
+            await client.get("Namespace", "", "x")
+        await client.close()
+    server.close()
+    assert asked == ["CONNECT kubernetes.invalid:443 HTTP/1.1"]
 
 
 async def test_wrong_credentials_are_an_outage_and_missing_rights_are_named(control_plane: ControlPlane) -> None:

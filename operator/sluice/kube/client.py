@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
@@ -68,6 +69,9 @@ class KubeClient:
     ) -> None:
         configuration.connection_pool_maxsize = concurrency + 4
         configuration.retries = None
+        # Else aiohttp looks for a proxy, and for ~/.netrc, before each call anew, each time on a thread.
+        configuration.client_session_kwargs = {"trust_env": False}
+        configuration.proxy = configuration.proxy or proxy_to(configuration.host)
         self._api = ApiClient(configuration)
         self._api.user_agent = "sluice-operator"
         self._identity = identity
@@ -347,6 +351,14 @@ class KubeClient:
         )
         sent = json.dumps(body, ensure_ascii=False).encode() if content_type == YAML else body
         return await self._api.call_api(method, address, headers, sent, _request_timeout=timeout)
+
+
+def proxy_to(address: str) -> str | None:
+    """The proxy on the way to this address, by the environment of the process (HTTPS_PROXY, NO_PROXY)."""
+    parts = urlsplit(address)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def _failure(status: int, message: str, *, listing: bool) -> Exception:
