@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import yaml
 from moto.server import ThreadedMotoServer
 from tests.bench.cluster import READY_SECONDS, Operator, fleets_of, hands_at, start_routers
 from tests.bench.figures import Figure
 from tests.bench.router import percentile
 from tests.bench.routing import NAMESPACE, Routing, until
+from tests.bench.world import POLICY
 from tests.conformance.recorder import Recorder
 
 WAIT_SECONDS, FINAL_SECONDS = 2, 2
@@ -155,6 +157,7 @@ def _world(directory: Path, endpoints: int, *, reporting: bool) -> Iterator[tupl
                 aws_secret_access_key="secret",
             )
             _make_alarm(world)
+            _permit(world)
             world.pod(1)
             operator = Operator(world, **environment)
             try:
@@ -179,6 +182,12 @@ def _world(directory: Path, endpoints: int, *, reporting: bool) -> Iterator[tupl
 
 
 _CLOUDWATCH: dict[int, Any] = {}
+
+
+def _permit(world: Routing) -> None:
+    """CloudWatch alarms are read only where the policy lets."""
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "sluice-permissions"}}
+    world.kube.create({**body, "data": {"policy.yaml": yaml.safe_dump(POLICY)}}, NAMESPACE)
 
 
 def _make_alarm(world: Routing) -> None:
