@@ -31,6 +31,8 @@ class _Sight:
     pods: list[Object]
     routes: list[Object]
     reports: dict[Place, Object]
+    of_fleet: dict[Place, list[Object]]
+    """Namespace and fleet -> its pods."""
 
 
 class Hands:
@@ -71,12 +73,19 @@ class Hands:
 
     async def _look(self) -> _Sight:
         deployments = await self._listed("Deployment")
+        replica_sets = await self._listed("ReplicaSet")
+        pods = await self._listed("Pod")
+        of_fleet: dict[Place, list[Object]] = {}
+        for pod in pods:
+            if fleet := pod["metadata"]["labels"].get(LABEL_FLEET):
+                of_fleet.setdefault((pod["metadata"]["namespace"], fleet), []).append(pod)
         return _Sight(
             deployments={_place(item): item for item in deployments},
-            replica_sets=await self._listed("ReplicaSet"),
-            pods=await self._listed("Pod"),
+            replica_sets=replica_sets,
+            pods=pods,
             routes=await self._listed(names.ENDPOINT_ROUTE),
             reports={_place(item): item for item in await self._listed(names.ROUTER_REPORT)},
+            of_fleet=of_fleet,
         )
 
     async def _fleets(self, namespace: str, sight: _Sight) -> None:
@@ -92,7 +101,7 @@ class Hands:
         for name, deployment in deployments.items():
             if name == ROUTER:
                 continue
-            mine = [pod for pod in pods if pod["metadata"]["labels"][LABEL_FLEET] == name]
+            mine = sight.of_fleet.get((namespace, name), [])
             wanted = deployment["spec"]["replicas"]
             for pod in mine[wanted:]:
                 await self._kube.delete("Pod", namespace, pod["metadata"]["name"])
@@ -130,12 +139,13 @@ class Hands:
             for index in range(deployment["spec"]["replicas"]):
                 pod = pod_manifest(f"{ROUTER}-{number}-{index}", namespace, labels, replicas)
                 await make_ready(self._kube, await self._kube.create("Pod", namespace, pod))
-        for pod in pods if self.reporting else ():
-            await self._report(pod, sight)
+        if self.reporting:
+            routes = [_entry(route, sight) for route in _of(namespace, sight.routes)]
+            for pod in pods:
+                await self._report(pod, routes, sight)
 
-    async def _report(self, pod: Object, sight: _Sight) -> None:
+    async def _report(self, pod: Object, routes: list[Object], sight: _Sight) -> None:
         namespace, name = _place(pod)
-        routes = [_entry(route, sight.pods) for route in _of(namespace, sight.routes)]
         spec = {"podUID": pod["metadata"]["uid"], "schemaVersion": 1, "routes": routes, "rejected": []}
         found = sight.reports.get((namespace, name))
         if found is None:
@@ -153,15 +163,14 @@ class Hands:
         ]
 
 
-def _entry(route: Object, pods: list[Object]) -> Object:
+def _entry(route: Object, sight: _Sight) -> Object:
     """What a router says of an Endpoint's routes: the newest are in force, with all ready pods."""
     metadata = route["metadata"]
     fleets = []
     for fleet in route["spec"].get("fleets") or ():
         ready = sum(
             condition["type"] == "Ready" and condition["status"] == "True"
-            for pod in _of(metadata["namespace"], pods)
-            if pod["metadata"]["labels"].get(LABEL_FLEET) == fleet["name"]
+            for pod in sight.of_fleet.get((metadata["namespace"], fleet["name"]), ())
             for condition in pod["status"].get("conditions") or ()
         )
         fleets.append({"name": fleet["name"], "hosts": ready, "healthy": ready})
