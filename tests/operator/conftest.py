@@ -8,6 +8,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from tests.operator.harness.kube import Kube, install_crds
 from tests.operator.harness.nursery import Nursery
+from tests.operator.harness.side_by_side import TESTS, WORLDS, SideBySide, runs_beside
 from tests.operator.harness.world import MakeWorld, Surroundings, World
 
 from localcluster.controlplane import ControlPlane
@@ -42,9 +43,24 @@ def surroundings(control_plane: ControlPlane, nursery: Nursery, cloudwatch_url: 
     kube.close()
 
 
+@pytest.fixture(scope="session")
+def side_by_side(
+    request: pytest.FixtureRequest, surroundings: Surroundings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SideBySide]:
+    """The scenarios of all tests that need not be alone."""
+    items = [item for item in request.session.items if isinstance(item, pytest.Function) and runs_beside(item)]
+    made = SideBySide(surroundings, tmp_path_factory.mktemp("scenarios"), items)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def make_world(surroundings: Surroundings, tmp_path: Path) -> Iterator[MakeWorld]:
+def make_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeWorld | SideBySide]:
     """Worlds with settings of their own; the operator is not started."""
+    if runs_beside(request.node):
+        yield request.getfixturevalue("side_by_side")
+        return
+    surroundings = request.getfixturevalue("surroundings")
     made: list[World] = []
 
     def make(**settings: Any) -> World:
@@ -57,8 +73,29 @@ def make_world(surroundings: Surroundings, tmp_path: Path) -> Iterator[MakeWorld
 
 
 @pytest.fixture
-def world(make_world: MakeWorld) -> World:
+def world(make_world: MakeWorld | SideBySide) -> World | SideBySide:
     """A world whose operator runs."""
+    if isinstance(make_world, SideBySide):
+        return make_world
     made = make_world()
     made.operator.start()
     return made
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A test whose scenario runs beside others waits for it."""
+    for name in WORLDS:
+        scenarios = pyfuncitem.funcargs.get(name)
+        if isinstance(scenarios, SideBySide):
+            scenarios.wait_for(pyfuncitem)
+            return True
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that must be alone come when the others are over."""
+    places = [place for place, item in enumerate(items) if item.path.is_relative_to(TESTS)]
+    mine = sorted((items[place] for place in places), key=lambda item: not runs_beside(item))
+    for place, item in zip(places, mine, strict=True):
+        items[place] = item

@@ -61,6 +61,7 @@ def judge(world: World, case: Accepted) -> str | None:
     return f"{case.what} {case.endpoint}: wanted {case.reason} {case.message!r}{case.ignored}, got {shown}"
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_bad_manifests_are_named_and_hold_nobody_up(make_world: MakeWorld) -> None:
     world = make_world(policy=POLICY, environment={"SLUICE_CLUSTER_BACKEND": "false"})

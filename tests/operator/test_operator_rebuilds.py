@@ -49,6 +49,7 @@ def all_ready(world: World, number: int, seconds: float) -> None:
     world.wait(ready, f"all {number} Endpoints are Ready", seconds=seconds)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_fifty_endpoints_are_recreated_without_status_beside_living_ones(make_world: MakeWorld) -> None:
     world = make_world()
@@ -90,6 +91,7 @@ def own_control_plane(surroundings: Surroundings, tmp_path: Path) -> Iterator[tu
         kube.close()
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_an_old_etcd_snapshot_taken_mid_canary(
     own_control_plane: tuple[Surroundings, ControlPlane], tmp_path: Path

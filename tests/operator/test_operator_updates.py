@@ -1,6 +1,5 @@
 """Updates: what deploys a new fleet under which policy, and what is changed in place instead."""
 
-from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -15,24 +14,25 @@ from tests.operator.harness.manifests import (
     rolling,
     variant,
 )
-from tests.operator.harness.side_by_side import side_by_side
-from tests.operator.harness.world import MakeWorld, Surroundings, World
+from tests.operator.harness.world import MakeWorld, World
 
 OLD, NEW, NEWER = (f"registry.example/churn:{tag}" for tag in (1, 2, 3))
 DEPLOYMENT = ["CreateModel", "CreateEndpointConfig", "UpdateEndpoint"]
 IN_PLACE = "UpdateEndpointWeightsAndCapacities"
 
 
-POLICIES: dict[str, tuple[Manifest, int, float]] = {
-    "ALL_AT_ONCE": (all_at_once(60), 1, 100.0),
-    "CANARY": (canary(25, wait=60), 2, 25.0),
-    "LINEAR": (linear(50, wait=60), 2, 50.0),
-    "ROLLING": (rolling(50, wait=60), 2, 50.0),
-}
-
-
-def deployed_under(world: World, name: str) -> None:
-    policy, steps, first_share = POLICIES[name]
+@pytest.mark.parametrize(
+    ("policy", "name", "steps", "first_share"),
+    [
+        pytest.param(all_at_once(60), "ALL_AT_ONCE", 1, 100.0, id="all at once"),
+        pytest.param(canary(25, wait=60), "CANARY", 2, 25.0, id="canary"),
+        pytest.param(linear(50, wait=60), "LINEAR", 2, 50.0, id="linear"),
+        pytest.param(rolling(50, wait=60), "ROLLING", 2, 50.0, id="rolling"),
+    ],
+)
+def test_a_new_image_is_deployed_under_the_policy(
+    world: World, policy: Manifest, name: str, steps: int, first_share: float
+) -> None:
     world.serving(model(OLD), config(variant(count=4)), endpoint(policy))
     before = world.status()["revision"]
 
@@ -54,18 +54,6 @@ def deployed_under(world: World, name: str) -> None:
     assert done["previousRevision"]["name"] == before["name"]
     assert (done["lastDeployment"]["outcome"], done["lastDeployment"]["cause"]) == ("Succeeded", "None")
     world.outcomes("Succeeded", "Succeeded")
-
-
-@pytest.fixture(scope="module")
-def under_policies(surroundings: Surroundings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[None]]:
-    directory = tmp_path_factory.mktemp("policies")
-    made = side_by_side(surroundings, directory, [(name,) for name in POLICIES], deployed_under)
-    return dict(zip(POLICIES, made, strict=True))
-
-
-@pytest.mark.parametrize("name", POLICIES)
-def test_a_new_image_is_deployed_under_the_policy(name: str, under_policies: dict[str, Future[None]]) -> None:
-    under_policies[name].result()
 
 
 def test_without_a_policy_a_deployment_is_all_at_once(world: World) -> None:
