@@ -4,7 +4,9 @@ in memory."""
 import os
 import uuid
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -64,16 +66,21 @@ async def namespace(control_plane: ControlPlane, kube: KubeClient) -> str:
     return name
 
 
+@cache
+def definitions() -> tuple[Any, ...]:
+    """The generated CRDs; parsing them takes longer than most tests."""
+    return tuple(yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml")))
+
+
 async def install_crds(kube: KubeClient) -> None:
     """Install the generated CRDs and wait until they are served."""
     kind = "CustomResourceDefinition"
     RESOURCES.setdefault(kind, Resource("apiextensions.k8s.io/v1", kind, "customresourcedefinitions", namespaced=False))
-    for path in sorted(CRDS.glob("*.yaml")):
-        body = yaml.safe_load(path.read_text())
-        if await kube.get(kind, "", body["metadata"]["name"]) is None:
+    names = [body["metadata"]["name"] for body in definitions()]
+    for name, body in zip(names, definitions(), strict=True):
+        if await kube.get(kind, "", name) is None:
             await kube.create(kind, "", body)
-    for path in sorted(CRDS.glob("*.yaml")):
-        name = yaml.safe_load(path.read_text())["metadata"]["name"]
+    for name in names:
         await until(lambda name=name: _served(kube, name), 20)
 
 
