@@ -20,15 +20,18 @@ import boto3
 import kubernetes
 from rich.console import Console
 from rich.table import Table
-from tests.bench import alarms, cluster, deployments, lost, measures, router
+from tests.bench import alarms, capacity, cluster, deployments, lost, lost_deployments, measures, reactions, router
 from tests.bench.figures import Figure
 from tests.bench.world import CHECKOUT, World
+
+from localcluster.errors import LocalClusterError
 
 DEFAULT_OUTPUT = CHECKOUT / "build" / "bench.json"
 FAILED = "failed"
 SAGEMAKER_PARTS = ("creation", "restart", "steady", "throttling", "moving", "changes", "deletions")
 LOST = {f"lost-{case}": case for case in lost.CASES}
-PARTS = (*SAGEMAKER_PARTS, *router.PARTS, *cluster.PARTS, *deployments.PARTS, *alarms.PARTS, *LOST)
+CLUSTER_PARTS = router.PARTS | cluster.PARTS | deployments.PARTS | capacity.PARTS | alarms.PARTS | reactions.PARTS
+PARTS = (*SAGEMAKER_PARTS, *CLUSTER_PARTS, *LOST, *lost_deployments.PARTS)
 Measure = Callable[[World], list[Figure]]
 
 
@@ -61,7 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="50 endpoints and short windows: is the benchmark whole?")
     parser.add_argument("--steady-minutes", type=float, default=5.0, help="5 holds exactly one full listing (default)")
     parser.add_argument("--throttle-minutes", type=float, default=3.0, help="default 3; 10 for the record")
-    parser.add_argument("--requests", type=int, default=100_000, help="of each case of lost-*, at least")
+    parser.add_argument("--requests", type=int, default=100_000, help="of each case (policy) of lost-*, at least")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="default: all of them")
     parser.add_argument("--json", type=Path, default=DEFAULT_OUTPUT, metavar="FILE")
     return parser.parse_args()
@@ -107,11 +110,15 @@ def _cluster_parts(arguments: argparse.Namespace) -> dict[str, Callable[[Path], 
     quick, requests = arguments.quick, 2_000 if arguments.quick else arguments.requests
     parts: dict[str, Callable[[Path], list[Figure]]] = {
         name: lambda directory, take=take: take(directory, quick=quick)  # type: ignore[misc]
-        for name, take in (router.PARTS | cluster.PARTS | deployments.PARTS | alarms.PARTS).items()
+        for name, take in CLUSTER_PARTS.items()
     }
     parts |= {
         name: lambda directory, case=case: lost.measure(case, requests, directory)  # type: ignore[misc]
         for name, case in LOST.items()
+    }
+    parts |= {
+        name: lambda directory, take=take: take(directory, requests)  # type: ignore[misc]
+        for name, take in lost_deployments.PARTS.items()
     }
     return {name: part for name, part in parts.items() if name in arguments.only}
 
@@ -121,7 +128,7 @@ def _run(measure: Callable[[], list[Figure]], console: Console) -> list[Figure]:
     try:
         with console.status("measuring ..."):
             figures = measure()
-    except (RuntimeError, AssertionError, OSError) as error:  # the others are still worth having
+    except (RuntimeError, AssertionError, OSError, LocalClusterError) as error:  # the others are still worth having
         figures = [Figure("a measurement", f"{FAILED}: {type(error).__name__}: {error}")]
     for figure in figures:
         console.print(f"{figure.name}: {figure.value}", highlight=False)

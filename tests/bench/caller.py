@@ -92,6 +92,7 @@ class Caller:
         self._addresses: list[str] = options.addresses
         self._stopping = False
         self._started = 0
+        self._turn_at = 0.0
         self.latencies = array("f")
         self.statuses: Counter[str] = Counter()
         self.pods: Counter[str] = Counter()
@@ -132,6 +133,8 @@ class Caller:
         request = head + close + b"content-length: %d\r\n\r\n" % len(body) + body
         while not self._stopping and not 0 < self._options.requests <= self._started:
             self._started += 1
+            if self._options.per_second:
+                await self._turn()
             began, address = time.monotonic(), ""
             try:
                 async with asyncio.timeout(LONGEST_SECONDS):
@@ -164,6 +167,12 @@ class Caller:
         if exchange is not None:
             exchange.transport.close()
 
+    async def _turn(self) -> None:
+        """Until the next request is due. Whatever keeps them, as many a second are begun."""
+        now = time.monotonic()
+        self._turn_at = (self._turn_at or now) + 1 / self._options.per_second
+        await asyncio.sleep(max(0.0, self._turn_at - now))
+
     def _lose(self, status: str, began: float, said: str, *, count: bool = True) -> None:
         if count:
             self.statuses[status] += 1
@@ -193,6 +202,7 @@ async def main() -> None:
     parser.add_argument("--singles", type=int, default=0, help="connections for one request each, so many at once")
     parser.add_argument("--body-bytes", type=int, default=24)
     parser.add_argument("--requests", type=int, default=0, help="0: until standard input ends")
+    parser.add_argument("--per-second", type=float, default=0.0, help="requests of all connections; 0: without a pause")
     parser.add_argument("path")
     parser.add_argument("addresses", nargs="+")
     caller = Caller(parser.parse_args())

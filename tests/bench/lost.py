@@ -41,10 +41,16 @@ class Outcome:
 def measure(case: str, requests: int, directory: Path) -> list[Figure]:
     """One case with at least so many requests."""
     run, routers = CASES[case]
-    began, load = time.monotonic(), os.getloadavg()[0]
     with Routing(directory, routers) as world:
-        outcome = run(world, requests)
-        envoy = sum(cpu_seconds(envoy_pid(router)) for router in world.routers)
+        return [counted(case, world, lambda: run(world, requests))]
+
+
+def counted(case: str, world: Routing, run: Callable[[], Outcome]) -> Figure:
+    """What a case comes to in a world that is there."""
+    began, load = time.monotonic(), os.getloadavg()[0]
+    before = {pid: cpu_seconds(pid) for pid in map(envoy_pid, world.routers)}
+    outcome = run()
+    envoy = sum(cpu_seconds(pid) - before.get(pid, 0.0) for pid in map(envoy_pid, world.routers))
     called = outcome.called
     lost = called.lost_count - outcome.allowed
     million = f"{1e6 * lost / called.total:.1f} per million" if lost else "0"
@@ -52,27 +58,25 @@ def measure(case: str, requests: int, directory: Path) -> list[Figure]:
     value += f"< {1e6 * upper_bound(lost) / called.total:.0f} per million"
     if outcome.allowed:
         value += f"; {outcome.allowed} more were in flight inside the killed pods"
-    return [
-        Figure(
-            f"lost, {case}",
-            value,
-            "0",
-            {
-                "requests": called.total,
-                "statuses": called.statuses,
-                "lost": lost,
-                "inFlightInKilledPods": outcome.allowed,
-                "events": outcome.events,
-                "seconds": round(time.monotonic() - began, 1),
-                "requestsPerSecond": round(called.total / called.seconds),
-                "latenciesMs": called.latencies,
-                "envoyCpuSeconds": round(envoy, 1),
-                "loadAverage": [round(load, 1), round(os.getloadavg()[0], 1)],
-                "samples": called.lost[:20],
-                **outcome.more,
-            },
-        )
-    ]
+    return Figure(
+        f"lost, {case}",
+        value,
+        "0",
+        {
+            "requests": called.total,
+            "statuses": called.statuses,
+            "lost": lost,
+            "inFlightInKilledPods": outcome.allowed,
+            "events": outcome.events,
+            "seconds": round(time.monotonic() - began, 1),
+            "requestsPerSecond": round(called.total / called.seconds),
+            "latenciesMs": called.latencies,
+            "envoyCpuSeconds": round(envoy, 1),
+            "loadAverage": [round(load, 1), round(os.getloadavg()[0], 1)],
+            "samples": called.lost[:20],
+            **outcome.more,
+        },
+    )
 
 
 def upper_bound(lost: int) -> float:
@@ -98,9 +102,9 @@ def weights(world: Routing, requests: int) -> Outcome:
         return world.routes.put(route("W", fleet("w-a", "a", share), fleet("w-b", "b", 1_000_000 - share)))
 
     world.confirmed("w", put(1_000_000))
-    calls = _call(world, "W")
+    calls = call(world, "W")
     changes = 0
-    for _ in _rounds(calls, requests):
+    for _ in rounds(calls, requests):
         changes += 1
         world.confirmed("w", put((changes % 5) * 250_000))
     return Outcome(calls.finish(), changes, "changes")
@@ -112,9 +116,9 @@ def removal(world: Routing, requests: int) -> Outcome:
     pod = world.pod(1)
     world.routes.put_pods(name, 1)
     world.confirmed("r", world.routes.put(route("R", fleet(name))))
-    calls = _call(world, "R")
+    calls = call(world, "R")
     takeovers = 0
-    for _ in _rounds(calls, requests):
+    for _ in rounds(calls, requests):
         takeovers += 1
         number, following = 1 + takeovers % 2, f"r-{takeovers}"
         new = world.pod(number)
@@ -135,9 +139,9 @@ def pods(world: Routing, requests: int) -> Outcome:
     running = {number: world.pod(number) for number in (1, 2)}
     world.routes.put_pods("p", *running)
     world.confirmed("p", world.routes.put(route("P", fleet("p"))))
-    calls = _call(world, "P")
+    calls = call(world, "P")
     changes = 0
-    for _ in _rounds(calls, requests):
+    for _ in rounds(calls, requests):
         changes += 1
         number = 1 + (changes + 1) % 3
         running[number] = world.pod(number)
@@ -157,9 +161,9 @@ def pod_killed(world: Routing, requests: int) -> Outcome:
     running = {number: world.pod(number) for number in (1, 2, 3)}
     world.routes.put_pods("k", *running)
     world.confirmed("k", world.routes.put(route("K", fleet("k"))))
-    calls = _call(world, "K")
+    calls = call(world, "K")
     killed: list[tuple[float, float]] = []
-    for _ in _rounds(calls, requests):
+    for _ in rounds(calls, requests):
         number = 1 + len(killed) % 3
         began = time.monotonic()
         running[number].kill()
@@ -184,9 +188,9 @@ def agent_killed(world: Routing, requests: int) -> Outcome:
         return world.routes.put(route("A", fleet("a-a", "a", share), fleet("a-b", "b", 1_000_000 - share)))
 
     world.confirmed("a", put(500_000))
-    calls = _call(world, "A")
+    calls = call(world, "A")
     kills = 0
-    for _ in _rounds(calls, requests):
+    for _ in rounds(calls, requests):
         kills += 1
         router.kill_agent()
         generation = put(100_000 * (1 + kills % 9))
@@ -201,9 +205,9 @@ def other_deleted(world: Routing, requests: int) -> Outcome:
     world.pod(1)
     world.routes.put_pods("o", 1)
     world.confirmed("o", world.routes.put(route("O", fleet("o"))))
-    calls = _call(world, "O")
+    calls = call(world, "O")
     deleted = 0
-    for _ in _rounds(calls, requests):
+    for _ in rounds(calls, requests):
         deleted += 1
         other = f"x{deleted}"
         world.routes.put_pods(other, 1)
@@ -219,9 +223,9 @@ def drained(world: Routing, requests: int) -> Outcome:
     world.pod(2)
     world.routes.put_pods("d", 1, 2)
     world.confirmed("d", world.routes.put(route("D", fleet("d"))))
-    calls = _call(world, "D", *world.routers)
+    calls = call(world, "D", *world.routers)
     gone = 0
-    for _ in _rounds(calls, requests):
+    for _ in rounds(calls, requests):
         leaving, staying = (world.routers[(gone + n) % 2] for n in (0, 1))
         gone += 1
         # kube-proxy hears of it while the hook lets go.
@@ -253,17 +257,18 @@ def _end(router: RouterPod) -> None:
     router.envoy.process = None
 
 
-def _call(world: Routing, endpoint: str, *routers: RouterPod) -> Calls:
+def call(world: Routing, endpoint: str, *routers: RouterPod) -> Calls:
+    """Begin the constant load, through the first router unless others are named."""
     calls = world.call(endpoint, *routers, concurrency=KEPT, singles=SINGLES)
     calls.until_total(BETWEEN, 60)
     return calls
 
 
-def _rounds(calls: Calls, requests: int) -> Iterator[int]:
+def rounds(calls: Calls, requests: int, fewest: int = FEWEST_EVENTS) -> Iterator[int]:
     """One turn for each event, with requests between them, until there are enough of both."""
     deadline = time.monotonic() + 300 + requests / SLOWEST_PER_SECOND
     for number in itertools.count():
-        if calls.total >= requests and number >= FEWEST_EVENTS:
+        if calls.total >= requests and number >= fewest:
             return
         if time.monotonic() > deadline:
             raise RuntimeError(f"{calls.total} of {requests} requests in time")

@@ -1,17 +1,22 @@
-"""A model container that costs next to nothing: `python pod.py NAME ADDRESS PORT`. A program of its own.
+"""A model container that costs next to nothing: `python pod.py NAME ADDRESS PORT [RECORD]`. A program of its own.
 
 It answers every POST with the request's own body, or, where that begins with `stream N`, with N bytes in chunks of
-64 KiB, and with its name. SIGTERM lets it answer what it has and close what is idle.
+64 KiB, and with its name. SIGTERM lets it answer what it has and close what is idle. With a RECORD it is a bad model:
+every answer is a 500, and the file gets a line with the time (seconds since 1970) at which each request came.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
-from typing import ClassVar
+import time
+from pathlib import Path
+from typing import BinaryIO, ClassVar
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\nx-amzn-sagemaker-custom-attributes: "
+BAD = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 3\r\n\r\nbad"
 CHUNK = b"10000\r\n" + bytes(65536) + b"\r\n"
 
 
@@ -22,8 +27,9 @@ class Connection(asyncio.Protocol):
     leaving: ClassVar[bool] = False
     closed: ClassVar[asyncio.Event] = asyncio.Event()
 
-    def __init__(self, name: bytes) -> None:
+    def __init__(self, name: bytes, record: BinaryIO | None) -> None:
         self._head = HEAD + name
+        self._record = record
         self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -52,7 +58,10 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _answer(self, body: bytes) -> None:
-        if body.startswith(b"stream "):
+        if self._record is not None:
+            self._record.write(b"%.6f\n" % time.time())
+            self._transport.write(BAD)
+        elif body.startswith(b"stream "):
             count = int(body.split()[1]) // 65536
             self._transport.write(self._head + b"\r\ntransfer-encoding: chunked\r\n\r\n")
             for _ in range(count):
@@ -68,12 +77,12 @@ def content_length(head: bytes) -> int:
     return int(head[found + 17 :].split(b"\r\n", 1)[0]) if found >= 0 else 0
 
 
-async def main(name: str, address: str, port: int) -> None:
+async def main(name: str, address: str, port: int, record: BinaryIO | None) -> None:
     """Serve until SIGTERM."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    server = await loop.create_server(lambda: Connection(name.encode()), address, port, backlog=1024)
+    server = await loop.create_server(lambda: Connection(name.encode(), record), address, port, backlog=1024)
     await stop.wait()
     server.close()
     Connection.leaving = True
@@ -85,4 +94,6 @@ async def main(name: str, address: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(Path(sys.argv[4]).open("ab", buffering=0)) if len(sys.argv) > 4 else None
+        asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), file))

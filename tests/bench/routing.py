@@ -34,15 +34,15 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 class Routing:
     """Routers `router-0`, ... of one namespace, started and ready; pods and callers on demand."""
 
-    def __init__(self, directory: Path, routers: int = 1) -> None:
+    def __init__(self, directory: Path, routers: int = 1, *, addresses: int = 8) -> None:
         self.directory = directory
-        self._count = routers
+        self._count, self._addresses = routers, addresses
         self._stack = ExitStack()
         self.routers: list[RouterPod] = []
 
     def __enter__(self) -> Self:
         with self._stack:
-            self.net = NetworkNamespace()
+            self.net = NetworkNamespace(self._addresses)
             self._stack.callback(self.net.close)
             control_plane = self._stack.enter_context(ControlPlane(self.directory / "control-plane"))
             self.kubeconfig = control_plane.kubeconfig
@@ -71,9 +71,10 @@ class Routing:
         self.routers.append(router)
         return router
 
-    def pod(self, number: int, name: str = "") -> Started:
-        """A container at 198.18.0.NUMBER:8080."""
-        argv = [str(HERE / "pod.py"), name or f"pod-{number}", f"198.18.0.{number}", "8080"]
+    def pod(self, number: int, name: str = "", record: Path | None = None) -> Started:
+        """A container at 198.18.0.NUMBER:8080; a bad one with a record of its requests."""
+        more = [] if record is None else [str(record)]
+        argv = [str(HERE / "pod.py"), name or f"pod-{number}", f"198.18.0.{number}", "8080", *more]
         pod = Started([*self.net.prefix, sys.executable, *argv])
         self._stack.callback(pod.kill)
         until(f"pod {number} listens", lambda: self.net.call(lambda: listens(f"198.18.0.{number}", 8080)), 20)

@@ -21,6 +21,8 @@ def test_the_benchmark_is_one_make_away() -> None:
     assert asked.returncode == 0, asked.stderr
     documented = (ROOT / "docs" / "performance.md").read_text()
     options = ("--quick", "--only", "--requests")
-    for option in (*options, "router-latency", "router-confirm", "cluster-edits", "lost-pod-killed", "lost-drained"):
+    parts = ("router-latency", "router-confirm", "cluster-edits", "lost-pod-killed", "lost-drained")
+    deployments = ("alarm-reaction", "alarm-reaction-promql", "deployments-capacity", "lost-deployments")
+    for option in (*options, *parts, *deployments):
         assert option in asked.stdout
         assert option in documented
