@@ -183,7 +183,8 @@ async def test_crds_that_come_later_are_waited_for(
 async def test_an_api_server_restart_is_outlived(
     control_plane: ControlPlane, kube: KubeClient, trio: str, start: Start
 ) -> None:
-    operator = await start("a", AWS_REGION="eu-west-1")
+    # What goes while no watch is open is the sweep's to see: by default within a minute.
+    operator = await start("a", AWS_REGION="eu-west-1", SLUICE_SWEEP_SECONDS="5")
     await until(lambda: _has(kube, trio, "NotPermitted"), 20)
     control_plane.stop()
     await until(lambda: operator.said("the lease was not renewed"), 20)
