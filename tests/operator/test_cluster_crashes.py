@@ -5,13 +5,14 @@ The points here are after each kind of write in each stage; with SLUICE_TEST_EVE
 are before and after each call."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.operator.harness.cluster_crash import crash_everywhere, of_each_kind, undisturbed
 from tests.operator.harness.cluster_stage import CRASHING, Crowd, Stage
-from tests.operator.harness.killing import EVERY_CALL, Scenario
+from tests.operator.harness.killing import EVERY_CALL, Scenario, Undisturbed, recorded
 from tests.operator.harness.manifests import Manifest, canary, config, endpoint, model, rolling, variant
 from tests.operator.harness.world import Surroundings
 
@@ -94,6 +95,17 @@ def crowd(surroundings: Surroundings) -> Iterator[Crowd]:
 
 
 @pytest.fixture(scope="module")
+def records(
+    surroundings: Surroundings, crowd: Crowd, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Future[Undisturbed]]:
+    """The undisturbed runs."""
+    return recorded(
+        SCENARIOS,
+        lambda name: undisturbed(surroundings, crowd, tmp_path_factory.mktemp(f"record-{name}"), SCENARIOS[name]),
+    )
+
+
+@pytest.fixture(scope="module")
 def tried() -> set[tuple[str, str, str]]:
     """Kinds of calls that were points of an earlier scenario."""
     return set()
@@ -105,13 +117,14 @@ def test_killed_at_any_call_it_ends_the_same_in_the_cluster(
     name: str,
     surroundings: Surroundings,
     crowd: Crowd,
+    records: dict[str, Future[Undisturbed]],
     tried: set[tuple[str, str, str]],
     tmp_path: Path,
     pytestconfig: pytest.Config,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     scenario = SCENARIOS[name]
-    record = undisturbed(surroundings, crowd, tmp_path, scenario)
+    record = records[name].result()
     points = record.points if EVERY_CALL else of_each_kind(record.points, tried)
 
     crashes = crash_everywhere(surroundings, crowd, tmp_path, scenario, record, points)

@@ -7,12 +7,13 @@ kind of call may stay away: reading a single object of ours to be sure of it, wh
 ahead or behind. A run without it must come to the same end; such points are named, and few.
 """
 
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.operator.harness.crash import crash_everywhere, undisturbed
-from tests.operator.harness.killing import EVERY_CALL, SECONDS, Scenario, most_telling
+from tests.operator.harness.killing import EVERY_CALL, SECONDS, Scenario, Undisturbed, most_telling, recorded
 from tests.operator.harness.manifests import NAME, ROLE, canary, config, endpoint, model, variant
 from tests.operator.harness.proxy import Point, Side, kubernetes_call
 from tests.operator.harness.world import Surroundings, World
@@ -114,17 +115,26 @@ SCENARIOS = {
 }
 
 
+@pytest.fixture(scope="module")
+def records(surroundings: Surroundings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[Undisturbed]]:
+    """The undisturbed runs."""
+    return recorded(
+        SCENARIOS, lambda name: undisturbed(surroundings, tmp_path_factory.mktemp(f"record-{name}"), SCENARIOS[name])
+    )
+
+
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_killed_at_any_call_it_ends_the_same(
     name: str,
     surroundings: Surroundings,
+    records: dict[str, Future[Undisturbed]],
     tmp_path: Path,
     pytestconfig: pytest.Config,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     scenario = SCENARIOS[name]
-    record = undisturbed(surroundings, tmp_path, scenario)
+    record = records[name].result()
     for call in record.calls:
         assert {(p.key, p.side) for p in record.points} >= {(call, "before"), (call, "after")}, f"no point at {call}"
 
@@ -142,9 +152,11 @@ NEVER_MADE = {
 
 
 @pytest.mark.parametrize("what", NEVER_MADE)
-def test_only_a_confirmation_may_be_left_out(what: str, surroundings: Surroundings, tmp_path: Path) -> None:
+def test_only_a_confirmation_may_be_left_out(
+    what: str, surroundings: Surroundings, records: dict[str, Future[Undisturbed]], tmp_path: Path
+) -> None:
     scenario, never = SCENARIOS["adoption"], NEVER_MADE[what]
-    record = undisturbed(surroundings, tmp_path, scenario)
+    record = records["adoption"].result()
 
     seconds = SECONDS if never.optional else 5.0
     crashes = crash_everywhere(surroundings, tmp_path, scenario, record, [never], seconds=seconds)

@@ -30,7 +30,7 @@ from tests.operator.harness.kube import Object
 from tests.operator.harness.proxy import Point, Proxies
 from tests.operator.harness.world import Surroundings, World
 
-AT_ONCE = 10
+AT_ONCE = 16
 """Runs beside each other: most of a run is waiting."""
 STAGE_SECONDS = 20.0
 """Simulated seconds of every stage, and how far time jumps when the operator has seen one."""

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,13 @@ class Crashes:
             pytestconfig.get_terminal_writer().line(f"\n{told}")
         problems = "\n\n".join(self.problems)
         assert not problems, f"{len(self.problems)} of {len(points)} points:\n{problems}"
+
+
+def recorded(names: Iterable[str], record: Callable[[str], Undisturbed]) -> dict[str, Future[Undisturbed]]:
+    """The records of these scenarios, made side by side: they too are mostly waiting."""
+    each = [*names]
+    with ThreadPoolExecutor(len(each), thread_name_prefix="record") as pool:
+        return {name: pool.submit(record, name) for name in each}
 
 
 def most_telling(points: Sequence[Point], name: str) -> list[Point]:
