@@ -23,6 +23,7 @@ from rich.table import Table
 from tests.bench import alarms, capacity, cluster, deployments, lost, lost_deployments, measures, reactions, router
 from tests.bench.figures import Figure
 from tests.bench.world import CHECKOUT, World
+from tests.operator.harness.kube import ApiError
 
 from localcluster.errors import LocalClusterError
 
@@ -128,7 +129,13 @@ def _run(measure: Callable[[], list[Figure]], console: Console) -> list[Figure]:
     try:
         with console.status("measuring ..."):
             figures = measure()
-    except (RuntimeError, AssertionError, OSError, LocalClusterError) as error:  # the others are still worth having
+    except (
+        RuntimeError,
+        AssertionError,
+        OSError,
+        LocalClusterError,
+        ApiError,
+    ) as error:  # the others are still worth having
         figures = [Figure("a measurement", f"{FAILED}: {type(error).__name__}: {error}")]
     for figure in figures:
         console.print(f"{figure.name}: {figure.value}", highlight=False)

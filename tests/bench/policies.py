@@ -11,14 +11,15 @@ def policies(wait: int, percent: int) -> dict[str, tuple[dict[str, Any], dict[st
     size = {"type": "CAPACITY_PERCENT", "value": percent}
 
     def blue_green(**routing: Any) -> dict[str, Any]:
+        routing["waitIntervalInSeconds"] = wait
         policy = {"trafficRoutingConfiguration": routing, "terminationWaitInSeconds": wait}
         return {"blueGreenUpdatePolicy": policy}
 
     rolling = {"rollingUpdatePolicy": {"maximumBatchSize": size, "waitIntervalInSeconds": wait}}
     return {
         "ALL_AT_ONCE": (blue_green(type="ALL_AT_ONCE"), {}),
-        "CANARY": (blue_green(type="CANARY", canarySize=size, waitIntervalInSeconds=wait), {}),
-        "LINEAR": (blue_green(type="LINEAR", linearStepSize=size, waitIntervalInSeconds=wait), {}),
+        "CANARY": (blue_green(type="CANARY", canarySize=size), {}),
+        "LINEAR": (blue_green(type="LINEAR", linearStepSize=size), {}),
         "ROLLING": (rolling, {}),
         "ROLLING, replaceFirst": (rolling, {"replaceFirst": True}),
     }

@@ -13,6 +13,7 @@ from tests.bench.forwarding import Forward
 from tests.bench.policies import policies
 from tests.bench.reactions import MINIMUM, WINDOW_SECONDS, Bad, enough_at
 
+from sluice.api.deployment import DeploymentConfig
 from sluice.core.cluster import plans
 
 HERE = Path(__file__).parent
@@ -29,6 +30,7 @@ LEAST = {
 @pytest.mark.parametrize("policy", LEAST)
 def test_the_least_that_a_policy_can_do_with(policy: str) -> None:
     config, kubernetes = policies(5, 20)[policy]
+    assert DeploymentConfig.model_validate(config)
     first = bool(kubernetes)
     steps = plans.plan(config, {"a": 10}, {"a": 10}, replace_first=first)
     plan = [step.model_dump(by_alias=True) for step in steps]
