@@ -1,6 +1,7 @@
 """Model data from servers that nobody vouches for: https, redirects, changes midway, breakages. And S3's own errors,
 from a server that can be told to make them."""
 
+import base64
 import datetime
 import hashlib
 import ssl
@@ -17,6 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.loader.loading import archive, content, refused, request, run, source, start
 from tests.loader.webserver import Answering, Asked, WebServer
+
+from sluice.loader.checksum import hexdigest
+from sluice.loader.failure import LoadFailed
 
 BODY = bytes(range(256)) * 2048  # 512 KiB, eight parts
 FILES = {"model.bin": b"w" * 5000}
@@ -317,9 +321,11 @@ def test_every_part_of_s3_is_asked_for_by_e_tag(fake: FakeS3, target: Path) -> N
     [
         ({}, "has md5"),
         ({"x_amz_checksum_sha256": "LCa0a2j/xo/5m0U8HTBBNBNCLXBkg7+g+YpeiGJm564="}, "has sha256"),
-        ({"x_amz_checksum_crc32": "AAAAAA==", "x_amz_checksum_type": "FULL_OBJECT"}, "has crc32"),
+        ({"x_amz_checksum_crc32": "AAAAAA==", "x_amz_checksum_type": "FULL_OBJECT"}, "has crc32 "),
+        ({"x_amz_checksum_crc32c": "AAAAAA==", "x_amz_checksum_type": "FULL_OBJECT"}, "has crc32c "),
+        ({"x_amz_checksum_crc64nvme": "AAAAAAAAAAA=", "x_amz_checksum_type": "FULL_OBJECT"}, "has crc64nvme "),
     ],
-    ids=["md5", "sha256", "crc32"],
+    ids=["md5", "sha256", "crc32", "crc32c", "crc64nvme"],
 )
 def test_damaged_bytes_are_refused_and_fetched_anew(
     fake: FakeS3, target: Path, headers: dict[str, str], words: str
@@ -337,6 +343,67 @@ def test_damaged_bytes_are_refused_and_fetched_anew(
     run(fake.ask(target))
     assert content(target) == {"m.bin": BODY}
     assert len([asked for asked in fake.web.asked if asked.method == "GET"]) == 8
+
+
+CATALOGUE = {"crc32": "cbf43926", "crc32c": "e3069283", "crc64nvme": "ae8b14860a799888"}
+CRCS = {"crc32": (0xEDB88320, 4), "crc32c": (0x82F63B78, 4), "crc64nvme": (0x9A6C9329AC4BC9B5, 8)}
+
+
+def crc(data: bytes, polynomial: int, size: int) -> bytes:
+    """A CRC by its definition (bits reflected, all ones before and after), independent of the library that is used."""
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (polynomial if value & 1 else 0)
+        table.append(value)
+    ones = (1 << 8 * size) - 1
+    register = ones
+    for byte in data:
+        register = register >> 8 ^ table[(register ^ byte) & 0xFF]
+    return (register ^ ones).to_bytes(size, "big")
+
+
+@pytest.mark.parametrize("algorithm", CRCS)
+def test_a_crc_of_an_object_of_several_parts_is_compared(web: WebServer, target: Path, algorithm: str) -> None:
+    """The ETag of such an object says nothing. The file is longer than what is read of it at a time."""
+    good = BODY * 3 + b"the rest"
+    fake = FakeS3(web, good)
+    fake.e_tag = '"5d41402abc4b2a76b9719d911017c592-2"'
+    fake.headers = {
+        f"x_amz_checksum_{algorithm}": base64.b64encode(crc(good, *CRCS[algorithm])).decode(),
+        "x_amz_checksum_type": "FULL_OBJECT",
+    }
+    run(fake.ask(target))
+    assert content(target) == {"m.bin": good}
+    fake.e_tag, fake.body = '"5d41402abc4b2a76b9719d911017c593-2"', good[:-1] + b"T"
+    with pytest.raises(LoadFailed, match=f"has {algorithm} [0-9a-f]+, but the store says"):
+        run(fake.ask(target))
+
+
+def test_the_crcs_are_those_of_their_catalogue() -> None:
+    """Each CRC is defined by its parameters and by what it makes of "123456789"."""
+    found = {name: (crc(b"123456789", *CRCS[name]).hex(), hexdigest(name, [b"1234", b"56789"])) for name in CRCS}
+    assert found == {name: (value, value) for name, value in CATALOGUE.items()}
+
+
+@pytest.mark.parametrize("value", ["AAAAAA==-2", "AAAAAA=="])
+@pytest.mark.parametrize("algorithm", ["crc32", "crc32c"])
+def test_a_checksum_of_checksums_is_not_compared(fake: FakeS3, target: Path, algorithm: str, value: str) -> None:
+    fake.e_tag = '"5d41402abc4b2a76b9719d911017c592-2"'
+    fake.headers = {f"x_amz_checksum_{algorithm}": value, "x_amz_checksum_type": "COMPOSITE"}
+    run(fake.ask(target))
+    assert content(target) == {"m.bin": BODY}
+
+
+def test_the_library_for_checksums_does_not_sign(
+    fake: FakeS3, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """botocore would leave signing to it, and says so in its User-Agent."""
+    monkeypatch.delenv("BOTO_DISABLE_CRT", raising=False)
+    code, _, log = start(fake.ask(target), tmp_path / "message").end()
+    assert code == 0, log
+    agents = {asked.headers["user-agent"] for asked in fake.web.asked}
+    assert [agent for agent in agents if "Botocore/" in agent and "awscrt" not in agent] == list(agents)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,15 @@
 """Brings the files of one source: by ranges in parallel, tried again where that helps, going on where an earlier run
 ended, and compared with the store's checksums."""
 
-import hashlib
 import os
 import threading
-import zlib
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sluice.loader.budget import Budget, check_room, write_failed
+from sluice.loader.checksum import STRENGTH, hexdigest
 from sluice.loader.deadline import Deadline, Stopped
 from sluice.loader.failure import Transient, failed, named, shown
 from sluice.loader.item import Found, Item
@@ -19,8 +19,6 @@ from sluice.loader.progress import Progress
 from sluice.loader.retry import Tuning, pause, until_final
 
 HASH_CHUNK_BYTES: Final = 1024 * 1024
-# The strongest that the store knows is compared.
-_STRENGTH: Final = ("sha256", "sha1", "md5", "crc32")
 
 
 class Download:
@@ -190,7 +188,7 @@ class Download:
     def _compare(self, item: Item) -> None:
         """Compare a whole file with the checksum that the store has of it."""
         checks = until_final(self._uri, item.reader.checks, self._deadline, self._tuning)
-        algorithm = next((name for name in _STRENGTH if name in checks.digests), None)
+        algorithm = next((name for name in STRENGTH if name in checks.digests), None)
         if algorithm is None:
             return
         found = self._hash(self._path(item), algorithm)
@@ -203,20 +201,10 @@ class Download:
             )
 
     def _hash(self, path: Path, algorithm: str) -> str:
-        hashed: Any = _Crc32() if algorithm == "crc32" else hashlib.new(algorithm, usedforsecurity=False)
         with path.open("rb", buffering=0) as file:
-            while chunk := file.read(HASH_CHUNK_BYTES):
-                self._deadline.check()
-                hashed.update(chunk)
-        return str(hashed.hexdigest())
+            return hexdigest(algorithm, self._chunks(file))
 
-
-class _Crc32:
-    def __init__(self) -> None:
-        self._value = 0
-
-    def update(self, chunk: bytes) -> None:
-        self._value = zlib.crc32(chunk, self._value)
-
-    def hexdigest(self) -> str:
-        return f"{self._value:08x}"
+    def _chunks(self, file: FileIO) -> Iterator[bytes]:
+        while chunk := file.read(HASH_CHUNK_BYTES):
+            self._deadline.check()
+            yield chunk

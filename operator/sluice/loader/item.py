@@ -9,7 +9,7 @@ from sluice.loader.version import Version
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """Digests of a whole file that its store knows: algorithm (as hashlib names it, or crc32) -> hexadecimal."""
+    """Digests of a whole file that its store knows: algorithm (see checksum.py) -> hexadecimal."""
 
     digests: dict[str, str] = field(default_factory=dict)
 

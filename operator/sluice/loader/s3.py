@@ -47,6 +47,7 @@ _GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion", "404", "NotFound", "Meth
 _TRANSIENT_CODES: Final = frozenset(
     {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException"}
 )
+_CHECKSUMS: Final = ("sha256", "sha1", "crc64nvme", "crc32c", "crc32")
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 _NUMBER: Final = re.compile(r"\d{3}")
 
@@ -235,8 +236,8 @@ class S3Object:
             raise moved(self._uri, f"ETag {self.e_tag}", gone.code, "the download began with") from gone
         digests: dict[str, str] = {}
         if head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
-            for name, algorithm in (("ChecksumSHA256", "sha256"), ("ChecksumSHA1", "sha1"), ("ChecksumCRC32", "crc32")):
-                value = head.get(name)
+            for algorithm in _CHECKSUMS:
+                value = head.get(f"Checksum{algorithm.upper()}")
                 if value and "-" not in value:
                     digests[algorithm] = _hexadecimal(value)
         plain = head.get("ServerSideEncryption", "AES256") == "AES256" and not head.get("SSECustomerAlgorithm")
