@@ -151,6 +151,32 @@ def test_a_deployment(row: Row, hosting: Hosting, cluster: Cluster) -> None:
         put_back(hosting, old if rolled_back else new)
 
 
+def test_a_batch_goes_before_its_successors_come(hosting: Hosting) -> None:
+    """replaceFirst: at no time are there more pods than the pool holds, those on their way out included."""
+    old, new, most = _model_of(hosting), f"{ENDPOINT}-{next(_shipped)}", 0
+    rolling = policy(Row("ROLLING", "none", "Baking", "router deleted"))
+    hosting.endpoint(ENDPOINT, VARIANTS, deploymentConfig=rolling, kubernetes={"replaceFirst": True})
+    hosting.ready(ENDPOINT)
+    with hosting.load(ENDPOINT) as loads:
+        ship(hosting, new, "none")
+
+        def ended() -> Object | None:
+            nonlocal most
+            most = max(most, len(hosting.every_pod(f"sluice.dev/endpoint={ENDPOINT}")))
+            status = hosting.status(ENDPOINT)
+            served = loads.answers().get(json.dumps({"predictions": [new]}), 0)
+            return status if served and "deployment" not in status else None
+
+        status = hosting.until(ENDPOINT, ended)
+        last = loads.answers()[json.dumps({"predictions": [old]})]
+        loads.more(150)
+
+    loads.assert_none_lost()
+    assert loads.answers()[json.dumps({"predictions": [old]})] == last
+    assert status["lastDeployment"]["outcome"] == "Succeeded"
+    assert most == INSTANCES
+
+
 OUTCOMES: dict[Trigger, tuple[str, str]] = {
     "none": ("Succeeded", "None"),
     "alarm": ("RolledBack", "Alarm"),

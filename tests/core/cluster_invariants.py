@@ -81,6 +81,7 @@ def _looks_again(stage: "ClusterStage", new: DeploymentStatus) -> None:
     again = stage.decision.look_again
     assert again is not None, f"{new.stage}, and nobody looks again"
     assert new.deadline is None or again <= max(new.deadline, stage.now + timedelta(seconds=60))
+    assert new.bake_until is not None or again <= stage.now + timedelta(seconds=10), f"{new.stage} waits for an event"
 
 
 def _same(old: DeploymentStatus, new: DeploymentStatus) -> None:

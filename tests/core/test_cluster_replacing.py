@@ -2,6 +2,7 @@
 moment are there more pods than there were, or fewer that serve than all but one batch."""
 
 import copy
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tests.core.cluster_stage import ClusterStage, rolling
 from sluice.api.reasons import Cause, Outcome
 from sluice.core import guardrails
 from sluice.core.cluster import batches
-from sluice.core.cluster.actions import ScaleFleet
+from sluice.core.cluster.actions import ScaleFleet, WriteRoute
 from sluice.core.cluster.observation import PodTrouble
 
 FIRST = {"replaceFirst": True}
@@ -102,6 +103,17 @@ def test_batches_take_the_place_of_batches(count: int, batch: int, size: int) ->
     last = stage.status.last_deployment
     assert last is not None
     assert last.outcome is Outcome.SUCCEEDED
+
+
+def test_old_fleets_that_no_route_names_any_more_go_at_once() -> None:
+    """The last batch was replaced, so no router has anything to confirm, and no event wakes anybody."""
+    stage = at_work(2, 50)
+    stage.image("new:1")
+    while stage.status.deployment is None or stage.status.deployment.stage != "CleaningUp":
+        decision = stage.step()
+    assert not [action for action in decision.actions if isinstance(action, WriteRoute)]
+    assert decision.look_again is not None
+    assert decision.look_again <= stage.now + timedelta(seconds=1)
 
 
 def test_without_it_a_pool_without_room_never_gets_the_first_batch() -> None:

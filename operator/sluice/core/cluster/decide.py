@@ -22,6 +22,9 @@ from sluice.core.finding import Finding
 from sluice.core.revision import Revision, StoredRevision
 
 ADDRESS = "http://{service}.{namespace}.svc:8080/endpoints/{name}/invocations"
+BACKSTOP_SECONDS = 10.0
+"""A deployment that does not bake is looked at again after this long, if nothing woke anybody: its deadline may be
+hours away."""
 
 
 def decide_cluster(given: Pass) -> Decision:
@@ -54,6 +57,9 @@ def decide_cluster(given: Pass) -> Decision:
     life.take_conditions(d)
     d.set(address=ADDRESS.format(service="sluice-router", namespace=d.metadata["namespace"], name=d.endpoint_name))
     freezing.unless_frozen(d, reason, _guarded(_plan))
+    running = d.status.deployment
+    if running is not None and running.bake_until is None:
+        d.again(BACKSTOP_SECONDS)
     return d.finish()
 
 

@@ -266,6 +266,7 @@ def promote(d: Draft, green: Side, deployment: DeploymentStatus) -> None:
     )
     d.set_deployment(stage="CleaningUp", stage_since=d.now, bake_until=None, old_variants=old)
     summaries.old(d)
+    d.again(1.0)  # the routes may be without the old fleet already
     keeping.route(d, Split(green, excluded=fleets.strangers(keeping.seen(d))))
     say(d, "the old fleet goes")
 
