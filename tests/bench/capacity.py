@@ -21,7 +21,7 @@ from tests.conformance.recorder import Recorder
 from sluice.core.cluster.names import LABEL_FLEET
 
 INSTANCES = 10
-WAIT_SECONDS, WAIT_SECONDS_QUICK = 10, 1
+WAIT_SECONDS, WAIT_SECONDS_QUICK = 5, 1
 PERCENT, PERCENT_QUICK = 20, 50
 LOOK_SECONDS = 0.05
 Moment = tuple[float, int]
