@@ -47,6 +47,44 @@ def one(directory: Path, *, quick: bool) -> list[Figure]:
         return [*figures, _obeyed(world, 3 if quick else times)]
 
 
+def turned_back(directory: Path, *, quick: bool) -> list[Figure]:
+    """All endpoints are in the bake of a canary when the alarm of all of them fires."""
+    endpoints = 20 if quick else 500
+    with _world(directory, endpoints, reporting=True) as (world, operator):
+        used, names = operator.process.used(), [_name(number) for number in range(endpoints)]
+        _edit(world, endpoints, "alarm", LONG_SECONDS)
+        until("all canaries bake", lambda: _stages(world) == {"Baking": endpoints}, READY_SECONDS * 2, every=1.0)
+        before = {name: world.routes.specs[name][-1][1] for name in names}
+        resident, began = operator.process.used().resident_megabytes, time.time()
+        _set_alarm(world, "ALARM")
+
+        def back(name: str) -> float | None:
+            """When the route without the new revision was written."""
+            for at, generation, spec in list(world.routes.specs[name]):
+                if generation > before[name] and sum(fleet["weight"] > 0 for fleet in spec["fleets"]) == 1:
+                    return float(at)
+            return None
+
+        until("every route goes back", lambda: all(back(name) for name in names), READY_SECONDS)
+        seconds = [at - began for name in names if (at := back(name)) is not None]
+        until("all rollbacks have ended", lambda: _ended(world, endpoints, began), READY_SECONDS * 2, every=1.0)
+        cpu = operator.process.used().cpu_seconds - used.cpu_seconds
+    return [
+        Figure(
+            f"from a CloudWatch alarm's state until the routes of {endpoints} deployments go back at once",
+            f"p50 {percentile(seconds, 0.5):.2f} s, p99 {percentile(seconds, 0.99):.2f} s",
+            "as the quota allows: alarms are read every second",
+            {"seconds": sorted(round(value, 3) for value in seconds)},
+        ),
+        Figure(
+            f"the operator with {endpoints} deployments that bake and are turned back at once",
+            f"{1000 * cpu / endpoints:.0f} ms of CPU each, {resident:.0f} MB resident while they bake",
+            "",
+            {"cpuSeconds": round(cpu, 2), "deployments": endpoints},
+        ),
+    ]
+
+
 def _rounds(world: Routing, operator: Operator, endpoints: int, rounds: int) -> list[Figure]:
     walls, outcomes = [], Counter[str]()
     recorder = Recorder(world.kube, NAMESPACE)
@@ -278,6 +316,12 @@ def _rests(status: dict[str, Any], since: float | None) -> bool:
     return late and status.get("deployment") is None and (ready or since is not None)
 
 
+def _stages(world: Routing) -> Counter[str]:
+    """How many deployments are in which stage."""
+    running = (_status(one).get("deployment") for one in world.kube.list("Endpoint", NAMESPACE))
+    return Counter(str(deployment["stage"]) for deployment in running if deployment)
+
+
 def _stage(world: Routing) -> str:
     found = world.kube.get("Endpoint", NAMESPACE, _name(0))
     return str((_status(found or {}).get("deployment") or {}).get("stage", ""))
@@ -295,5 +339,9 @@ def _name(number: int) -> str:
     return f"e{number:03d}"
 
 
-PARTS: dict[str, Callable[..., list[Figure]]] = {"deployments-one": one, "deployments-many": many}
+PARTS: dict[str, Callable[..., list[Figure]]] = {
+    "deployments-one": one,
+    "deployments-many": many,
+    "deployments-turned-back": turned_back,
+}
 """Each takes a directory of its own and `quick`."""
