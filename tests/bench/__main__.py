@@ -20,7 +20,18 @@ import boto3
 import kubernetes
 from rich.console import Console
 from rich.table import Table
-from tests.bench import alarms, capacity, cluster, deployments, lost, lost_deployments, measures, reactions, router
+from tests.bench import (
+    alarms,
+    capacity,
+    cluster,
+    deployments,
+    lost,
+    lost_deployments,
+    measures,
+    reactions,
+    router,
+    turning,
+)
 from tests.bench.figures import Figure
 from tests.bench.world import CHECKOUT, World
 from tests.operator.harness.kube import ApiError
@@ -31,7 +42,9 @@ DEFAULT_OUTPUT = CHECKOUT / "build" / "bench.json"
 FAILED = "failed"
 SAGEMAKER_PARTS = ("creation", "restart", "steady", "throttling", "moving", "changes", "deletions")
 LOST = {f"lost-{case}": case for case in lost.CASES}
-CLUSTER_PARTS = router.PARTS | cluster.PARTS | deployments.PARTS | capacity.PARTS | alarms.PARTS | reactions.PARTS
+CLUSTER_PARTS = (
+    router.PARTS | cluster.PARTS | deployments.PARTS | capacity.PARTS | alarms.PARTS | reactions.PARTS | turning.PARTS
+)
 PARTS = (*SAGEMAKER_PARTS, *CLUSTER_PARTS, *LOST, *lost_deployments.PARTS)
 Measure = Callable[[World], list[Figure]]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ LONG_SECONDS = 600
 def many(directory: Path, *, quick: bool) -> list[Figure]:
     """All endpoints are edited at once, again and again, under an alarm that stays OK."""
     endpoints, rounds = (20, 2) if quick else (200, 5)
-    with _world(directory, endpoints, reporting=True) as (world, operator):
+    with crowd(directory, endpoints, reporting=True) as (world, operator):
         return _rounds(world, operator, endpoints, rounds)
 
 
@@ -42,47 +42,9 @@ def one(directory: Path, *, quick: bool) -> list[Figure]:
     """One endpoint after the other, with real routers: what a step takes beyond its bake, and how soon an alarm is
     obeyed."""
     times = 5 if quick else 30
-    with _world(directory, 1, reporting=False) as (world, operator):
+    with crowd(directory, 1, reporting=False) as (world, operator):
         figures = _rounds(world, operator, 1, times)
         return [*figures, _obeyed(world, 3 if quick else times)]
-
-
-def turned_back(directory: Path, *, quick: bool) -> list[Figure]:
-    """All endpoints are in the bake of a canary when the alarm of all of them fires."""
-    endpoints = 20 if quick else 500
-    with _world(directory, endpoints, reporting=True) as (world, operator):
-        used, names = operator.process.used(), [_name(number) for number in range(endpoints)]
-        _edit(world, endpoints, "alarm", LONG_SECONDS)
-        until("all canaries bake", lambda: _stages(world) == {"Baking": endpoints}, READY_SECONDS * 2, every=1.0)
-        before = {name: world.routes.specs[name][-1][1] for name in names}
-        resident, began = operator.process.used().resident_megabytes, time.time()
-        _set_alarm(world, "ALARM")
-
-        def back(name: str) -> float | None:
-            """When the route without the new revision was written."""
-            for at, generation, spec in list(world.routes.specs[name]):
-                if generation > before[name] and sum(fleet["weight"] > 0 for fleet in spec["fleets"]) == 1:
-                    return float(at)
-            return None
-
-        until("every route goes back", lambda: all(back(name) for name in names), READY_SECONDS)
-        seconds = [at - began for name in names if (at := back(name)) is not None]
-        until("all rollbacks have ended", lambda: _ended(world, endpoints, began), READY_SECONDS * 2, every=1.0)
-        cpu = operator.process.used().cpu_seconds - used.cpu_seconds
-    return [
-        Figure(
-            f"from a CloudWatch alarm's state until the routes of {endpoints} deployments go back at once",
-            f"p50 {percentile(seconds, 0.5):.2f} s, p99 {percentile(seconds, 0.99):.2f} s",
-            "as the quota allows: alarms are read every second",
-            {"seconds": sorted(round(value, 3) for value in seconds)},
-        ),
-        Figure(
-            f"the operator with {endpoints} deployments that bake and are turned back at once",
-            f"{1000 * cpu / endpoints:.0f} ms of CPU each, {resident:.0f} MB resident while they bake",
-            "",
-            {"cpuSeconds": round(cpu, 2), "deployments": endpoints},
-        ),
-    ]
 
 
 def _rounds(world: Routing, operator: Operator, endpoints: int, rounds: int) -> list[Figure]:
@@ -91,15 +53,15 @@ def _rounds(world: Routing, operator: Operator, endpoints: int, rounds: int) -> 
     used, largest = operator.process.used(), 0.0
     for number in range(1, rounds + 1):
         began, since = time.monotonic(), time.time()
-        _edit(world, endpoints, f"{number}-{endpoints}", WAIT_SECONDS)
-        until(f"round {number} of deployments has ended", lambda t=since: _ended(world, endpoints, t), READY_SECONDS)  # type: ignore[misc]
+        edit(world, endpoints, f"{number}-{endpoints}", WAIT_SECONDS)
+        until(f"round {number} of deployments has ended", lambda t=since: ended(world, endpoints, t), READY_SECONDS)  # type: ignore[misc]
         walls.append(time.monotonic() - began)
-        lasts = [_status(endpoint)["lastDeployment"] for endpoint in world.kube.list("Endpoint", NAMESPACE)]
+        lasts = [status_of(endpoint)["lastDeployment"] for endpoint in world.kube.list("Endpoint", NAMESPACE)]
         outcomes.update(last["outcome"] for last in lasts)
         largest = max(largest, operator.process.used().resident_megabytes)
     cpu = operator.process.used().cpu_seconds - used.cpu_seconds
     waits, deployments = WAIT_SECONDS + FINAL_SECONDS, endpoints * rounds
-    beyond = [1000 * value for number in range(endpoints) for value in _beyond(recorder.seen(_name(number)))]
+    beyond = [1000 * value for number in range(endpoints) for value in _beyond(recorder.seen(name_of(number)))]
     recorder.close()
     wrong = deployments - outcomes["Succeeded"]
     routers = "2 real routers" if endpoints == 1 else "routers reported by hands"
@@ -131,7 +93,7 @@ def _beyond(seen: list[dict[str, Any]]) -> Iterator[float]:
     the next stage."""
     stages: list[dict[str, Any]] = []
     for one in seen:
-        deployment = _status(one).get("deployment")
+        deployment = status_of(one).get("deployment")
         if deployment is not None and (not stages or stages[-1]["stageSince"] != deployment["stageSince"]):
             stages.append(deployment)
     for shift, bake, following in zip(stages, stages[1:], stages[2:], strict=False):
@@ -144,18 +106,18 @@ def _obeyed(world: Routing, times: int) -> Figure:
     """From the alarm's state to both routers' word that no request goes to the new revision any more."""
     seconds, written = [], []
     for number in range(times):
-        _edit(world, 1, f"alarm-{number}", LONG_SECONDS)
+        edit(world, 1, f"alarm-{number}", LONG_SECONDS)
         until("the canary bakes", lambda: _stage(world) == "Baking", READY_SECONDS)
-        generation, began = world.routes.specs[_name(0)][-1][1], time.time()
-        _set_alarm(world, "ALARM")
-        until("the route goes back", lambda g=generation: world.routes.specs[_name(0)][-1][1] > g, 60)  # type: ignore[misc]
-        at, generation, spec = world.routes.specs[_name(0)][-1]
+        generation, began = world.routes.specs[name_of(0)][-1][1], time.time()
+        set_alarm(world, "ALARM")
+        until("the route goes back", lambda g=generation: world.routes.specs[name_of(0)][-1][1] > g, 60)  # type: ignore[misc]
+        at, generation, spec = world.routes.specs[name_of(0)][-1]
         assert sum(fleet["weight"] > 0 for fleet in spec["fleets"]) == 1, spec
-        world.confirmed(_name(0), generation, within=60)
-        seconds.append(max(world.routes.confirmations(_name(0), generation).values()) - began)
+        world.confirmed(name_of(0), generation, within=60)
+        seconds.append(max(world.routes.confirmations(name_of(0), generation).values()) - began)
         written.append(at - began)
-        _set_alarm(world, "OK")
-        until("the rollback has ended", lambda t=began: _ended(world, 1, t), READY_SECONDS)  # type: ignore[misc]
+        set_alarm(world, "OK")
+        until("the rollback has ended", lambda t=began: ended(world, 1, t), READY_SECONDS)  # type: ignore[misc]
     return Figure(
         "from a CloudWatch alarm's state to 2 routers' word that 0 % goes to the new revision",
         f"p50 {percentile(seconds, 0.5):.2f} s, p99 {percentile(seconds, 0.99):.2f} s ({times} rollbacks); "
@@ -169,7 +131,7 @@ def _obeyed(world: Routing, times: int) -> Figure:
 
 
 @contextmanager
-def _world(directory: Path, endpoints: int, *, reporting: bool) -> Iterator[tuple[Routing, Operator]]:
+def crowd(directory: Path, endpoints: int, *, reporting: bool, **settings: str) -> Iterator[tuple[Routing, Operator]]:
     """So many Endpoints of one instance in service."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -184,6 +146,7 @@ def _world(directory: Path, endpoints: int, *, reporting: bool) -> Iterator[tupl
         "SLUICE_SETTLE_SECONDS": "0",
         "SLUICE_MAX_ROLLBACKS_OF_ONE_IMAGE": "0",
         **{f"SLUICE_MAX_CONCURRENT_{limit}": "0" for limit in limits},
+        **settings,
     }
     try:
         with Routing(directory, routers=0) as world:
@@ -203,12 +166,12 @@ def _world(directory: Path, endpoints: int, *, reporting: bool) -> Iterator[tupl
                     for number in range(endpoints):
                         _create(world, number)
                     if reporting:
-                        until("all are in service", lambda: _ended(world, endpoints), READY_SECONDS)
+                        until("all are in service", lambda: ended(world, endpoints), READY_SECONDS)
                         yield world, operator
                     else:
                         start_routers(world)
                         with _slices(world):
-                            until("all are in service", lambda: _ended(world, endpoints), READY_SECONDS)
+                            until("all are in service", lambda: ended(world, endpoints), READY_SECONDS)
                             yield world, operator
             except (RuntimeError, AssertionError) as error:
                 raise RuntimeError(f"{error}\n{operator.process.tail()}") from error
@@ -239,10 +202,10 @@ def _make_alarm(world: Routing) -> None:
         Threshold=1.0,
         ComparisonOperator="GreaterThanThreshold",
     )
-    _set_alarm(world, "OK")
+    set_alarm(world, "OK")
 
 
-def _set_alarm(world: Routing, state: str) -> None:
+def set_alarm(world: Routing, state: str) -> None:
     _CLOUDWATCH[id(world)].set_alarm_state(AlarmName=ALARM, StateValue=state, StateReason="bench")
 
 
@@ -270,22 +233,23 @@ def _create(world: Routing, number: int) -> None:
     _make(world, "Model", number, {"primaryContainer": {"image": "registry.example/churn:0"}})
     variant = {
         "variantName": "a",
-        "modelName": _name(number),
+        "modelName": name_of(number),
         "instanceType": "ml.m5.large",
         "initialInstanceCount": 1,
     }
     _make(world, "EndpointConfig", number, {"productionVariants": [variant]})
-    _make(world, "Endpoint", number, {"backend": "Cluster", "endpointConfigName": _name(number)})
+    _make(world, "Endpoint", number, {"backend": "Cluster", "endpointConfigName": name_of(number)})
 
 
 def _make(world: Routing, kind: str, number: int, spec: dict[str, Any]) -> None:
-    body = {"apiVersion": "sluice.dev/v1alpha1", "kind": kind, "metadata": {"name": _name(number)}, "spec": spec}
+    body = {"apiVersion": "sluice.dev/v1alpha1", "kind": kind, "metadata": {"name": name_of(number)}, "spec": spec}
     world.kube.create(body, NAMESPACE)
 
 
-def _edit(world: Routing, endpoints: int, tag: str, wait: int) -> None:
-    """The Models get another image; the policy is a canary behind the alarm."""
-    policy = {
+def edit(world: Routing, endpoints: int, tag: str, wait: int, guards: Mapping[str, Any] | None = None) -> None:
+    """The Models get another image; the policy is a canary behind the alarm, or behind `guards`: what else the
+    Endpoint's spec has."""
+    policy: dict[str, Any] = {
         "blueGreenUpdatePolicy": {
             "trafficRoutingConfiguration": {
                 "type": "CANARY",
@@ -294,19 +258,22 @@ def _edit(world: Routing, endpoints: int, tag: str, wait: int) -> None:
             },
             "terminationWaitInSeconds": FINAL_SECONDS,
         },
-        "autoRollbackConfiguration": {"alarms": [{"alarmName": ALARM}]},
     }
+    if guards is None:
+        policy["autoRollbackConfiguration"] = {"alarms": [{"alarmName": ALARM}]}
     for number in range(endpoints):
-        world.kube.patch("Endpoint", NAMESPACE, _name(number), {"spec": {"deploymentConfig": policy}})
+        world.kube.patch(
+            "Endpoint", NAMESPACE, name_of(number), {"spec": {"deploymentConfig": policy, **(guards or {})}}
+        )
     image = {"primaryContainer": {"image": f"registry.example/churn:{tag}"}}
     for number in range(endpoints):
-        world.kube.patch("Model", NAMESPACE, _name(number), {"spec": image})
+        world.kube.patch("Model", NAMESPACE, name_of(number), {"spec": image})
 
 
-def _ended(world: Routing, endpoints: int, since: float | None = None) -> bool:
+def ended(world: Routing, endpoints: int, since: float | None = None) -> bool:
     """Whether all Endpoints are at rest, after a deployment that has ended since then."""
     found = world.kube.list("Endpoint", NAMESPACE)
-    return len(found) == endpoints and all(_rests(_status(one), since) for one in found)
+    return len(found) == endpoints and all(_rests(status_of(one), since) for one in found)
 
 
 def _rests(status: dict[str, Any], since: float | None) -> bool:
@@ -316,18 +283,12 @@ def _rests(status: dict[str, Any], since: float | None) -> bool:
     return late and status.get("deployment") is None and (ready or since is not None)
 
 
-def _stages(world: Routing) -> Counter[str]:
-    """How many deployments are in which stage."""
-    running = (_status(one).get("deployment") for one in world.kube.list("Endpoint", NAMESPACE))
-    return Counter(str(deployment["stage"]) for deployment in running if deployment)
-
-
 def _stage(world: Routing) -> str:
-    found = world.kube.get("Endpoint", NAMESPACE, _name(0))
-    return str((_status(found or {}).get("deployment") or {}).get("stage", ""))
+    found = world.kube.get("Endpoint", NAMESPACE, name_of(0))
+    return str((status_of(found or {}).get("deployment") or {}).get("stage", ""))
 
 
-def _status(endpoint: dict[str, Any]) -> dict[str, Any]:
+def status_of(endpoint: dict[str, Any]) -> dict[str, Any]:
     return dict(endpoint.get("status") or {})
 
 
@@ -335,13 +296,12 @@ def _seconds(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
 
 
-def _name(number: int) -> str:
+def name_of(number: int) -> str:
     return f"e{number:03d}"
 
 
 PARTS: dict[str, Callable[..., list[Figure]]] = {
     "deployments-one": one,
     "deployments-many": many,
-    "deployments-turned-back": turned_back,
 }
 """Each takes a directory of its own and `quick`."""

@@ -1,0 +1,154 @@
+"""An alarm that turns very many deployments back at once. Operator and API server are real, and so is what the alarm is
+read from: moto's server for CloudWatch, a Prometheus; hands make the pods and report for the routers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tests.bench.cluster import READY_SECONDS, Operator
+from tests.bench.deployments import LONG_SECONDS, crowd, edit, ended, name_of, set_alarm, status_of
+from tests.bench.figures import Figure
+from tests.bench.router import percentile
+from tests.bench.routing import NAMESPACE, Routing, until
+
+from localcluster.prometheus import Prometheus
+
+MANY, FEW = 500, 20
+CONDITION: dict[str, Any] = {
+    "name": "errors",
+    "promql": {
+        "expression": 'bench_errors{endpoint="$endpoint"}',
+        "comparison": "GreaterThanThreshold",
+        "threshold": 0.5,
+    },
+}
+
+
+def cloudwatch(directory: Path, *, quick: bool) -> list[Figure]:
+    """All endpoints are in the bake of a canary when the one alarm of all of them fires."""
+    endpoints = FEW if quick else MANY
+    with crowd(directory, endpoints, reporting=True) as (world, operator):
+        return _turned_back("a CloudWatch alarm's state", world, operator, endpoints, lambda: set_alarm(world, "ALARM"))
+
+
+def promql(directory: Path, *, quick: bool) -> list[Figure]:
+    """Each endpoint has a condition of its own, and all come true with the same scrape."""
+    endpoints = FEW if quick else MANY
+    (files := directory / "prometheus").mkdir(parents=True)
+    with ExitStack() as stack:
+        exporter = stack.enter_context(_exporter(endpoints))
+        prometheus = stack.enter_context(Prometheus(files))
+        prometheus.configure(targets=[f"127.0.0.1:{exporter.port}"], labels={})
+        made = crowd(directory / "stage", endpoints, reporting=True, SLUICE_PROMETHEUS_URL=prometheus.url)
+        world, operator = stack.enter_context(made)
+        return _turned_back(
+            "a metric's value, scraped each second,", world, operator, endpoints, exporter.fire, {"alarms": [CONDITION]}
+        )
+
+
+def _turned_back(
+    what: str,
+    world: Routing,
+    operator: Operator,
+    endpoints: int,
+    fire: Callable[[], None],
+    kubernetes: Mapping[str, Any] | None = None,
+) -> list[Figure]:
+    used, names = operator.process.used(), [name_of(number) for number in range(endpoints)]
+    edit(world, endpoints, "alarm", LONG_SECONDS, {"kubernetes": dict(kubernetes)} if kubernetes else None)
+    until("all canaries bake", lambda: _stages(world) == {"Baking": endpoints}, READY_SECONDS * 2, every=1.0)
+    before = {name: world.routes.specs[name][-1][1] for name in names}
+    resident, began = operator.process.used().resident_megabytes, time.time()
+    fire()
+
+    def back(name: str) -> float | None:
+        """When the route without the new revision was written."""
+        for at, generation, spec in list(world.routes.specs[name]):
+            if generation > before[name] and sum(fleet["weight"] > 0 for fleet in spec["fleets"]) == 1:
+                return float(at)
+        return None
+
+    until("every route goes back", lambda: all(map(back, names)), READY_SECONDS, every=0.2)
+    seconds = [at - began for at in map(back, names) if at is not None]
+    until("all rollbacks have ended", lambda: ended(world, endpoints, began), READY_SECONDS * 2, every=1.0)
+    cpu = operator.process.used().cpu_seconds - used.cpu_seconds
+    return [
+        Figure(
+            f"from {what} until the routes of {endpoints} deployments go back at once",
+            f"p50 {percentile(seconds, 0.5):.2f} s, p99 {percentile(seconds, 0.99):.2f} s",
+            "p99 < 2 s (CloudWatch: as its quota allows)",
+            {"seconds": sorted(round(value, 3) for value in seconds)},
+        ),
+        Figure(
+            f"the operator with {endpoints} deployments that bake, and are turned back at once by {what}",
+            f"{1000 * cpu / endpoints:.0f} ms of CPU each, {resident:.0f} MB resident while they bake",
+            "",
+            {"cpuSeconds": round(cpu, 2), "deployments": endpoints},
+        ),
+    ]
+
+
+def _stages(world: Routing) -> Counter[str]:
+    """How many deployments are in which stage."""
+    running = (status_of(one).get("deployment") for one in world.kube.list("Endpoint", NAMESPACE))
+    return Counter(str(deployment["stage"]) for deployment in running if deployment)
+
+
+class _Exporter:
+    """A page of metrics: one for each endpoint."""
+
+    def __init__(self, endpoints: int) -> None:
+        self._endpoints, self._value = endpoints, 0
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, name="exporter", daemon=True)
+        self._thread.start()
+
+    def fire(self) -> None:
+        """From the next scrape on every condition is true."""
+        self._value = 1
+
+    def close(self) -> None:
+        """Nobody answers any more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(10)
+
+    def _handler(exporter) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler has a self of its own
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                names = map(name_of, range(exporter._endpoints))
+                body = "".join(f'bench_errors{{endpoint="{name}"}} {exporter._value}\n' for name in names).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        return Handler
+
+
+@contextmanager
+def _exporter(endpoints: int) -> Iterator[_Exporter]:
+    made = _Exporter(endpoints)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+PARTS: dict[str, Callable[..., list[Figure]]] = {
+    "deployments-turned-back": cloudwatch,
+    "deployments-turned-back-promql": promql,
+}
+"""Each takes a directory of its own and `quick`."""
