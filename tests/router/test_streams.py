@@ -173,7 +173,7 @@ def test_a_stream_has_to_end_at_all(envoy: Envoy, one: Container, pause: float) 
         connector = aiohttp.UnixConnector(str(envoy.directory / "relay.sock"))
         async with aiohttp.ClientSession(connector=connector) as session:
             path = "http://relay/endpoints/Churn/invocations-response-stream"
-            endless = order("stream", parts=[b"x".hex()] * 100_000, pause=pause)
+            endless = order("stream", parts=[b"x".hex()] * 100_000, pause=pause, gate=True)
             async with session.post(path, data=endless, headers={headers.RELAY: "60/1"}) as answer:
                 return await answer.read()
 
