@@ -152,19 +152,24 @@ def test_a_deployment(row: Row, hosting: Hosting, cluster: Cluster) -> None:
 
 
 def test_a_batch_goes_before_its_successors_come(hosting: Hosting) -> None:
-    """replaceFirst: at no time are there more pods than the pool holds, those on their way out included."""
+    """replaceFirst: at no time are there more pods than the pool holds, those on their way out included until their
+    containers have ended, which gives their room back."""
     old, new, most = _model_of(hosting), f"{ENDPOINT}-{next(_shipped)}", 0
-    selector = f"sluice.dev/endpoint={ENDPOINT}"
+
+    def there() -> int:
+        every = hosting.every_pod(f"sluice.dev/endpoint={ENDPOINT}")
+        return sum(pod["status"]["phase"] not in ("Succeeded", "Failed") for pod in every)
+
     rolling = policy(Row("ROLLING", "none", "Baking", "router deleted"))
     hosting.endpoint(ENDPOINT, VARIANTS, deploymentConfig=rolling, kubernetes={"replaceFirst": True})
     hosting.ready(ENDPOINT)
-    hosting.until(ENDPOINT, lambda: len(hosting.every_pod(selector)) == INSTANCES or None)
+    hosting.until(ENDPOINT, lambda: there() == INSTANCES or None)
     with hosting.load(ENDPOINT) as loads:
         ship(hosting, new, "none")
 
         def ended() -> Object | None:
             nonlocal most
-            most = max(most, len(hosting.every_pod(selector)))
+            most = max(most, there())
             status = hosting.status(ENDPOINT)
             served = loads.answers().get(json.dumps({"predictions": [new]}), 0)
             return status if served and "deployment" not in status else None
