@@ -16,7 +16,7 @@ from sluice.cluster.labels import MANAGED, ROUTERS, endpoint_selector, is_ours, 
 from sluice.cluster.problems import FAILURES, Failure, leaves, problem
 from sluice.cluster.remembered import REMEMBERED_SECONDS, Remembered
 from sluice.cluster.rendering import Rendering
-from sluice.cluster.together import Together
+from sluice.cluster.shared import SharedReads
 from sluice.core.cluster.names import ANNOTATION_TEMPLATE, ROUTER
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.identity import Owner
@@ -63,7 +63,7 @@ class Observer:
         self._neighbours = neighbours
         self._shifting = shifting
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
-        self._together = Together(kube)
+        self._shared = SharedReads(kube)
         self._remembered = Remembered(clock)
         self._zones: tuple[float, _Zones] | None = None
         self._complete: dict[str, tuple[float, str]] = {}
@@ -82,10 +82,10 @@ class Observer:
                     terminating=group.create_task(self._is_terminating(owner.namespace, deleting=deleting)),
                     fleets=group.create_task(self._find_fleets(owner)),
                     route=group.create_task(
-                        self._together.named_after(names.ENDPOINT_ROUTE, owner.namespace, owner.name)
+                        self._shared.named_after(names.ENDPOINT_ROUTE, owner.namespace, owner.name)
                     ),
                     router=group.create_task(self._find_router(owner.namespace)),
-                    reports=group.create_task(self._together.selected(names.ROUTER_REPORT, owner.namespace)),
+                    reports=group.create_task(self._shared.selected(names.ROUTER_REPORT, owner.namespace)),
                     retained=group.create_task(self._retained(owner, deleting=deleting)),
                     zones=group.create_task(self._find_zones()),
                 )
@@ -130,8 +130,8 @@ class Observer:
     async def _find_fleets(self, owner: Owner) -> "_Fleets":
         selector = endpoint_selector(owner.name)
         deployments, pods = await asyncio.gather(
-            self._together.of_endpoint("Deployment", owner.namespace, owner.name),
-            self._together.of_endpoint("Pod", owner.namespace, owner.name),
+            self._shared.of_endpoint("Deployment", owner.namespace, owner.name),
+            self._shared.of_endpoint("Pod", owner.namespace, owner.name),
         )
         ours = [item for item in deployments if is_ours(item, owner)]
         named = {item["metadata"]["name"] for item in ours}
@@ -139,7 +139,7 @@ class Observer:
         async def beside(kind: str, explains: Callable[[list[Object]], bool]) -> list[Object]:
             return await self._remembered.list(
                 (kind, owner.namespace, selector),
-                lambda: self._together.of_endpoint(kind, owner.namespace, owner.name),
+                lambda: self._shared.of_endpoint(kind, owner.namespace, owner.name),
                 deployments=[item["metadata"]["uid"] for item in ours],
                 explains=explains,
             )
@@ -154,15 +154,15 @@ class Observer:
     async def _find_router(self, namespace: str) -> tuple[Mapping[str, Any] | None, tuple[Mapping[str, Any], ...]]:
         """(the router's Deployment, its pods)."""
         deployments, pods = await asyncio.gather(
-            self._together.selected("Deployment", namespace, ROUTERS),
-            self._together.selected("Pod", namespace, ROUTERS),
+            self._shared.selected("Deployment", namespace, ROUTERS),
+            self._shared.selected("Pod", namespace, ROUTERS),
         )
         router = seen.find_router(deployments)
         if router is None:
             return None, ()
         replica_sets = await self._remembered.list(
             ("ReplicaSet", namespace, ROUTERS),
-            lambda: self._together.selected("ReplicaSet", namespace, ROUTERS),
+            lambda: self._shared.selected("ReplicaSet", namespace, ROUTERS),
             deployments=[router["metadata"]["uid"]],
             explains=lambda known: seen.explain(known, pods),
         )

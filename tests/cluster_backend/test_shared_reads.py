@@ -8,7 +8,7 @@ from tests.cluster_backend.world import World
 from tests.controller.conftest import Telemetry
 
 from sluice.api import names
-from sluice.cluster.together import MOST_NAMES, Rounds, Together
+from sluice.cluster.shared import MOST_NAMES, Rounds, SharedReads
 from sluice.core.cluster.actions import EnsureRouter, WriteRoute
 from sluice.kube.client import KubeClient
 from sluice.ports.kube import KubeUnavailable
@@ -129,7 +129,7 @@ async def test_what_has_lost_its_labels_is_found_by_its_name(kube: KubeClient, n
     bare = await worlds[0].get(names.ENDPOINT_ROUTE, "one")
     bare["metadata"]["labels"] = {}
     await kube.replace(names.ENDPOINT_ROUTE, namespace, bare)
-    together = Together(kube)
+    together = SharedReads(kube)
     found = await asyncio.gather(
         *(together.named_after(names.ENDPOINT_ROUTE, namespace, name) for name in ("one", "two", "three"))
     )
@@ -139,7 +139,7 @@ async def test_what_has_lost_its_labels_is_found_by_its_name(kube: KubeClient, n
 @pytest.mark.apiserver
 async def test_more_endpoints_than_one_address_holds(kube: KubeClient, namespace: str, telemetry: Telemetry) -> None:
     count = MOST_NAMES + 1
-    together = Together(kube)
+    together = SharedReads(kube)
     last = World(kube, namespace, name=f"e{count - 1:03d}")
     await last.act(last.fleet())
     telemetry.kube.clear()

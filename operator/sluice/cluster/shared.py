@@ -56,7 +56,7 @@ class Rounds(Generic[A]):
         return self._next is None and self._under_way is None
 
 
-class Together:
+class SharedReads:
     """What passes over the Endpoints of one namespace read together."""
 
     def __init__(self, kube: Kube) -> None:
