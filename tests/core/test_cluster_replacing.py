@@ -114,6 +114,7 @@ def test_old_fleets_that_no_route_names_any_more_go_at_once() -> None:
     assert not [action for action in decision.actions if isinstance(action, WriteRoute)]
     assert decision.look_again is not None
     assert decision.look_again <= stage.now + timedelta(seconds=1)
+    assert stage.status.deployment.old_variants == (), "none of their pods is left to be shown as Deleting"
 
 
 def test_without_it_a_pool_without_room_never_gets_the_first_batch() -> None:
