@@ -11,6 +11,7 @@ from kubernetes.aio.client import Configuration
 
 from sluice.kube.client import KubeClient
 from sluice.router.objects import Objects
+from sluice.router.together import Together
 from sluice.router.watching import Watched
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -30,6 +31,8 @@ class Server:
         self.lists: list[Any] = []
         self.watches: list[list[Any]] = []
         self.asked: list[str] = []
+        self.failed = asyncio.Event()
+        """A listing was refused."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         query = request.query
@@ -38,6 +41,7 @@ class Server:
             self.asked.append("list")
             answer = self.lists.pop(0)
             if isinstance(answer, int):
+                self.failed.set()
                 return web.json_response({"message": "no"}, status=answer)
             version, items = answer
             return web.json_response({"metadata": {"resourceVersion": str(version)}, "items": items})
@@ -169,3 +173,37 @@ async def test_a_break_is_told_before_the_listing_after_it(server: tuple[Server,
     told: list[str] = []
     await follow(kube, lambda objects: "a" in objects.routes, told)
     assert told == ["list", "lost", "list"]
+
+
+async def test_what_another_kind_says_waits_for_the_listing_after_a_break(server: tuple[Server, KubeClient]) -> None:
+    script, kube = server
+    script.lists = [(10, [item("a", 5)]), 503, (20, [item("b", 19)])]
+    script.watches = [["break"], ["wait"]]
+    objects, changed, pods = Objects(), asyncio.Event(), list[str]()
+    together = Together(("EndpointRoute", "EndpointSlice"))
+    together.found("EndpointSlice", lambda: pods.append("first"))
+    watched = Watched.held(
+        together,
+        kube,
+        "EndpointRoute",
+        "n",
+        replace=objects.replace_routes,
+        put=objects.put_route,
+        drop=objects.drop_route,
+        changed=changed.set,
+    )
+    task = asyncio.create_task(watched.run())
+    try:
+        async with asyncio.timeout(15):
+            await changed.wait()
+            assert (objects.routes.keys(), pods) == ({"a"}, ["first"])
+            await script.failed.wait()
+            together.take(lambda: pods.append("later"))
+            assert pods == ["first"], "nobody knows yet which routes there are"
+            while "b" not in objects.routes:
+                changed.clear()
+                await changed.wait()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert (objects.routes.keys(), pods) == ({"b"}, ["first", "later"])

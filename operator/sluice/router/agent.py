@@ -4,14 +4,14 @@ out."""
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from sluice.api.names import ENDPOINT_ROUTE
 from sluice.api.routes import RouterReportSpec
-from sluice.ports.kube import Kube, Object
+from sluice.ports.kube import Kube
 from sluice.router.admin import Admin, EnvoyUnavailable
 from sluice.router.bootstrap import DISCOVERY_SOCKET
 from sluice.router.clusters import CLUSTER
@@ -57,28 +57,26 @@ class Agent:
         self._beat = time.monotonic()
         objects, self._together = self._objects, Together((ENDPOINT_ROUTE, ENDPOINT_SLICE))
         self._watches = (
-            self._watched(kube, ENDPOINT_ROUTE, objects.replace_routes, objects.put_route, objects.drop_route),
-            self._watched(kube, ENDPOINT_SLICE, objects.replace_slices, objects.put_slice, objects.drop_slice),
-        )
-
-    def _watched(
-        self,
-        kube: Kube,
-        kind: str,
-        replace_all: Callable[[Iterable[Object]], None],
-        put: Callable[[Object], None],
-        drop: Callable[[Object], None],
-    ) -> Watched:
-        together = self._together
-        return Watched(
-            kube,
-            kind,
-            self._settings.namespace,
-            replace=lambda items: together.found(kind, lambda: replace_all(items)),
-            put=lambda item: together.take(lambda: put(item)),
-            drop=lambda item: together.take(lambda: drop(item)),
-            changed=self._changed.set,
-            lost=lambda: together.lost(kind),
+            Watched.held(
+                self._together,
+                kube,
+                ENDPOINT_ROUTE,
+                settings.namespace,
+                replace=objects.replace_routes,
+                put=objects.put_route,
+                drop=objects.drop_route,
+                changed=self._changed.set,
+            ),
+            Watched.held(
+                self._together,
+                kube,
+                ENDPOINT_SLICE,
+                settings.namespace,
+                replace=objects.replace_slices,
+                put=objects.put_slice,
+                drop=objects.drop_slice,
+                changed=self._changed.set,
+            ),
         )
 
     async def run(self) -> None:

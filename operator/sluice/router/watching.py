@@ -9,6 +9,7 @@ from typing import Final
 
 from sluice.core.revision import LABEL_MANAGED_BY, MANAGED_BY
 from sluice.ports.kube import Forbidden, Gone, Kube, KubeUnavailable, Object, Rejected
+from sluice.router.together import Together
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,31 @@ class Watched:
         self._kube, self._kind, self._namespace = kube, kind, namespace
         self._replace, self._put, self._drop, self._changed, self._lost = replace, put, drop, changed, lost
         self._failures = 0
+
+    @classmethod
+    def held(
+        cls,
+        together: Together,
+        kube: Kube,
+        kind: str,
+        namespace: str,
+        *,
+        replace: Callable[[Iterable[Object]], None],
+        put: Callable[[Object], None],
+        drop: Callable[[Object], None],
+        changed: Callable[[], None],
+    ) -> "Watched":
+        """One whose changes wait for those of the other kinds after a break."""
+        return cls(
+            kube,
+            kind,
+            namespace,
+            replace=lambda items: together.found(kind, lambda: replace(items)),
+            put=lambda item: together.take(lambda: put(item)),
+            drop=lambda item: together.take(lambda: drop(item)),
+            changed=changed,
+            lost=lambda: together.lost(kind),
+        )
 
     async def run(self) -> None:
         """Until it is cancelled. After a break it lists: the changes that were missed, one after the other, would be
