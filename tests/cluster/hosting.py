@@ -77,6 +77,7 @@ class Hosting:
     def __init__(self, stage: Stage, cluster: Cluster, kube: Kube, image: str, namespace: str) -> None:
         self.stage, self.kube, self.image, self.namespace = stage, kube, image, namespace
         self._cluster = cluster
+        self._reached: set[str] = set()
 
     def open(self) -> None:
         """The namespace, and who may read the models' data. One that an earlier run left on its way out goes first."""
@@ -196,9 +197,14 @@ class Hosting:
 
     @property
     def url(self) -> str:
-        """The router Service at its ClusterIP."""
+        """The router Service at its ClusterIP, which leads somewhere: on a slow node kube-proxy may write its rules
+        later than the operator gives it time for. A Service that was reached once is not waited for again."""
         service = self.kube.request("GET", f"/api/v1/namespaces/{self.namespace}/services/sluice-router")
-        return f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}"
+        url = f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}"
+        if service["metadata"]["uid"] not in self._reached:
+            until(lambda: self._is_reached(url), seconds=START_SECONDS, what=lambda: f"{url} is refused", every=0.2)
+            self._reached.add(service["metadata"]["uid"])
+        return url
 
     def runtime(self) -> Any:
         """An unmodified boto3 at that address."""
@@ -208,7 +214,6 @@ class Hosting:
     def load(self, endpoint: str) -> Iterator["Loads"]:
         """Constant load, half of it on connections that are kept and half on new ones, as long as the block lasts."""
         url = self.url
-        self.until(endpoint, lambda: self._is_reached(url))
         with (
             Load(url, endpoint, concurrency=3, body=BODY, content_type=JSON) as kept,
             Load(url, endpoint, concurrency=3, body=BODY, content_type=JSON, keep_alive=False) as fresh,
@@ -218,7 +223,7 @@ class Hosting:
             yield loads
 
     def _is_reached(self, url: str) -> bool | None:
-        """Whether the Service's address leads somewhere: kube-proxy hears of ready routers a little late."""
+        """Whether a router answers at the Service's address."""
         try:
             return _HTTP.request("GET", f"{url}/ping").status == 200 or None
         except urllib3.exceptions.HTTPError:

@@ -1,5 +1,7 @@
 """What is seen of an Endpoint in the cluster, from a real API server."""
 
+from datetime import UTC, datetime
+
 import pytest
 from tests.cluster_backend.objects import create, make_ready, pod_manifest, replica_set_of, set_status
 from tests.cluster_backend.world import World
@@ -101,6 +103,7 @@ async def test_a_routers_pod_counts_by_its_owners_and_never_by_its_label(world: 
     seen = await world.look()
     assert [router.pod for router in seen.routers] == sorted(pod["metadata"]["name"] for pod in pods)
     assert all(router.ready and not router.terminating for router in seen.routers)
+    assert {router.ready_since for router in seen.routers} == {datetime(2026, 1, 1, 0, 1, tzinfo=UTC)}
 
 
 async def test_a_finished_router_holds_nothing_up(world: World) -> None:

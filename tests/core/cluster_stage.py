@@ -233,7 +233,16 @@ class ClusterStage:
             ),
             route=self.cluster.route,
             routers=tuple(
-                RouterSeen(r.pod, r.uid, r.ready and not r.frozen, r.terminating, r.born, r.stops_by, self._report(r))
+                RouterSeen(
+                    r.pod,
+                    r.uid,
+                    r.ready and not r.frozen,
+                    r.terminating,
+                    r.born,
+                    r.stops_by,
+                    self._report(r),
+                    r.ready_since,
+                )
                 for r in self.cluster.routers
             ),
             router=RouterDeployment(

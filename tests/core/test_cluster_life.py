@@ -9,6 +9,7 @@ from tests.core.cluster_stage import ClusterStage, Router, blue_green
 from sluice.api.status import EndpointStatus
 from sluice.core.cluster.actions import DeleteFleet, EnsureFleet, EnsureRouter, ScaleFleet, WriteRoute
 from sluice.core.cluster.observation import PodTrouble
+from sluice.core.cluster.routers import HEARD_OF_SECONDS, unheard_of
 
 
 def _by_type(stage: ClusterStage, type_: type) -> list[object]:
@@ -43,6 +44,41 @@ def test_not_ready_before_a_router_is() -> None:
             router.ready = False
     assert stage.status.endpoint_status == "Creating"
     assert stage.condition("Ready") == ("False", "WaitingForRouters")
+
+
+def test_not_ready_before_the_nodes_have_heard_of_a_router() -> None:
+    """kube-proxy refuses callers of a Service until it knows a pod that is ready."""
+    stage = ClusterStage()
+    while not any(router.applied for router in stage.cluster.routers):
+        stage.step()
+        for router in stage.cluster.routers:
+            router.ready_since = stage.now + timedelta(seconds=1)
+    stage.cluster.start_seconds = 0.0
+    stage.step()
+    assert stage.status.endpoint_status == "Creating"
+    assert stage.condition("Ready") == ("False", "WaitingForRouters")
+    assert "the nodes to hear of a ready router" in stage.message("Reconciling")
+    assert stage.decision.look_again is not None
+    assert stage.decision.look_again <= stage.now + timedelta(seconds=HEARD_OF_SECONDS)
+    stage.step(HEARD_OF_SECONDS)
+    assert stage.status.endpoint_status == "InService"
+    for router in stage.cluster.routers:
+        router.ready_since = stage.now
+    stage.step(0.5)
+    assert stage.condition("Ready")[0] == "True", "routers that come later take nothing back"
+
+
+@pytest.mark.parametrize(("ago", "waits"), [(0.0, 3.0), (1.0, 2.0), (3.0, 0.0), (-1.0, 4.0), (-3600.0, 0.0)])
+def test_one_router_that_the_nodes_know_is_enough(ago: float, waits: float) -> None:
+    """A node's clock may be a little ahead of the operator's; one that is far ahead tells nothing."""
+    stage = ClusterStage()
+    stage.in_service()
+    first, *others = stage.cluster.routers
+    for router in others:
+        router.ready_since = stage.now
+    first.ready_since = stage.now - timedelta(seconds=ago)
+    others_wait = HEARD_OF_SECONDS if others else waits
+    assert unheard_of(stage.observe(), stage.now) == min(waits, others_wait)
 
 
 def test_a_fleet_that_never_gets_ready_fails_in_time_and_serves_if_it_does_after_all() -> None:

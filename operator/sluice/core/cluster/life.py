@@ -209,8 +209,12 @@ def create(d: Draft) -> None:
     progress = keeping.keep(d, Split(side, excluded=fleets.strangers(keeping.seen(d))), wanted)
     keeping.clean_up(d, frozenset(fleet.name for fleet in wanted))
     if progress.done and all(fleets.ready(keeping.seen(d), fleet, fleet.count) for fleet in wanted):
-        _in_service(d, begun)
-        return
+        unheard_of = routers.unheard_of(keeping.seen(d), d.now)
+        if not unheard_of:
+            _in_service(d, begun)
+            return
+        d.again(unheard_of)
+        progress = routers.Progress(False, "the nodes to hear of a ready router")
     _say_creating(d, wanted, progress, intent)
 
 

@@ -18,6 +18,9 @@ EVICT_AFTER_SECONDS = 15.0
 EVICT_AFTER_IN_ROLLBACK_SECONDS = 5.0
 START_SECONDS = 120.0
 """What a router's start may take: evicting one that starts only makes another start."""
+HEARD_OF_SECONDS = 3.0
+"""What the nodes may take to hear of a ready pod and to send a Service's callers to it: kube-proxy writes its rules
+once a second at most, and nothing in the API tells that it has. A pod's readiness is told to the second."""
 STOP_GRACE_SECONDS = 15.0
 """Beyond the longest invocation: what a router may take to stop."""
 
@@ -50,6 +53,16 @@ def confirms(router: RouterSeen, route: RouteSeen) -> bool:
 def ready(seen: ClusterObservation) -> tuple[RouterSeen, ...]:
     """The routers that callers reach."""
     return tuple(router for router in seen.routers if router.ready and not router.terminating)
+
+
+def unheard_of(seen: ClusterObservation, now: datetime) -> float:
+    """Seconds until the nodes have heard of one of the ready routers, so that the Service's address leads somewhere: 0
+    where they have. A pod that says that it is ready since a time to come has a node whose clock tells nothing."""
+    waits = []
+    for router in ready(seen):
+        passed = (now - router.ready_since).total_seconds() if router.ready_since else HEARD_OF_SECONDS
+        waits.append(max(0.0, HEARD_OF_SECONDS - passed) if passed > -HEARD_OF_SECONDS else 0.0)
+    return min(waits, default=0.0)
 
 
 def serves(seen: ClusterObservation) -> bool:
