@@ -22,17 +22,15 @@ from sluice.api.reasons import Outcome
 from sluice.api.status import EndpointStatus
 from sluice.core.cluster.routing import fleets_of
 
-POLICIES = st.sampled_from(
-    [
-        None,
-        blue_green(final=0),
-        blue_green(final=20),
-        blue_green("CANARY", wait=20, final=10),
-        blue_green("LINEAR", wait=10, final=0, value=50),
-        rolling(50, wait=5),
-        rolling(34, wait=5, back=34),
-    ]
-)
+POLICIES = [
+    None,
+    blue_green(final=0),
+    blue_green(final=20),
+    blue_green("CANARY", wait=20, final=10),
+    blue_green("LINEAR", wait=10, final=0, value=50),
+    rolling(50, wait=5),
+    rolling(34, wait=5, back=34),
+]
 IMAGES = ("good:1", "good:2", "good:3", "bad:1")
 SEEN: Counter[str] = Counter()
 
@@ -45,9 +43,13 @@ class Life(RuleBasedStateMachine):
         self.stage = ClusterStage()
 
     @initialize(
-        policy=POLICIES, several=st.booleans(), retained=st.booleans(), served=st.booleans(), first=st.booleans()
+        policy=st.sampled_from(POLICIES),
+        several=st.booleans(),
+        retained=st.booleans(),
+        was=st.sampled_from(("made", "served", "served", "failed")),
+        first=st.booleans(),
     )
-    def begin(self, policy: dict[str, Any] | None, several: bool, retained: bool, served: bool, first: bool) -> None:
+    def begin(self, policy: dict[str, Any] | None, several: bool, retained: bool, was: str, first: bool) -> None:
         made = [{"variantName": "a", "initialInstanceCount": 3}, {"variantName": "b", "initialInstanceCount": 1}]
         spec: dict[str, Any] = {"retainAllVariantProperties": True} if retained else {}
         if policy is not None:
@@ -56,11 +58,17 @@ class Life(RuleBasedStateMachine):
             spec["kubernetes"] = {"replaceFirst": True}
         self.stage = ClusterStage(*(made if several else made[:1]), **spec)
         self.stage.cluster.start_seconds = 4.0
-        self.stage.image("good:1")
-        if served:
+        self.stage.image("bad:1" if was == "failed" else "good:1")
+        if was == "served":
             self.stage.in_service()
+        if was == "failed":
+            for seconds in (1.0, 1.0, 2000.0):
+                self.pass_(seconds)
 
     @rule(passes=st.integers(1, 8), seconds=st.sampled_from((1.0, 3.0, 8.0)))
+    def time_goes_by(self, passes: int, seconds: float) -> None:
+        self.time_passes(passes, seconds)
+
     def time_passes(self, passes: int, seconds: float) -> None:
         for _ in range(passes):
             self.pass_(seconds)
@@ -249,18 +257,18 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         stage = self.stage
         self._let_routers_be()
-        stage.run(5)
+        self.time_passes(5, 1.0)
         self._let_routers_be()
         for _ in range(40):
-            stage.step(6.0)
+            self.pass_(6.0)
             self._let_routers_be()
         for _ in range(6):  # one deployment may follow another: a command was queued, or the spec changed meanwhile
             if stage.status.endpoint_status == "Creating":
-                stage.step(2000.0)
-                stage.run(3)
+                self.pass_(2000.0)
+                self.time_passes(3, 1.0)
             if stage.status.deployment is not None:
-                stage.step(5000.0)
-                stage.run(60)
+                self.pass_(5000.0)
+                self.time_passes(60, 1.0)
         before = stage.status
         for _ in range(5):
             stage.step(30.0)
@@ -292,7 +300,20 @@ class Life(RuleBasedStateMachine):
             assert stage.condition("Ready")[0] == "False"
 
 
+def tell(policy: dict[str, Any] | None, image: str, *, first: bool) -> None:
+    """A life without surprises: a change of the image, and what follows."""
+    life = Life()
+    life.begin(policy, several=False, retained=False, was="served", first=first)
+    life.stage.image(image)
+    life.time_passes(40, 1.0)
+    life.teardown()
+
+
 def test_random_lives_keep_the_invariants_and_come_to_rest() -> None:
+    # What random lives meet changes with any constant in the code, so what is rare is told first.
+    for policy in POLICIES:
+        for image, first in ((IMAGES[1], False), (IMAGES[1], True), (IMAGES[-1], True)):
+            tell(policy, image, first=first)
     run_state_machine_as_test(
         Life,
         settings=settings(
