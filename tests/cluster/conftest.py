@@ -18,7 +18,8 @@ from localcluster import Cluster, contrary
 from localcluster.images import examples
 from localcluster.images.dockerfile import Target
 
-DEMO_SECONDS = 600
+DEMO_SECONDS = 1200
+"""It takes two and a half minutes here, some of them with images that nobody built yet."""
 BUILD_SECONDS = 900
 """What a test gets more that may be the first to need an image which takes minutes to build."""
 
@@ -106,7 +107,7 @@ def stage(surroundings: Surroundings, told: Told) -> Iterator[steps.Stage]:
     example = read_example()
     with install.simulated_aws(surroundings) as aws, steps.watcher(surroundings, example) as watcher:
         made = steps.Stage(surroundings, aws, example, watcher, print)
-        watcher.until("the demo's Endpoint is seen", lambda seen: seen.is_ready, seconds=30)
+        watcher.until("the demo's Endpoint is seen", lambda seen: seen.is_ready, seconds=120)
         yield made
 
 

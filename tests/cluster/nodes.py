@@ -22,7 +22,7 @@ _STRATEGIC = "application/strategic-merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _BEAT_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
-_READY_SECONDS = 30.0
+_READY_SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,15 @@
-"""The operator's pod, as the tests look for it."""
+"""The operator's pod, as the tests look for it, and namespaces in which they make pods of their own."""
 
 import json
 from typing import Any
+
+from tests.operator.harness.kube import Kube, until
 
 from demo.install import OPERATOR_NAMESPACE
 from demo.steps import Stage
 
 SELECTOR = "app.kubernetes.io/component=operator"
+_ACCOUNT_SECONDS = 120.0
 
 
 def operator_pods(stage: Stage) -> list[dict[str, Any]]:
@@ -18,3 +21,13 @@ def operator_pods(stage: Stage) -> list[dict[str, Any]]:
 def names(stage: Stage) -> list[str]:
     """Their names."""
     return [pod["metadata"]["name"] for pod in operator_pods(stage)]
+
+
+def namespace_for_pods(kube: Kube, name: str) -> None:
+    """Make a namespace, and wait until a pod may be made in it: a controller gives it the account that pods run as."""
+    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    until(
+        lambda: kube.get("ServiceAccount", name, "default"),
+        seconds=_ACCOUNT_SECONDS,
+        what=lambda: f"namespace {name} has no service account",
+    )

@@ -3,11 +3,11 @@ moto's CloudWatch; what is turned back is turned back for everybody, and nothing
 
 import json
 from collections.abc import Iterator
-from math import sqrt
 from typing import Any
 
 import pytest
 import yaml
+from tests.cluster.chance import is_too_much
 from tests.cluster.hosting import UNSPEAKABLE, Hosting, Loads, parrot
 from tests.operator.harness.kube import Object
 
@@ -19,14 +19,16 @@ pytestmark = pytest.mark.cluster
 ENDPOINT = "guard"
 MONITORING = "monitoring"
 CANARY_PERCENT = 10
-SIGMAS = 4.9
-"""Beyond this is one in a million."""
-READY_SECONDS = 90.0
+CALLERS = 6
+"""Of a load."""
+LONG_BAKE = 60
+"""An alarm ends it long before; on a slow machine Prometheus takes its time."""
+READY_SECONDS = 240.0
 MODEL_ERROR = "424"
 """What the router makes of a model's 5xx, as SageMaker does."""
 TRAFFIC = {
     "name": "answers",
-    "traffic": {"metric": "Invocation5XXErrors", "threshold": 0.5, "windowSeconds": 3, "minimumRequests": 5},
+    "traffic": {"metric": "Invocation5XXErrors", "threshold": 0.5, "windowSeconds": 3, "minimumRequests": 3},
 }
 # As a person would take it from the examples.
 ALERT = next(
@@ -66,7 +68,7 @@ def watched(hosting: Hosting, cluster: Cluster) -> Iterator[None]:
             yield
 
 
-def behind(hosting: Hosting, *alarms: Object, cloudwatch: str = "", bake: int = 20) -> None:
+def behind(hosting: Hosting, *alarms: Object, cloudwatch: str = "", bake: int = LONG_BAKE) -> None:
     """The Endpoint with these alarms and with so long a bake of its canary; what serves goes on serving."""
     policy: dict[str, Any] = {
         "blueGreenUpdatePolicy": {
@@ -136,16 +138,19 @@ def errors(loads: Loads) -> int:
 
 def bad_model_is_turned_back(hosting: Hosting, name: str, source: str) -> None:
     """Ship a model that answers every request with a 500, under load, and see that its alarm takes it back."""
-    before = hosting.status(ENDPOINT)["revision"]["name"]
+    first = hosting.status(ENDPOINT)
+    before = first["revision"]["name"]
     with hosting.load(ENDPOINT) as loads:
         ship(hosting, name, UNSPEAKABLE)
 
         began = [loads.total]
 
         def arrives() -> bool | None:
-            answered, stage = loads.total, stage_of(hosting.status(ENDPOINT))
-            assert stage in ("", "Provisioning", "Shifting", "Baking"), stage
-            if stage in ("Shifting", "Baking"):
+            """Its traffic, or what came of it: an alarm may be quicker than two looks."""
+            answered, status = loads.total, hosting.status(ENDPOINT)
+            stage = stage_of(status)
+            assert stage in ("", "Provisioning", "Shifting", "Baking", "RollingBack"), stage
+            if stage not in ("", "Provisioning") or status.get("lastDeployment") != first.get("lastDeployment"):
                 return True
             began[0] = answered
             return None
@@ -159,8 +164,7 @@ def bad_model_is_turned_back(hosting: Hosting, name: str, source: str) -> None:
     assert loads.lost() == {MODEL_ERROR: seen}, loads.samples()
     assert seen > 0
     # The load never stops and each router draws by itself, so what the canary had is binomial, and at most its share.
-    share = CANARY_PERCENT / 100
-    assert seen <= total * share + SIGMAS * sqrt(total * share * (1 - share)), f"{seen} of {total}"
+    assert not is_too_much(seen, total, CANARY_PERCENT / 100, under_way=CALLERS), f"{seen} of {total}"
     assert status["endpointStatus"] == "InService"
     assert status["lastDeployment"]["cause"] == "Alarm"
     assert source in status["lastDeployment"]["message"]
@@ -180,7 +184,7 @@ def test_without_prometheus_the_bake_is_held_and_a_cloudwatch_alarm_turns_back_f
 ) -> None:
     cloudwatch = hosting.stage.aws.alarms
     cloudwatch.create([CLOUDWATCH], endpoint_name=ENDPOINT, namespace="Shop")
-    behind(hosting, ALERT, cloudwatch=CLOUDWATCH, bake=8)
+    behind(hosting, ALERT, cloudwatch=CLOUDWATCH, bake=30)  # Prometheus is gone before it is over
     before = hosting.status(ENDPOINT)["revision"]["name"]
     scale = ("scale", "-n", MONITORING, "deployment/prometheus")
     with hosting.load(ENDPOINT) as loads:

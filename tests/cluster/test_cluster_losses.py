@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from tests.cluster import pods
 from tests.cluster.hosting import BODY, JSON, ROUTERS, Hosting, is_ready, parrot, server
+from tests.operator.harness.kube import Object
 
 pytestmark = pytest.mark.cluster
 
@@ -28,9 +29,21 @@ def flock(hosting: Hosting) -> Iterator[None]:
     hosting.gone(ENDPOINT)
 
 
+def may_be_evicted(hosting: Hosting, pod: Object) -> bool | None:
+    """Whether the controller of disruption budgets has counted the pod's fleet: it does so after the pods are ready."""
+    fleet = {"sluice.dev/fleet": pod["metadata"]["labels"]["sluice.dev/fleet"]}
+    [budget] = [
+        one
+        for one in hosting.kube.list("PodDisruptionBudget", hosting.namespace)
+        if one["spec"]["selector"]["matchLabels"] == fleet
+    ]
+    return (budget.get("status") or {}).get("disruptionsAllowed", 0) > 0 or None
+
+
 def test_a_model_pod_is_evicted(hosting: Hosting) -> None:
     with hosting.load(ENDPOINT) as loads:
         old = hosting.fleet(ENDPOINT, "ara")
+        hosting.until(ENDPOINT, lambda: may_be_evicted(hosting, old[0]))
         hosting.remove_pod(old[0], evict=True)
         hosting.replaced(lambda: hosting.fleet(ENDPOINT, "ara"), old[:1], 2)
         loads.more(AFTER)

@@ -11,11 +11,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from math import sqrt
 from typing import Any, Literal
 
 import pytest
 from tests.cluster import pods
+from tests.cluster.chance import is_too_much
 from tests.cluster.hosting import ROUTERS, UNSPEAKABLE, Hosting, Loads, container_status, parrot, server
 from tests.operator.harness.kube import Object
 
@@ -25,8 +25,11 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 ENDPOINT = "matrix"
 INSTANCES = 2
-SIGMAS = 4.9
-"""Beyond this is one in a million."""
+CALLERS = 6
+"""Of a load."""
+ENDS_SECONDS = 420.0
+"""A router whose agent is frozen ends only when its grace period is over; a process that was killed several times is
+started again after a pause that doubles."""
 FROZEN_SECONDS = 60
 """How long the API server is away: longer than the Lease."""
 MODEL_ERROR = "424"
@@ -84,6 +87,9 @@ PAIRS = (
 FULL = tuple(
     row for row in (Row(*one) for one in itertools.product(POLICIES, TRIGGERS, STAGES, DISTURBANCES)) if row.happens()
 )
+SOON_OVER: dict[Stage, tuple[Stage, ...]] = {"Shifting": ("Baking", "FinalBaking")}
+"""What may be seen in place of a stage that may begin and end between two looks; what is broken then is broken in the
+next such stage too."""
 ROWS = FULL if os.environ.get("SLUICE_MATRIX") == "full" else PAIRS
 _shipped = itertools.count(1)
 
@@ -123,7 +129,7 @@ def test_a_deployment(row: Row, hosting: Hosting, cluster: Cluster) -> None:
             seen = Shares(hosting, loads, old, new)
             ship(hosting, new, row.trigger)
             if row.stage != "RollingBack":
-                seen.until(lambda stage: stage == row.stage)
+                seen.until(lambda stage: stage in (row.stage, *SOON_OVER.get(row.stage, ())))
                 heal.append(disturb(row.disturbance, hosting, cluster))
             if row.trigger in ("person", "revert"):
                 seen.until(lambda stage: stage == row.stage or stage in ("Baking", "FinalBaking"))
@@ -174,7 +180,7 @@ def test_a_batch_goes_before_its_successors_come(hosting: Hosting) -> None:
             served = loads.answers().get(json.dumps({"predictions": [new]}), 0)
             return status if served and "deployment" not in status else None
 
-        status = hosting.until(ENDPOINT, ended)
+        status = hosting.until(ENDPOINT, ended, ENDS_SECONDS)
         last = loads.answers()[json.dumps({"predictions": [old]})]
         loads.more(150)
 
@@ -307,7 +313,7 @@ class Shares:
             begun = any(self._stages)  # before it has begun, no deployment is not the end of one
             return status if wanted(stage) and begun else None
 
-        return self.hosting.until(ENDPOINT, look)
+        return self.hosting.until(ENDPOINT, look, ENDS_SECONDS)
 
     def answers(self, name: str) -> int:
         """The answers that one model gave, those that it could not write down among them."""
@@ -319,8 +325,8 @@ class Shares:
         for before, after in itertools.pairwise(self._merged()):
             share = max(before[0], after[0]) / 100
             new, total = after[1] - before[1], after[2] - before[2]
-            most = total * share + SIGMAS * sqrt(total * share * (1 - share))
-            assert new <= most, f"{new} of {total} where {share:.0%} were planned: {self._stages}"
+            said = f"{new} of {total} where {share:.0%} were planned: {self._stages}"
+            assert not is_too_much(new, total, share, under_way=CALLERS), said
 
     def _merged(self) -> list[tuple[float, int, int]]:
         """Looks, where of several with one share only the first and the last count."""

@@ -12,7 +12,7 @@ from demo.steps import Stage
 pytestmark = pytest.mark.cluster
 
 READS = ("Describe", "List", "Get")
-SECONDS = 60
+SECONDS = 180
 
 
 def writes(stage: Stage) -> dict[str, int]:

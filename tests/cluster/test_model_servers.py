@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import urllib3
 from tests.cluster.conftest import ModelServer
+from tests.cluster.pods import namespace_for_pods
 from tests.operator.harness.kube import Kube, Object, until
 
 from demo.forwarding import forwarded
@@ -18,7 +19,7 @@ from demo.surroundings import Surroundings
 pytestmark = pytest.mark.cluster
 
 NAMESPACE = "model-servers"
-START_SECONDS = 90.0
+START_SECONDS = 240.0
 RESTRICTED: dict[str, Any] = {
     "runAsNonRoot": True,
     "readOnlyRootFilesystem": True,
@@ -27,7 +28,7 @@ RESTRICTED: dict[str, Any] = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 ROOT: dict[str, Any] = {"runAsUser": 0}
-HTTP = urllib3.PoolManager(retries=False, timeout=30.0)
+HTTP = urllib3.PoolManager(retries=False, timeout=60.0)
 ROW = "[[5.1, 3.5, 1.4, 0.2]]"
 
 
@@ -35,7 +36,7 @@ ROW = "[[5.1, 3.5, 1.4, 0.2]]"
 def kube(surroundings: Surroundings) -> Iterator[Kube]:
     """The API, with an empty namespace for pods."""
     kube = Kube(surroundings.kubeconfig)
-    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    namespace_for_pods(kube, NAMESPACE)
     yield kube
     kube.delete("Namespace", "", NAMESPACE)
     kube.close()

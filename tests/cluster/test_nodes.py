@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.cluster.nodes import ZONE, FakeNode, FakeNodes, extended_resource, labelled
+from tests.cluster.pods import namespace_for_pods
 from tests.operator.harness.kube import Kube, Object, until
 
 from demo.surroundings import Surroundings
@@ -13,14 +14,14 @@ pytestmark = pytest.mark.cluster
 NAMESPACE = "fake-nodes"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 POOL = "example.com/pool"
-SECONDS = 30.0
+SECONDS = 180.0
 
 
 @pytest.fixture(scope="module")
 def api(surroundings: Surroundings) -> Iterator[Kube]:
     """The API, with a namespace for pods."""
     kube = Kube(surroundings.kubeconfig)
-    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    namespace_for_pods(kube, NAMESPACE)
     yield kube
     kube.delete("Namespace", "", NAMESPACE)
     kube.close()
@@ -107,7 +108,7 @@ def test_a_deleted_pod_on_a_fake_node_goes(kube: Kube) -> None:
 
 def test_a_real_node_gets_gpus_and_a_zone_for_a_while(kube: Kube) -> None:
     node = real_node(kube)
-    with extended_resource(kube, node, "nvidia.com/gpu", 1), labelled(kube, node, {ZONE: "z"}):
+    with labelled(kube, node, {ZONE: "z"}), extended_resource(kube, node, "nvidia.com/gpu", 1):
         start(kube, "first", gpu=True, nodeSelector={ZONE: "z"})
         assert scheduled(kube, "first")["spec"]["nodeName"] == node
         start(kube, "second", gpu=True)

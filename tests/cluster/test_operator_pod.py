@@ -17,7 +17,7 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def in_pod(stage: Stage, program: str) -> str:
     """What a Python program prints in the operator's container."""
     return stage.surroundings.run_kubectl(
-        "-n", OPERATOR_NAMESPACE, "exec", "deploy/sluice", "--", "python", "-c", program, seconds=60
+        "-n", OPERATOR_NAMESPACE, "exec", "deploy/sluice", "--", "python", "-c", program, seconds=180
     )
 
 
@@ -59,7 +59,7 @@ def test_it_never_restarted(stage: Stage) -> None:
 def test_probes_answer(stage: Stage, path: str) -> None:
     with (
         forwarded(stage.surroundings, OPERATOR_NAMESPACE, "deploy/sluice", 8080) as url,
-        OPENER.open(url + path, timeout=10) as answer,
+        OPENER.open(url + path, timeout=60) as answer,
     ):
         assert answer.status == 200
 
@@ -67,7 +67,7 @@ def test_probes_answer(stage: Stage, path: str) -> None:
 def test_metrics_tell_of_the_endpoint_and_of_aws_calls(stage: Stage) -> None:
     with (
         forwarded(stage.surroundings, OPERATOR_NAMESPACE, "svc/sluice-metrics", 8080) as url,
-        OPENER.open(f"{url}/metrics", timeout=10) as answer,
+        OPENER.open(f"{url}/metrics", timeout=60) as answer,
     ):
         text = answer.read().decode()
 
@@ -109,7 +109,7 @@ def test_a_person_can_wait_for_it(stage: Stage) -> None:
         "-n",
         NAMESPACE,
         "--for=condition=Ready",
-        "--timeout=10s",
+        "--timeout=120s",
     )
 
     assert "condition met" in said

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.cluster.hosting import Hosting
+from tests.cluster.pods import namespace_for_pods
 from tests.operator.harness.kube import Kube, Object, until
 
 from demo.surroundings import Surroundings
@@ -14,7 +15,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 NAMESPACE = "pulling"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
-PULL_SECONDS = 60.0
+PULL_SECONDS = 180.0
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def pulled(cluster: Cluster) -> Iterator[Registry]:
 def kube(surroundings: Surroundings) -> Iterator[Kube]:
     """The API, with a namespace for pods."""
     kube = Kube(surroundings.kubeconfig)
-    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    namespace_for_pods(kube, NAMESPACE)
     yield kube
     kube.delete("Namespace", "", NAMESPACE)
     kube.close()

@@ -90,6 +90,6 @@ class Load:
                     self.variants[answer.headers.get("x-amzn-invoked-production-variant", "")] += 1
                     if answer.status != 200 and len(self.samples) < 5:
                         self.samples.append(f"{answer.status} {text}")
-            except aiohttp.ClientError as error:
+            except (aiohttp.ClientError, OSError) as error:  # TimeoutError too
                 self.statuses[type(error).__name__] += 1
                 self.samples.append(repr(error))
