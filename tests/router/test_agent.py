@@ -134,6 +134,24 @@ def test_changes_are_followed_without_a_loss(
     assert other.lost().keys() <= {"400"}, other.samples
 
 
+def test_a_route_that_lets_a_fleet_go_is_confirmed_at_once(
+    pod: RouterPod, team: Namespace, net: NetworkNamespace, start: Make
+) -> None:
+    """As in a rollback: what drains is told with it, and nobody waits for the agent's next look."""
+    for number in (1, 2):
+        start(number)
+    team.put_pods("churn-b", "198.18.0.2")
+    team.put_pods("churn-a", "198.18.0.1")
+    team.put_route(route("Churn", fleet("churn-a", weight=900_000), fleet("churn-b", "b", 100_000)))
+    pod.start_agent(looks_by_itself=False)
+    until(lambda: team.generation(pod.name, "churn") == 1, 20)
+    generation = team.put_route(route("Churn", fleet("churn-a")))
+    until(lambda: team.generation(pod.name, "churn") == generation, 20)
+    report = team.report(pod.name)
+    assert report is not None
+    assert report.routes[0].draining == ("churn-b",)
+
+
 def test_without_its_agent_envoy_serves_and_the_next_agent_goes_on(
     pod: RouterPod, team: Namespace, net: NetworkNamespace, start: Make
 ) -> None:

@@ -120,6 +120,9 @@ class Agent:
                 self._files.keep(self._ledger.placed, self._ledger.served)
                 self._publish(step)
                 pause = POLL_FIRST_SECONDS
+            if view.known and not activity.known and self._ledger.lively():
+                # A fleet begins to leave with this very step: the confirmation that says so waits for no next look.
+                activity = await self._activity()
             if view.known and (activity.known or not self._ledger.lively()):
                 self._covered = self._covered or self._ledger.covers(wanted, view)
                 self._prepare_report(wanted, view, activity)
@@ -137,15 +140,23 @@ class Agent:
             if view.clusters != UNKNOWN.clusters and accepted != self._warmed:
                 view = replace(view, warming=await self._admin.warming())
                 self._warmed = None if view.warming else accepted
-            if not self._ledger.lively():
-                return view, UNKNOWN_ACTIVITY
-            activity = await self._admin.activity()
             if self._ledger.sampled():
                 self._ledger.remember_passed(await self._admin.passed())
         except EnvoyUnavailable as error:
             logger.warning("Envoy does not answer: %s", error)
             return UNKNOWN, UNKNOWN_ACTIVITY
-        return view, activity
+        if not self._ledger.lively():
+            return view, UNKNOWN_ACTIVITY
+        activity = await self._activity()
+        return (view, activity) if activity.known else (UNKNOWN, UNKNOWN_ACTIVITY)
+
+    async def _activity(self) -> Activity:
+        """The requests that run, and the pods that pass the sample invocation."""
+        try:
+            return await self._admin.activity()
+        except EnvoyUnavailable as error:
+            logger.warning("Envoy does not answer: %s", error)
+            return UNKNOWN_ACTIVITY
 
     def _publish(self, step: Step) -> None:
         if step.clusters is not None:

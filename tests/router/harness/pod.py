@@ -13,6 +13,12 @@ from tests.router.harness.envoy import Envoy
 from tests.router.harness.namespace import NetworkNamespace
 
 ROOT = Path(__file__).parents[3]
+_ASLEEP = """
+import runpy
+from sluice.router import agent
+agent.BUSY_SECONDS = agent.IDLE_SECONDS = 3600.0
+runpy.run_module("sluice.router", run_name="__main__")
+"""
 
 
 class RouterPod:
@@ -30,8 +36,9 @@ class RouterPod:
         """The pod's."""
         return self.envoy.settings.pod_name
 
-    def start_agent(self) -> None:
-        """Start it; `ready` tells when it has applied what it read."""
+    def start_agent(self, *, looks_by_itself: bool = True) -> None:
+        """Start it; `ready` tells when it has applied what it read. One that does not look by itself does what it does
+        because something happened, or never."""
         settings = self.envoy.settings
         environ = {
             **os.environ,
@@ -44,8 +51,9 @@ class RouterPod:
             "SLUICE_ROUTER_HEALTH_PORT": str(settings.health_port),
             "SLUICE_ROUTER_ENVOY": settings.envoy,
         }
+        arguments = ["agent", "--bootstrap", str(self.envoy.bootstrap)]
         self.agent = subprocess.Popen(  # noqa: S603 - the program under test
-            [sys.executable, "-m", "sluice.router", "agent", "--bootstrap", str(self.envoy.bootstrap)],
+            [sys.executable, *(["-m", "sluice.router"] if looks_by_itself else ["-c", _ASLEEP]), *arguments],
             env=environ,
             stdout=subprocess.DEVNULL,
             stderr=self._log.open("ab"),
