@@ -8,8 +8,8 @@ import socket
 import urllib.parse
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,6 +59,19 @@ PROMQL: dict[str, Any] = {
     },
 }
 """As docs/howto/alarms-in-the-cluster.md has it."""
+_BY = "by (namespace, sluice_endpoint, sluice_revision)"
+RULE: dict[str, Any] = {
+    "alert": "ModelAnswers5xx",
+    "expr": f'sum {_BY} (rate(envoy_cluster_upstream_rq{{envoy_response_code_class="5xx"}}[10s])) '
+    f"/ sum {_BY} (rate(envoy_cluster_upstream_rq[10s])) > 0.02",
+}
+ALERT: dict[str, Any] = {
+    "name": "alert",
+    "prometheusAlert": {
+        "alertName": RULE["alert"],
+        "matchLabels": {"namespace": "$namespace", "sluice_endpoint": "$endpoint", "sluice_revision": "$revision"},
+    },
+}
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -101,6 +114,21 @@ def traffic(directory: Path, *, quick: bool) -> list[Figure]:
 
 def promql(directory: Path, *, quick: bool) -> list[Figure]:
     """A condition that Prometheus is asked, which scrapes both routers every second."""
+    with _scraped(directory) as (stage, prometheus):
+        measured = _measure(stage, PROMQL, partial(_true_at, prometheus.url), quick)
+        return _figures("PromQL, scraped each second", measured)
+
+
+def alert(directory: Path, *, quick: bool) -> list[Figure]:
+    """The same as a rule that Prometheus evaluates every second."""
+    with _scraped(directory, RULE) as (stage, prometheus):
+        measured = _measure(stage, ALERT, partial(_fired_at, prometheus.url), quick)
+        return _figures("alert, scraped and evaluated each second", measured)
+
+
+@contextmanager
+def _scraped(directory: Path, *rules: dict[str, Any]) -> Iterator[tuple[Rollouts, Prometheus]]:
+    """A stage whose routers a Prometheus scrapes every second, which the operator asks."""
     (files := directory / "prometheus").mkdir(parents=True)
     with ExitStack() as stack:
         prometheus = stack.enter_context(Prometheus(files))
@@ -112,9 +140,9 @@ def promql(directory: Path, *, quick: bool) -> list[Figure]:
         prometheus.configure(
             targets=[f"127.0.0.1:{forward.port}" for forward in forwards],
             labels={"__metrics_path__": "/stats/prometheus", "namespace": NAMESPACE},
+            rules=rules,
         )
-        measured = _measure(stage, PROMQL, partial(_true_at, prometheus.url), quick)
-        return _figures("PromQL, scraped each second", measured)
+        yield stage, prometheus
 
 
 def _connect(world: Routing, port: int) -> socket.socket:
@@ -184,10 +212,22 @@ def _true_at(url: str, bad: Bad) -> float:
     )
     query = subject(watch, AlarmQuestion("PromQL", "", PROMQL))
     assert isinstance(query, Query)
-    words = {"query": query.expression, "start": bad.came[0], "end": bad.confirmed, "step": 0.02}
+    return _above(url, query.expression, query.threshold, bad)
+
+
+def _fired_at(url: str, bad: Bad) -> float:
+    """When the alert fired for the new revision, by what Prometheus wrote down."""
+    revision = bad.fleet["revision"]
+    fired = f'ALERTS{{alertname="{RULE["alert"]}",alertstate="firing",sluice_revision="{revision}"}}'
+    return _above(url, fired, 0.0, bad)
+
+
+def _above(url: str, expression: str, threshold: float, bad: Bad) -> float:
+    """The first moment at which one series gives more than that."""
+    words = {"query": expression, "start": bad.came[0], "end": bad.confirmed, "step": 0.02}
     with _OPENER.open(f"{url}/api/v1/query_range?{urllib.parse.urlencode(words)}", timeout=30) as answer:
         series = json.load(answer)["data"]["result"]
-    return next(float(at) for one in series for at, value in one["values"] if float(value) > query.threshold)
+    return next(float(at) for one in series for at, value in one["values"] if float(value) > threshold)
 
 
 def _figures(kind: str, measured: Measured) -> list[Figure]:
@@ -223,5 +263,9 @@ def _rounded(seconds: Sequence[float]) -> list[float]:
     return [round(value, 3) for value in sorted(seconds)]
 
 
-PARTS: dict[str, Callable[..., list[Figure]]] = {"alarm-reaction": traffic, "alarm-reaction-promql": promql}
+PARTS: dict[str, Callable[..., list[Figure]]] = {
+    "alarm-reaction": traffic,
+    "alarm-reaction-promql": promql,
+    "alarm-reaction-alert": alert,
+}
 """Each takes a directory of its own and `quick`."""
