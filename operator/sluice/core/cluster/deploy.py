@@ -18,6 +18,7 @@ from sluice.core.cluster import (
     keeping,
     limits,
     plans,
+    returning,
     routers,
     sides,
     summaries,
@@ -156,9 +157,7 @@ def _forward(d: Draft, blue: Side, green: Side, wanted: tuple[fleets.Wanted, ...
                 _next_step(d, blue, green, held, wanted)
             return
         d.again(keeping.WAIT_SECONDS)
-        blocked = fleets.trouble(keeping.seen(d), wanted)
-        text = fleets.words(*blocked) if blocked else fleets.starting(keeping.seen(d), wanted)
-        say(d, text)
+        say(d, not_there(d, wanted, progress), progress.rejected)
     elif deployment.stage == "Shifting":
         if progress.done:
             bake(d)
@@ -278,7 +277,7 @@ def _clean(d: Draft, serving: Side, deployment: DeploymentStatus) -> None:
     gone = keeping.clean_up(d, frozenset(fleet.name for fleet in held))
     summaries.old(d)
     if not progress.done or not gone.done:
-        say(d, f"waiting for {gone.waiting_for or progress.waiting_for}")
+        say(d, f"waiting for {gone.waiting_for or progress.waiting_for}", progress.rejected or gone.rejected)
         return
     latch = d.status.latch
     revision = d.subject(deployment.revision)
@@ -356,7 +355,8 @@ def trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted,
     if deployment.stage != "Provisioning" or deployment.step:  # it has traffic
         for fleet in wanted:
             here = seen.fleet(fleet.name)
-            if (here is None or here.ready == 0) and fleet.count > 0 and not fleet.shadow:
+            silent = here is None or here.ready == 0 or (bool(fleet.sample) and routers.sees_none(seen, fleet.name))
+            if silent and fleet.count > 0 and not fleet.shadow:
                 text = fleets.words(*blocked) if blocked else f"variant {fleet.variant['variantName']}: no ready pod"
                 return Cause.HEALTH, text
     if deployment.deadline is not None and d.now >= deployment.deadline:
@@ -373,7 +373,10 @@ def _held_by_person(d: Draft) -> bool:
 
 
 def begin_back(d: Draft, cause: Cause, message: str) -> None:
-    """The deployment goes back from now on: the latch of its stage outranks everything."""
+    """The deployment goes back from now on: the latch of its stage outranks everything. Routes that could not be
+    written on the way forward do not make the way back wait."""
+    if d.status.problem is not None and d.status.problem.operation == "WriteRoute":
+        d.set(problem=None)
     d.set_deployment(stage="RollingBack", stage_since=d.now, bake_until=None, cause=cause, message=message[:1024])
 
 
@@ -386,14 +389,23 @@ def _turn_back(d: Draft, blue: Side, cause: Cause, message: str) -> None:
 
 def _back(d: Draft, blue: Side, deployment: DeploymentStatus) -> None:
     """All traffic to the revision in service, which stands at full size; when every router has let go, the new fleets
-    are deleted."""
+    are deleted. Where all old pods are gone and nothing is said against the new ones, traffic waits for a pod."""
     held = _standing(d, blue)
     green = sides.deployed(d, deployment)
     if green is not None:
         summaries.pending(d, fleets.wanted(str(d.metadata["name"]), green, sides.counts(deployment.pending_variants)))
-    split = Split(blue, excluded=fleets.strangers(keeping.seen(d)))
-    progress = keeping.keep(d, split, held, rolling_back=True)
+    strangers = fleets.strangers(keeping.seen(d))
+    lacking = returning.without_pods(d, blue, green, held, deployment)
+    split = Split(blue, excluded=strangers)
+    if lacking:
+        split = Split(blue, green, deployment.traffic_percent or 0.0, strangers)
+    progress = keeping.keep(d, split, held, rolling_back=not lacking, require_ready=False)
     instances.hold(d, held, instances.whole(deployment, new=False), new=False)
+    if lacking:
+        d.again(keeping.WAIT_SECONDS)
+        text = f"traffic stays as it is until fleets of revision {blue.revision} answer: "
+        say_back(d, deployment, text + fleets.starting(keeping.seen(d), lacking))
+        return
     finish_back(d, held, progress, deployment)
 
 
@@ -405,11 +417,8 @@ def finish_back(
     if progress.done:
         summaries.confirmed(d, 0.0)
     if not progress.done or not gone.done:
-        d.reconciling(
-            Reason.ROLLING_BACK,
-            f"Revision {deployment.revision} is rolled back ({deployment.message}): waiting for "
-            f"{progress.waiting_for or gone.waiting_for}.",
-        )
+        rejected = progress.rejected or gone.rejected
+        say_back(d, deployment, f"waiting for {progress.waiting_for or gone.waiting_for}", rejected)
         return
     _rolled_back(d, deployment)
 
@@ -420,7 +429,10 @@ def _rolled_back(d: Draft, deployment: DeploymentStatus) -> None:
     outcome = Outcome.SUPERSEDED if superseded else Outcome.ROLLED_BACK
     images = limits.rolled_back_images(d, deployment)
     latch = d.status.latch
-    if cause is not Cause.PERSON:
+    if latch is not None and returning.latched_besides(d, deployment):
+        text = f"revision {deployment.revision}, which a person brought back, failed: {message}"
+        latch = latch.model_copy(update={"message": text[:1200]})
+    elif cause is not Cause.PERSON:
         latch = Latch(fleet_hash=deployment.fleet_hash, reason=Reason.ROLLED_BACK, message=message[:1200], time=d.now)
     d.set(
         deployment=None,
@@ -439,6 +451,23 @@ def _rolled_back(d: Draft, deployment: DeploymentStatus) -> None:
 
 def _standing(d: Draft, side: Side) -> tuple[fleets.Wanted, ...]:
     return fleets.wanted(str(d.metadata["name"]), side, sides.counts(d.status.production_variants))
+
+
+def say_back(d: Draft, deployment: DeploymentStatus, text: str, rejected: str = "") -> None:
+    """What a rollback waits for. `rejected`: what a router said against its routes."""
+    reason = Reason.ROUTER_NOT_CONVERGED if rejected else Reason.ROLLING_BACK
+    told = f"{text}; {rejected}" if rejected else text
+    d.reconciling(reason, f"Revision {deployment.revision} is rolled back ({deployment.message}): {told}.")
+
+
+def not_there(d: Draft, wanted: tuple[fleets.Wanted, ...], progress: routers.Progress) -> str:
+    """What keeps new fleets from their traffic: pods, or routers that have not followed although all pods are ready."""
+    seen = keeping.seen(d)
+    pods = all((here := seen.fleet(fleet.name)) is not None and here.ready >= fleet.count for fleet in wanted)
+    if pods and not progress.done:
+        return f"waiting for {progress.waiting_for}"
+    blocked = fleets.trouble(seen, wanted)
+    return fleets.words(*blocked) if blocked else fleets.starting(seen, wanted)
 
 
 def _percent_of_step(deployment: DeploymentStatus) -> float:

@@ -137,9 +137,9 @@ def _forward(d: Draft, blue: Side, green: Side, deployment: DeploymentStatus) ->
             return
         d.again(keeping.WAIT_SECONDS)
         blocked = fleets.trouble(keeping.seen(d), wanted)
-        text = fleets.starting(keeping.seen(d), wanted)
-        text = f"the instances that the batch replaces go first; {text}" if standing is not wanted else text
-        deploy.say(d, fleets.words(*blocked) if blocked else text)
+        text = deploy.not_there(d, wanted, progress)
+        first = standing is not wanted and not blocked
+        deploy.say(d, f"the instances that the batch replaces go first; {text}" if first else text, progress.rejected)
     elif deployment.stage == "Shifting":
         if progress.done:
             deploy.bake(d)
@@ -308,7 +308,7 @@ def _wait(d: Draft, held: tuple[fleets.Wanted, ...], progress: routers.Progress,
             f"let the spec ask for it and annotate {names.RETRY}.",
         )
         return
-    d.reconciling(Reason.ROLLING_BACK, f"Revision {deployment.revision} is rolled back ({deployment.message}): {text}.")
+    deploy.say_back(d, deployment, text, progress.rejected)
 
 
 # Shared ---------------------------------------------------------------------------------------------------------

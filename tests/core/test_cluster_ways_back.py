@@ -1,0 +1,253 @@
+"""Ways back that something else is in the way of: a latch, what was refused before, old fleets that are gone, routers
+that refuse, a sample invocation. Traffic goes back, nothing is tried again by itself, and status says why it waits."""
+
+from typing import Any
+
+import pytest
+from tests.core.cluster_stage import ClusterStage, blue_green, rolling
+from tests.core.watched import deployment, ended, reach, watched
+
+from sluice.api.reasons import Cause, Outcome, Reason
+from sluice.api.routes import RejectedRoute, RouterReportSpec
+from sluice.core.cluster.actions import WriteRoute
+from sluice.core.cluster.observation import PodTrouble
+from sluice.core.observation import CallProblem
+
+SAMPLE = {"sampleInvocation": {"body": "{}", "periodSeconds": 5}}
+CRASHES = PodTrouble("CrashLoop", "container model ended with exit code 1", 4, final=True)
+
+
+def served(policy: dict[str, Any] | None = None, **spec: Any) -> ClusterStage:
+    """An Endpoint in service with image one:1."""
+    stage = ClusterStage(
+        {"variantName": "a", "initialInstanceCount": 4},
+        deploymentConfig=policy or blue_green("CANARY", wait=60, final=60),
+        **spec,
+    )
+    stage.image("one:1")
+    stage.in_service()
+    return stage
+
+
+def name_of(stage: ClusterStage) -> str:
+    assert stage.status.revision is not None
+    return stage.status.revision.name
+
+
+def pods_are_gone(stage: ClusterStage, image: str) -> None:
+    """They end, and their successors do not get ready."""
+    stage.cluster.troubles[image] = CRASHES
+    for fleet in stage.cluster.fleets.values():
+        fleet.ready = 0 if fleet.image == image else fleet.ready
+
+
+def routers_reject(stage: ClusterStage) -> None:
+    """From now on: they say why, and what they have stays in force."""
+    report = stage._report
+
+    def rejecting(router: Any) -> RouterReportSpec:
+        route = stage.cluster.route
+        assert route is not None
+        rejected = RejectedRoute(name="churn", uid=route.uid, generation=route.generation, message="no such cluster")
+        told = report(router) or RouterReportSpec(pod_uid=router.uid)
+        return told.model_copy(update={"rejected": (rejected,)})
+
+    stage._report = rejecting  # type: ignore[method-assign]
+    for router in stage.cluster.routers:
+        router.slow = True
+
+
+# What was latched -----------------------------------------------------------------------------------------------
+
+
+def test_what_an_alarm_turned_back_stays_out_when_what_a_person_brought_back_fails_too() -> None:
+    stage = watched(blue_green("CANARY", wait=10, final=10))
+    first = name_of(stage)
+    (image,) = {fleet.image for fleet in stage.cluster.fleets.values()}
+    stage.image("two:1")
+    stage.in_service()
+    stage.image("three:1")
+    reach(stage, "Baking", 1)
+    stage.alarms["errors"].state = "ALARM"
+    stage.until("RolledBack", type_="Stalled")
+    stage.alarms["errors"].state = "OK"
+    bad = stage.resolution().revision
+    assert bad is not None
+    stage.cluster.troubles[image] = CRASHES
+    stage.annotate(rollback=first)
+    reach(stage, "Provisioning")
+    stage.run(100)
+    assert ended(stage).revision == first
+    assert ended(stage).outcome is Outcome.ROLLED_BACK
+    assert stage.status.deployment is None, "the revision that the alarm turned back is not tried again by itself"
+    assert stage.status.latch is not None
+    assert stage.status.latch.fleet_hash == bad.fleet_hash
+    assert stage.condition("Stalled") == ("True", "HeldByRollback")
+    assert f"{first}, which a person brought back, failed" in stage.message("Stalled")
+    stage.annotate(retry="1")
+    reach(stage, "Provisioning")
+    assert deployment(stage).fleet_hash == bad.fleet_hash
+
+
+def test_what_a_person_brought_back_and_failed_leaves_no_latch_on_what_serves() -> None:
+    stage = served(blue_green(final=5))
+    first = name_of(stage)
+    stage.image("two:1")
+    stage.in_service()
+    stage.cluster.troubles["one:1"] = CRASHES
+    stage.annotate(rollback=first)
+    reach(stage, "Provisioning")
+    stage.in_service()
+    stage.run(5)
+    assert stage.status.latch is None
+    assert ended(stage).outcome is Outcome.ROLLED_BACK
+
+
+# What was refused before ----------------------------------------------------------------------------------------
+
+
+def test_routes_that_were_refused_on_the_way_forward_do_not_delay_the_way_back() -> None:
+    stage = watched(blue_green("LINEAR", wait=20, final=20))
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    refused = CallProblem("WriteRoute", Reason.REJECTED_BY_KUBERNETES, "a webhook is away", transient=False)
+    carry_out = stage.do
+    stage.do = lambda action: None if isinstance(action, WriteRoute) else carry_out(action)
+    while stage.status.problem is None or stage.status.problem.count < 8:
+        tried = any(isinstance(action, WriteRoute) for action in stage.actions)
+        stage.step(problem=refused if tried else None)
+    stage.do = carry_out
+    assert stage.status.problem.next_attempt is not None
+    assert (stage.status.problem.next_attempt - stage.now).total_seconds() > 60
+    assert stage.percent_new() == 25
+    stage.alarms["errors"].state = "ALARM"
+    stage.step()
+    assert stage.percent_new() == 0
+    assert deployment(stage).cause is Cause.ALARM
+
+
+# Old fleets that are gone ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["another edit", "a revert", "a person", "the deadline"])
+def test_without_an_old_pod_traffic_stays_where_it_is_answered(how: str) -> None:
+    stage = served()
+    stage.image("two:1")
+    reach(stage, "FinalBaking")
+    pods_are_gone(stage, "one:1")
+    if how == "another edit":
+        stage.image("three:1")
+    elif how == "a revert":
+        stage.image("one:1")
+    elif how == "a person":
+        stage.annotate(rollback=name_of(stage))
+    else:
+        stage.annotate(pause="true")
+        stage.step((deployment(stage).deadline - stage.now).total_seconds())
+    for _ in range(100):
+        stage.step()
+        assert deployment(stage).stage == "RollingBack"
+        assert {f.variant_name: f.weight for f in stage.cluster.route.spec.fleets if f.weight} == {"a": 1_000_000}  # type: ignore[union-attr]
+        assert any(f.ready for f in stage.cluster.fleets.values() if f.image == "two:1")
+    serving = [f.name for f in stage.cluster.route.spec.fleets if f.weight]  # type: ignore[union-attr]
+    assert [stage.cluster.fleets[name].image for name in serving] == ["two:1"]
+    assert "traffic stays as it is until fleets of revision" in stage.message()
+    assert "a 0/4 instances ready" in stage.message()
+    del stage.cluster.troubles["one:1"]
+    stage.step()
+    stage.step()
+    serving = [f.name for f in stage.cluster.route.spec.fleets if f.weight]  # type: ignore[union-attr]
+    assert [stage.cluster.fleets[name].image for name in serving] == ["one:1"], "as soon as it answers"
+
+
+def test_without_an_old_pod_it_goes_back_all_the_same_when_those_had_their_time() -> None:
+    stage = served()
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    pods_are_gone(stage, "one:1")
+    stage.image("three:1")
+    stage.run(3)
+    assert deployment(stage).stage == "RollingBack"
+    stage.step(1380)
+    stage.step()
+    assert [f.weight for f in stage.cluster.route.spec.fleets] == [1_000_000]  # type: ignore[union-attr]
+    reach(stage, "Provisioning")
+    pods_are_gone(stage, "one:1")
+    stage.in_service()  # nothing old keeps what mends it from being deployed
+    assert {fleet.image for fleet in stage.cluster.fleets.values() if fleet.gone_at is None} == {"three:1"}
+
+
+def test_an_alarm_goes_back_at_once_whether_an_old_pod_answers_or_not() -> None:
+    stage = watched()
+    (image,) = {fleet.image for fleet in stage.cluster.fleets.values()}
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    pods_are_gone(stage, image)
+    stage.alarms["errors"].state = "ALARM"
+    stage.step()
+    assert stage.percent_new() == 0
+
+
+# Routers that do not follow -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [blue_green("CANARY", wait=60), rolling(50, wait=60)], ids=["canary", "rolling"])
+def test_new_fleets_that_wait_for_routers_say_so(policy: dict[str, Any]) -> None:
+    stage = served(policy)
+    for router in stage.cluster.routers:
+        router.slow = True
+    stage.image("two:1")
+    stage.run(60)
+    assert deployment(stage).stage == "Provisioning"
+    names = ", ".join(router.pod for router in stage.cluster.routers)
+    assert f"waiting for {names} to apply generation" in stage.message()
+    routers_reject(stage)
+    stage.step()
+    assert stage.condition("Reconciling") == ("True", "RouterNotConverged")
+    assert "no such cluster" in stage.message()
+
+
+@pytest.mark.parametrize("policy", [blue_green("CANARY", wait=60), rolling(50, wait=60)], ids=["canary", "rolling"])
+def test_a_way_back_that_routers_reject_says_why(policy: dict[str, Any]) -> None:
+    stage = served(policy)
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    routers_reject(stage)
+    stage.annotate(rollback=name_of(stage))
+    stage.run(30)
+    assert deployment(stage).stage == "RollingBack"
+    assert stage.condition("Reconciling") == ("True", "RouterNotConverged")
+    assert "no such cluster" in stage.message()
+
+
+def test_a_clean_up_that_routers_reject_says_why() -> None:
+    stage = served(blue_green(final=5))
+    stage.image("two:1")
+    reach(stage, "FinalBaking")
+    routers_reject(stage)
+    reach(stage, "CleaningUp")
+    stage.run(5)
+    assert deployment(stage).stage == "CleaningUp"
+    assert stage.condition("Reconciling") == ("True", "RouterNotConverged")
+    assert "no such cluster" in stage.message()
+
+
+# The sample invocation ------------------------------------------------------------------------------------------
+
+
+def test_new_pods_that_all_fail_the_sample_invocation_under_traffic_go_back() -> None:
+    stage = served(kubernetes={})
+    stage.edit("Model", kubernetes=SAMPLE)
+    stage.in_service()
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    new = next(fleet for fleet in stage.cluster.fleets.values() if fleet.image == "two:1")
+    new.failing = 3
+    stage.run(5)
+    assert deployment(stage).stage == "Baking", "one pod that answers is enough to go on baking"
+    new.failing = 4
+    stage.step()
+    assert deployment(stage).stage == "RollingBack"
+    assert deployment(stage).cause is Cause.HEALTH
+    assert "do not answer the sample invocation" in deployment(stage).message
+    assert stage.percent_new() == 0
