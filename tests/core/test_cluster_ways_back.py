@@ -251,3 +251,45 @@ def test_new_pods_that_all_fail_the_sample_invocation_under_traffic_go_back() ->
     assert deployment(stage).cause is Cause.HEALTH
     assert "do not answer the sample invocation" in deployment(stage).message
     assert stage.percent_new() == 0
+
+
+# What is said a second time -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["taken away first", "with something after a slash"])
+def test_a_rollback_to_the_same_revision_can_be_said_again(how: str) -> None:
+    stage = served(blue_green(final=5))
+    first = name_of(stage)
+    stage.image("two:1")
+    stage.in_service()
+    stage.annotate(rollback=first)
+    stage.until("HeldByRollback", type_="Stalled")
+    stage.image("three:1")
+    stage.in_service()
+    assert name_of(stage) != first
+    if how == "taken away first":
+        del stage.endpoint["metadata"]["annotations"]["sluice.dev/rollback"]
+        stage.step()
+        assert stage.status.commands == ()
+        stage.annotate(rollback=first)
+    else:
+        stage.annotate(rollback=f"{first}/2")
+    stage.until("HeldByRollback", type_="Stalled")
+    assert name_of(stage) == first
+    stage.run(10)
+    assert name_of(stage) == first
+
+
+def test_a_promotion_taken_away_can_be_said_to_the_next_deployment_of_the_revision() -> None:
+    stage = watched(blue_green("CANARY", wait=3000, final=0))
+    stage.image("two:1")
+    for attempt in ("1", "2"):
+        reach(stage, "Baking", 1)
+        stage.annotate(promote=f"{deployment(stage).revision}/1")
+        reach(stage, "CleaningUp" if attempt == "2" else "FinalBaking", 2)
+        if attempt == "1":
+            stage.alarms["errors"].state = "ALARM"
+            stage.until("RolledBack", type_="Stalled")
+            stage.alarms["errors"].state = "OK"
+            del stage.endpoint["metadata"]["annotations"]["sluice.dev/promote"]
+            stage.annotate(retry=attempt)

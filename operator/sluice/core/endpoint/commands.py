@@ -22,6 +22,8 @@ ANNOTATIONS = {
     capabilities.IGNORE_FIRING: names.IGNORE_FIRING,
 }
 
+_SAID_AGAIN = frozenset({capabilities.ROLLBACK, capabilities.PROMOTE})
+"""Commands whose value cannot be just any new one: taken away and written again, they are said again."""
 _STEERS = frozenset({capabilities.PROMOTE, capabilities.PAUSE})
 
 
@@ -67,6 +69,9 @@ def answer(d: Draft) -> StoredRevision | None:
     Returns the stored revision that a person wants back now."""
     wanted: StoredRevision | None = None
     under_way = d.status.intent is not None and d.status.intent.accepted is not None
+    annotations = d.metadata.get("annotations") or {}
+    gone = {command for command in _SAID_AGAIN if not annotations.get(ANNOTATIONS[command])}
+    d.set(commands=tuple(ack for ack in d.status.commands if ack.command not in gone))
     situation = "moving" if d.status.endpoint_status in MOVING or under_way else "settled"
     for command, value in unanswered(d.given.endpoint, d.status).items():
         result = capabilities.outcome(str(d.spec["backend"]), command, situation)
@@ -96,12 +101,21 @@ def _retry(d: Draft, value: str) -> None:
     acknowledge(d, capabilities.RETRY, value, CommandResult.DONE, "what was latched is tried again")
 
 
+def named(value: str) -> str:
+    """The revision that a rollback names. What follows a slash only tells it from the same said before."""
+    return value.partition("/")[0]
+
+
 def _rollback(d: Draft, value: str) -> StoredRevision | None:
-    stored = d.find_stored(value)
+    stored = d.find_stored(named(value))
     if stored is None:
         kept = ", ".join(sorted(s.name for s in d.given.stored)) or "none"
         acknowledge(
-            d, capabilities.ROLLBACK, value, CommandResult.REFUSED, f"found no kept revision {value}; kept are: {kept}"
+            d,
+            capabilities.ROLLBACK,
+            value,
+            CommandResult.REFUSED,
+            f"found no kept revision {named(value)}; kept are: {kept}",
         )
         return None
     finding = d.refused(stored.revision(d.given.resolution.owner))

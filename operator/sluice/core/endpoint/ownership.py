@@ -10,7 +10,7 @@ from sluice.api.reasons import Cause, Outcome, Reason
 from sluice.api.status import Intent, Latch, RevisionStatus
 from sluice.core.actions import StoreRevision
 from sluice.core.endpoint import deployment, facts, live
-from sluice.core.endpoint.commands import remember_all, unanswered
+from sluice.core.endpoint.commands import named, remember_all, unanswered
 from sluice.core.endpoint.draft import MOVING, Draft
 from sluice.core.endpoint.history import ended
 from sluice.core.hashing import canonical
@@ -120,7 +120,7 @@ def _resume_creation(d: Draft, seen: Described) -> None:
 def _hold_again(d: Draft, serving: RevisionStatus | None) -> None:
     """A person's rollback outlives the status: the annotation names what serves, and what the spec asks for had been
     deployed before."""
-    if serving is None or d.desired is None or d.annotation(names.ROLLBACK) != serving.name:
+    if serving is None or d.desired is None or named(d.annotation(names.ROLLBACK)) != serving.name:
         return
     known = any(stored.fleet_hash == d.desired.fleet_hash for stored in d.given.stored)
     if known and d.desired.fleet_hash != serving.fleet_hash and d.status.latch is None:
