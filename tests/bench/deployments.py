@@ -19,6 +19,7 @@ import yaml
 from moto.server import ThreadedMotoServer
 from tests.bench.cluster import READY_SECONDS, Operator, fleets_of, hands_at, start_routers
 from tests.bench.figures import Figure
+from tests.bench.rollouts import reachable
 from tests.bench.router import percentile
 from tests.bench.routing import NAMESPACE, Routing, until
 from tests.bench.world import POLICY
@@ -131,8 +132,11 @@ def _obeyed(world: Routing, times: int) -> Figure:
 
 
 @contextmanager
-def crowd(directory: Path, endpoints: int, *, reporting: bool, **settings: str) -> Iterator[tuple[Routing, Operator]]:
-    """So many Endpoints of one instance in service."""
+def crowd(
+    directory: Path, endpoints: int, *, reporting: bool, pod_of_new: Callable[[], int] = lambda: 1, **settings: str
+) -> Iterator[tuple[Routing, Operator]]:
+    """So many Endpoints of one instance in service. Not `reporting`: behind two routers, where a fleet that comes has
+    the pod of the number that `pod_of_new` gives; the first pod runs."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -170,7 +174,7 @@ def crowd(directory: Path, endpoints: int, *, reporting: bool, **settings: str) 
                         yield world, operator
                     else:
                         start_routers(world)
-                        with _slices(world):
+                        with reachable(world), _slices(world, pod_of_new):
                             until("all are in service", lambda: ended(world, endpoints), READY_SECONDS)
                             yield world, operator
             except (RuntimeError, AssertionError) as error:
@@ -210,14 +214,14 @@ def set_alarm(world: Routing, state: str) -> None:
 
 
 @contextmanager
-def _slices(world: Routing) -> Iterator[None]:
+def _slices(world: Routing, pod_of_new: Callable[[], int]) -> Iterator[None]:
     """Every fleet that comes has its pod in an EndpointSlice, as the controllers would see to it."""
     ended, known = threading.Event(), set[str]()
 
     def work() -> None:
         while not ended.wait(0.1):
             for fleet in fleets_of(world) - known:
-                world.routes.put_pods(fleet, 1)
+                world.routes.put_pods(fleet, pod_of_new())
                 known.add(fleet)
 
     thread = threading.Thread(target=work, name="slices", daemon=True)

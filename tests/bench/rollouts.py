@@ -116,22 +116,25 @@ def rollouts(directory: Path, instances: int, *, real: bool, **settings: str) ->
             made.begin()
             if real:
                 start_routers(world)
-                _reachable(world, stack)
+                stack.enter_context(reachable(world))
             until("the Endpoint is in service", made.serves, READY_SECONDS)
             yield made
         except (RuntimeError, AssertionError) as error:
             raise RuntimeError(f"{error}\n{operator.process.tail()}") from error
 
 
-def _reachable(world: Routing, stack: ExitStack) -> None:
+@contextmanager
+def reachable(world: Routing) -> Iterator[None]:
     """Each router's pod gets an address, at which the operator finds its agent: in a cluster each has port 9903 for
     itself, here they share one machine."""
     pid = os.getpid()
-    for number, router in enumerate(world.routers, start=2):
-        address = f"127.{pid // 250 % 250 + 1}.{pid % 250}.{number}"
-        port = router.envoy.settings.health_port
-        stack.enter_context(
-            Forward(address, ROUTER_HEALTH_PORT, lambda port=port: socket.create_connection(("127.0.0.1", port)))  # type: ignore[misc]
-        )
-        status = {"status": {"podIP": address, "podIPs": [{"ip": address}]}}
-        world.kube.patch("Pod", NAMESPACE, router.name, status, subresource="status")
+    with ExitStack() as stack:
+        for number, router in enumerate(world.routers, start=2):
+            address = f"127.{pid // 250 % 250 + 1}.{pid % 250}.{number}"
+            port = router.envoy.settings.health_port
+            stack.enter_context(
+                Forward(address, ROUTER_HEALTH_PORT, lambda port=port: socket.create_connection(("127.0.0.1", port)))  # type: ignore[misc]
+            )
+            status = {"status": {"podIP": address, "podIPs": [{"ip": address}]}}
+            world.kube.patch("Pod", NAMESPACE, router.name, status, subresource="status")
+        yield

@@ -3,11 +3,14 @@ read from: moto's server for CloudWatch, a Prometheus; hands make the pods and r
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,17 @@ from tests.bench.cluster import READY_SECONDS, Operator
 from tests.bench.deployments import LONG_SECONDS, crowd, edit, ended, name_of, set_alarm, status_of
 from tests.bench.figures import Figure
 from tests.bench.router import percentile
-from tests.bench.routing import NAMESPACE, Routing, until
+from tests.bench.routing import NAMESPACE, Routing, address_of, until
 
 from localcluster.prometheus import Prometheus
 
 MANY, FEW = 500, 20
+BEHIND_ROUTERS, FEW_BEHIND_ROUTERS = 100, 10
+CALLERS, MOST_CALLS = 8, 1000
+FIRST_BAD: dict[str, Any] = {
+    "name": "first-bad",
+    "traffic": {"metric": "Invocation5XXErrors", "threshold": 0.0, "windowSeconds": 5, "minimumRequests": 1},
+}
 CONDITION: dict[str, Any] = {
     "name": "errors",
     "promql": {
@@ -53,6 +62,75 @@ def promql(directory: Path, *, quick: bool) -> list[Figure]:
         )
 
 
+def traffic(directory: Path, *, quick: bool) -> list[Figure]:
+    """Every canary gives its first bad answer within a few seconds, behind two real routers."""
+    endpoints, pod = FEW_BEHIND_ROUTERS if quick else BEHIND_ROUTERS, 1
+    with crowd(directory / "stage", endpoints, reporting=False, pod_of_new=lambda: pod) as (world, _):
+        world.pod(2, "bad", directory / "requests")
+        pod = 2
+        edit(world, endpoints, "bad", LONG_SECONDS, {"kubernetes": {"alarms": [FIRST_BAD]}})
+        until("all canaries bake", lambda: _stages(world) == {"Baking": endpoints}, READY_SECONDS * 2, every=1.0)
+        names = [name_of(number) for number in range(endpoints)]
+        before = {name: world.routes.specs[name][-1][1] for name in names}
+        bad = _first_bad(world, names)
+
+        def confirmed(name: str) -> float | None:
+            """When both routers were seen to send nothing to the new revision."""
+            found = _went_back(world, name, before[name])
+            said = world.routes.confirmations(name, found[1]) if found is not None else {}
+            return max(said.values()) if len(said) == len(world.routers) else None
+
+        until("all routers have let go", lambda: all(map(confirmed, names)), READY_SECONDS, every=0.2)
+        seconds = [at - bad[name] for name in names if (at := confirmed(name)) is not None]
+        written = [found[0] - bad[name] for name in names if (found := _went_back(world, name, before[name]))]
+    spread = max(bad.values()) - min(bad.values())
+    return [
+        Figure(
+            f"from the first bad answer to 2 routers' word that 0 % goes to the new revision: {endpoints} deployments "
+            f"that turn bad within {spread:.2f} s, traffic alarm on any of 5 s",
+            f"p50 {percentile(seconds, 0.5):.2f} s, p99 {percentile(seconds, 0.99):.2f} s; until the route is written "
+            f"p50 {percentile(written, 0.5):.2f} s, p99 {percentile(written, 0.99):.2f} s",
+            "p99 < 2 s",
+            {"seconds": sorted(round(value, 3) for value in seconds)},
+        )
+    ]
+
+
+def _first_bad(world: Routing, names: list[str]) -> dict[str, float]:
+    """Call each endpoint until it answers badly; when it did."""
+    addresses = [address_of(router) for router in world.routers]
+
+    def call(number: int) -> dict[str, float]:
+        found: dict[str, float] = {}
+        connection = http.client.HTTPConnection(addresses[number % len(addresses)], timeout=30)
+        try:
+            for name in names[number::CALLERS]:
+                for _ in range(MOST_CALLS):
+                    connection.request("POST", f"/endpoints/{name}/invocations", b"{}")
+                    answer = connection.getresponse()
+                    answer.read()
+                    if answer.status == HTTPStatus.FAILED_DEPENDENCY:
+                        found[name] = time.time()
+                        break
+        finally:
+            connection.close()
+        return found
+
+    with ThreadPoolExecutor(CALLERS, initializer=world.net.enter) as callers:
+        bad = {name: at for found in callers.map(call, range(CALLERS)) for name, at in found.items()}
+    if bad.keys() != set(names):
+        raise RuntimeError(f"of {len(names)} endpoints {len(bad)} answered badly in {MOST_CALLS} requests")
+    return bad
+
+
+def _went_back(world: Routing, name: str, before: int) -> tuple[float, int] | None:
+    """When the route without the new revision was seen, and its generation."""
+    for at, generation, spec in list(world.routes.specs[name]):
+        if generation > before and sum(fleet["weight"] > 0 for fleet in spec["fleets"]) == 1:
+            return float(at), generation
+    return None
+
+
 def _turned_back(
     what: str,
     world: Routing,
@@ -70,10 +148,8 @@ def _turned_back(
 
     def back(name: str) -> float | None:
         """When the route without the new revision was written."""
-        for at, generation, spec in list(world.routes.specs[name]):
-            if generation > before[name] and sum(fleet["weight"] > 0 for fleet in spec["fleets"]) == 1:
-                return float(at)
-        return None
+        found = _went_back(world, name, before[name])
+        return found[0] if found is not None else None
 
     until("every route goes back", lambda: all(map(back, names)), READY_SECONDS, every=0.2)
     seconds = [at - began for at in map(back, names) if at is not None]
@@ -150,5 +226,6 @@ def _exporter(endpoints: int) -> Iterator[_Exporter]:
 PARTS: dict[str, Callable[..., list[Figure]]] = {
     "deployments-turned-back": cloudwatch,
     "deployments-turned-back-promql": promql,
+    "deployments-turned-back-traffic": traffic,
 }
 """Each takes a directory of its own and `quick`."""
