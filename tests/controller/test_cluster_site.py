@@ -9,16 +9,18 @@ from tests.core.cluster_stage import AlarmNow, ClusterStage, blue_green
 from tests.core.watched import reach
 
 from sluice.api import names
+from sluice.api.reasons import Reason
 from sluice.controller.cache import Cache
 from sluice.controller.cluster_metrics import ClusterMetrics
 from sluice.controller.sites import ClusterSite
 from sluice.controller.slots import Slots
 from sluice.controller.wakes import Wakes
+from sluice.core.cluster.actions import ScaleFleet
 from sluice.core.cluster.peers import Bounds
 from sluice.core.cluster.rights import AlarmPlace
 from sluice.core.endpoint.draft import Pass
 from sluice.core.identity import Key
-from sluice.core.observation import AlarmReading, AlarmWatch, Observation, Presence
+from sluice.core.observation import AlarmReading, AlarmWatch, CallProblem, Observation, Presence
 from sluice.core.permission import Policy, Rule
 from sluice.ports.backend import ClusterSight
 
@@ -32,21 +34,25 @@ class Nodes:
     def __init__(self, stage: ClusterStage, readers: "Readers | None") -> None:
         self._stage = stage
         self._readers = readers
+        self.looks = 0
+        self.acts: list[Any] = []
         self.watched_when_asked: AlarmWatch | None = None
 
     async def observe(self, *_: Any) -> ClusterSight:
+        self.looks += 1
         self.watched_when_asked = self._readers.watches.get(KEY) if self._readers is not None else None
         return ClusterSight(self._stage.observe())
 
-    async def act(self, *_: Any) -> None:
-        raise AssertionError("nothing is changed here")
+    async def act(self, _owner: Any, action: Any) -> None:
+        self.acts.append(action)
 
 
 class Readers:
-    """Reads at once, and everything is OK."""
+    """Reads at once, and everything is OK, or as `state` says."""
 
     def __init__(self, clock: SteppedClock) -> None:
         self._clock = clock
+        self.state = "OK"
         self.watches: dict[Key, AlarmWatch] = {}
 
     def watch(self, key: Key, watch: AlarmWatch | None) -> None:
@@ -56,7 +62,7 @@ class Readers:
 
     def readings(self, key: Key) -> tuple[AlarmReading, ...]:
         questions = self.watches[key].alarms if key in self.watches else ()
-        return tuple(AlarmReading(q.name, "OK", self._clock.now(), None, q.source) for q in questions)
+        return tuple(AlarmReading(q.name, self.state, self._clock.now(), None, q.source) for q in questions)
 
     def on_moved(self, wake: Any) -> None:
         raise AssertionError("the operator's wiring, not the site")
@@ -109,8 +115,22 @@ class Place:
             policy=self.policy,
         )
 
-    async def look(self) -> Pass:
-        return await self.site.look(KEY, self.given(), None)
+    async def look(self, problem: CallProblem | None = None) -> Pass:
+        return await self.site.look(KEY, self.given(), problem)
+
+    async def baking(self) -> None:
+        """A deployment bakes, and a pass has seen it."""
+        self.stage.alarms["errors"] = AlarmNow()
+        self.stage.image("new:1")
+        reach(self.stage, "FinalBaking")
+        self.clock.skip((self.stage.now - self.clock.now()).total_seconds())
+        await self.look()
+
+    def fire(self) -> None:
+        """The alarm goes off."""
+        assert self.readers is not None
+        self.clock.skip(1.0)
+        self.readers.state = "ALARM"
 
 
 async def test_alarms_are_watched_from_the_pass_that_sees_the_change() -> None:
@@ -193,3 +213,41 @@ async def test_a_policy_for_every_account_asks_for_none() -> None:
     place.stage.image("new:1")
     await place.look()
     assert place.places.asked == 0
+
+
+async def test_an_alarm_that_fires_waits_for_no_look_and_the_pass_after_it_looks() -> None:
+    place = Place()
+    await place.baking()
+    seen = await place.look()
+    assert (seen.remembered, place.nodes.looks) == (False, 2), "as long as nothing fires every pass looks"
+    place.fire()
+    hasty = await place.look()
+    assert (hasty.remembered, place.nodes.looks) == (True, 2)
+    assert hasty.cluster == seen.cluster
+    assert [reading.state for reading in hasty.observation.alarms] == ["ALARM"]
+    again = await place.look()
+    assert (again.remembered, place.nodes.looks) == (False, 3), "a memory serves one pass"
+
+
+async def test_what_was_seen_before_something_was_done_is_no_memory() -> None:
+    place = Place()
+    await place.baking()
+    await place.site.act(await place.look(), ScaleFleet("churn-a-0", 1))
+    place.fire()
+    assert not (await place.look()).remembered
+
+
+async def test_after_an_action_that_failed_the_cluster_is_looked_at() -> None:
+    place = Place()
+    await place.baking()
+    place.fire()
+    problem = CallProblem("WriteRoute", Reason.THROTTLED, "away", transient=True)
+    assert not (await place.look(problem)).remembered
+
+
+async def test_nothing_is_remembered_of_an_endpoint_that_is_gone() -> None:
+    place = Place()
+    await place.baking()
+    place.site.forget(KEY)
+    place.fire()
+    assert not (await place.look()).remembered

@@ -12,7 +12,7 @@ from sluice.api import names
 from sluice.api.reasons import Cause, CommandResult, Reason
 from sluice.core import capabilities, guardrails
 from sluice.core.actions import Action, DropRevision, PatchEndpoint
-from sluice.core.cluster import deletion, deploy, fleets, gates, keeping, life, rolling, sides, steering
+from sluice.core.cluster import deletion, deploy, fleets, gates, haste, keeping, life, rolling, sides, steering
 from sluice.core.cluster.actions import EnsureFleet, ScaleFleet, WriteRoute
 from sluice.core.cluster.routing import Side
 from sluice.core.decision import Decision
@@ -30,16 +30,21 @@ hours away."""
 def decide_cluster(given: Pass) -> Decision:
     """Decide one pass."""
     d = Draft(given)
+    _decide(d, given)
+    return haste.only_back(d) if given.remembered else d.finish()
+
+
+def _decide(d: Draft, given: Pass) -> None:
     facts.take_problem(d)
     if given.cluster is None:
         _unseen(d)
-        return d.finish()
+        return
     reason = freezing.frozen(d)
     if deletion_asked(given.endpoint):
         freezing.unless_frozen(d, reason, _guarded(deletion.delete))
-        return d.finish()
+        return
     if _name_taken(d):
-        return d.finish()
+        return
     if not has_finalizer(given.endpoint):
         finding = given.resolution.finding
         if finding is not None:
@@ -50,7 +55,7 @@ def decide_cluster(given: Pass) -> Decision:
             d.act(PatchEndpoint(add_finalizer=True))
             d.again(1.0)
             d.reconciling(Reason.PENDING, "Taking the Endpoint on.")
-        return d.finish()
+        return
     life.recover(d)
     life.take_fleets(d)
     facts.take_alarms(d)
@@ -60,7 +65,6 @@ def decide_cluster(given: Pass) -> Decision:
     running = d.status.deployment
     if running is not None and running.bake_until is None:
         d.again(BACKSTOP_SECONDS)
-    return d.finish()
 
 
 def _unseen(d: Draft) -> None:

@@ -62,6 +62,8 @@ class Pass:
     SageMaker); of the namespace, whatever their case (backend Cluster)."""
     cluster: ClusterObservation | None = None
     """What was seen in the cluster (backend Cluster; None: it could not be looked at)."""
+    remembered: bool = False
+    """`cluster` is what an earlier pass saw: see core.cluster.haste."""
     peers: tuple[Peer, ...] = ()
     """What the other Cluster Endpoints are about, as far as deployments have limits (backend Cluster)."""
     settings: DecideSettings = field(default_factory=DecideSettings)
