@@ -2,21 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
+from unittest.mock import ANY
 
 import aiohttp
 import pytest
 from aiohttp import web
 from tests.alarms.stepped import Stepped, key, watch
 from tests.alarms.test_cloudwatch import alarm
-from tests.sagemaker.world import REGION, CountingTelemetry
+from tests.sagemaker.world import REGION, TARGET, CountingTelemetry
 
 from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSettings, CloudWatchSource, OwnPlace
 from sluice.alarms.poller import AlarmPoller
 from sluice.alarms.subjects import NamedAlarm, Sight
+from sluice.api.reasons import Reason
 from sluice.core.cluster.rights import AlarmPlace
 from sluice.core.identity import Credentials
+from sluice.core.observation import CallProblem
+from sluice.ports import aws
+from sluice.ports.backend import ActFailed
 from sluice.ports.clock import SystemClock
 from sluice.sagemaker.clients import AwsCalls
 
@@ -35,8 +40,13 @@ def source(reader: CloudWatchReader) -> CloudWatchSource:
     return CloudWatchSource(reader, CLOCK, REGION)
 
 
+async def sights(source: CloudWatchSource, *names: str) -> dict[str, Sight]:
+    found = await source.read({NamedAlarm(name) for name in names})
+    return {name: found[NamedAlarm(name)] for name in names}
+
+
 async def sight(source: CloudWatchSource, name: str) -> Sight:
-    return (await source.read({NamedAlarm(name)}))[NamedAlarm(name)]
+    return (await sights(source, name))[name]
 
 
 def own(cloudwatch: Any, name: str, state: str, **rest: Any) -> None:
@@ -77,6 +87,140 @@ async def test_an_alarm_on_sagemakers_metrics_would_never_fire_here(source: Clou
         found = await sight(source, name)
         assert found.state == "Unfit"
         assert space in (found.message or "")
+
+
+class Account:
+    """An AWS with composite alarms, which moto has not: what DescribeAlarms answers is in `alarms`, by name."""
+
+    def __init__(self, **alarms: dict[str, Any]) -> None:
+        self.alarms = alarms
+        self.asked: list[tuple[list[str], bool]] = []
+        """The names of each call, and whether it was about the alarms that others ask for."""
+        self.refused: Reason | None = None
+        """For what others ask for."""
+
+    async def account(self, credentials: Credentials) -> aws.Account:
+        return aws.Account("111122223333", "aws")
+
+    async def call(
+        self, credentials: Credentials, service: aws.Service, operation: str, /, **request: Any
+    ) -> Mapping[str, Any]:
+        of_children = "LogAlarm" in request["AlarmTypes"]
+        self.asked.append((request["AlarmNames"], of_children))
+        if self.refused is not None and of_children:
+            raise ActFailed(CallProblem(operation, self.refused, "no"))
+        answer: dict[str, list[dict[str, Any]]] = {"MetricAlarms": [], "CompositeAlarms": [], "LogAlarms": []}
+        for name in request["AlarmNames"]:
+            alarm = self.alarms.get(name)
+            kind = (
+                "" if alarm is None else "CompositeAlarm" if "AlarmRule" in alarm else alarm.get("kind", "MetricAlarm")
+            )
+            if alarm is not None and kind in request["AlarmTypes"]:
+                arn = f"arn:aws:cloudwatch:{REGION}:111122223333:alarm:{name}"
+                answer[f"{kind}s"].append({"AlarmName": name, "AlarmArn": arn, "StateValue": "OK", **alarm})
+        return answer
+
+    def source(self, **settings: float) -> CloudWatchSource:
+        settings = {"shortest_period_seconds": 0.01, **settings}
+        return CloudWatchSource(CloudWatchReader(self, CLOCK, CloudWatchSettings(**settings)), CLOCK, REGION)
+
+
+THEIRS = {"Namespace": "AWS/SageMaker"}
+OWN = {"Namespace": "Shop"}
+
+
+async def test_a_composite_alarm_that_can_never_fire_here_is_unfit_and_names_the_child() -> None:
+    account = Account(
+        top={"AlarmRule": "ALARM(middle) AND ALARM(own)"},
+        middle={"AlarmRule": 'ALARM("too many 5xx")', "StateReason": "fine"},
+        half={"AlarmRule": 'ALARM("too many 5xx") OR ALARM(own)', "StateValue": "ALARM", "StateReason": "own fired"},
+        always={"AlarmRule": "TRUE", "StateValue": "ALARM"},
+        never={"AlarmRule": "FALSE"},
+        lost={"AlarmRule": "ALARM(nowhere)"},
+        circle={"AlarmRule": "ALARM(circle)"},
+        logs={"AlarmRule": "ALARM(log)"},
+        own=OWN,
+        log={"kind": "LogAlarm"},
+        **{"too many 5xx": THEIRS},
+    )
+    names = ("top", "half", "always", "never", "lost", "circle", "logs", "own")
+    found = await sights(account.source(), *names)
+    assert {name: (seen.state, seen.message) for name, seen in found.items()} == {
+        "top": ("Unfit", ANY),
+        "half": ("ALARM", ANY),
+        "always": ("ALARM", "its rule is true whatever happens"),
+        "never": ("Unfit", ANY),
+        "lost": ("Unfit", ANY),
+        "circle": ("Unfit", ANY),
+        "logs": ("OK", None),
+        "own": ("OK", None),
+    }
+    messages = {name: seen.message or "" for name, seen in found.items()}
+    assert "alarm too many 5xx looks at metrics of AWS/SageMaker" in messages["top"]
+    assert "a part of its rule tells nothing: alarm too many 5xx" in messages["half"]
+    assert messages["half"].endswith("; own fired")
+    assert "there is no alarm nowhere in" in messages["lost"]
+    assert "circle -> circle" in messages["circle"]
+
+
+async def test_what_composite_alarms_ask_for_is_looked_up_by_the_hundred_now_and_then_and_paid_from_the_quota() -> None:
+    """60 alarms of 3 children each: 2 calls more, once. A changed rule brings only what is new of it."""
+    account = Account(**{f"c{n}-{m}": OWN for n in range(60) for m in range(3)})
+    for n in range(60):
+        account.alarms[f"top{n}"] = {"AlarmRule": " OR ".join(f"ALARM(c{n}-{m})" for m in range(3))}
+    tops = [f"top{n}" for n in range(60)]
+    source = account.source(calls_per_second=10)
+    await sights(source, *tops)
+    assert [(len(names), of_children) for names, of_children in account.asked] == [(60, False), (100, True), (80, True)]
+    assert source.period_seconds == pytest.approx(3 / 10)
+    await sights(source, *tops)
+    assert [(len(names), of_children) for names, of_children in account.asked[3:]] == [(60, False)]
+    assert source.period_seconds == pytest.approx(1 / 10)
+    account.alarms["top7"] = {"AlarmRule": "ALARM(theirs)"}
+    account.alarms["theirs"] = THEIRS
+    found = await sights(source, *tops)
+    assert account.asked[4:] == [(ANY, False), (["theirs"], True)]
+    assert {name for name, seen in found.items() if seen.state == "Unfit"} == {"top7"}
+
+
+async def test_a_child_that_was_mended_is_seen() -> None:
+    account = Account(top={"AlarmRule": "ALARM(child)"}, child=THEIRS)
+    source = account.source(children_seconds=0)
+    assert (await sight(source, "top")).state == "Unfit"
+    account.alarms["child"] = OWN
+    assert (await sight(source, "top")).state == "OK"
+    del account.alarms["child"]
+    assert "there is no alarm child" in ((await sight(source, "top")).message or "")
+
+
+async def test_children_that_cannot_be_read_blind_nobody_and_stay_what_they_were() -> None:
+    account = Account(
+        top={"AlarmRule": "ALARM(child)"}, new={"AlarmRule": "ALARM(theirs)"}, child=THEIRS, theirs=THEIRS
+    )
+    source = account.source(children_seconds=0)
+    assert (await sight(source, "top")).state == "Unfit"
+    account.refused = Reason.ACCESS_DENIED
+    found = await sights(source, "top", "new")
+    assert {name: seen.state for name, seen in found.items()} == {"top": "Unfit", "new": "OK"}
+    account.refused = None
+    assert (await sight(source, "new")).state == "Unfit"
+
+
+async def test_throttled_look_ups_make_the_poller_slower_and_come_again() -> None:
+    account = Account(top={"AlarmRule": "ALARM(child)"}, child=THEIRS)
+    source = account.source(calls_per_second=100)
+    account.refused = Reason.THROTTLED
+    assert (await sight(source, "top")).state == "OK"
+    assert source.period_seconds == pytest.approx(2 * 2 / 100)
+    account.refused = None
+    assert (await sight(source, "top")).state == "Unfit"
+
+
+async def test_endpoints_on_sagemaker_cost_no_look_up() -> None:
+    """There SageMaker's metrics are what an alarm should look at."""
+    account = Account(top={"AlarmRule": "ALARM(child)"}, child=THEIRS)
+    (reading,) = await CloudWatchReader(account, CLOCK).read(TARGET, ("top",), CLOCK.now())
+    assert (reading.state, len(account.asked)) == ("OK", 1)
 
 
 async def test_without_a_region_the_setting_is_named(reader: CloudWatchReader) -> None:

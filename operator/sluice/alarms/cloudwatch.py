@@ -1,16 +1,19 @@
 """Reads CloudWatch alarms by name: one poller for all Endpoints with the same credentials.
 
 Requests that come while a poll runs share the next one, a hundred names a call. The period is one second, or what half
-of the account's quota for DescribeAlarms allows, whichever is longer; while AWS throttles, it doubles. Says what the
-alarms are; what that means for a deployment is decided in core."""
+of the account's quota for DescribeAlarms allows, whichever is longer; while AWS throttles, it doubles. For Endpoints in
+the cluster the alarms that composite ones ask for are looked up too, now and then, at the cost of the same quota. Says
+what the alarms are; what that means for a deployment is decided in core."""
 
 import asyncio
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
+from sluice.alarms import fitness
+from sluice.alarms.fitness import Alarm, Fitness
 from sluice.alarms.subjects import MAX_MESSAGE, MISSING, UNFIT, UNREADABLE, NamedAlarm, Sight, Subject
 from sluice.api.reasons import Reason
 from sluice.core.cluster.rights import AlarmPlace
@@ -23,10 +26,10 @@ from sluice.ports.clock import Clock
 NAMES_PER_CALL: Final = 100
 LONGEST_PERIOD_SECONDS: Final = 60.0
 """Throttling makes no period longer than this, or than what the quota asks for."""
-_SAGEMAKERS: Final = ("AWS/SageMaker", "/aws/sagemaker/")
-"""What the namespaces of SageMaker's own metrics begin with."""
 # Without AlarmTypes only metric alarms come back, and a composite one would look missing.
 _ALARM_TYPES: Final = ("MetricAlarm", "CompositeAlarm")
+_CHILD_TYPES: Final = (*_ALARM_TYPES, "LogAlarm")
+"""A place that does not know the newest kind refuses the call: then the children stay unknown, which blinds nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +41,36 @@ class CloudWatchSettings:
     """Half of DescribeAlarms' default quota, 9 per second in an account and region."""
     longest_read_seconds: float = 10.0
     """A pass waits no longer than this, or than two periods; then its alarms are Unreadable."""
+    children_seconds: float = 30.0
+    """How long what was found of an alarm that composite ones ask for is taken to be so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """An alarm as DescribeAlarms has it."""
+    """An alarm that was read."""
 
     reading: AlarmReading
-    namespaces: frozenset[str] = frozenset()
-    """Of the metrics that it looks at; none for a composite alarm."""
+    alarm: Alarm | None = None
+    """As DescribeAlarms has it; None: it is missing or could not be read."""
+    fitness: Fitness = field(default_factory=Fitness)
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """An alarm that composite ones ask for."""
+
+    at: float
+    """When it was last asked for, monotonic."""
+    is_known: bool = False
+    alarm: Alarm | None = None
+    """None: there is none."""
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
     names: tuple[str, ...]
     not_before: datetime
+    is_judged: bool
     answer: asyncio.Future[tuple[Described, ...]]
 
 
@@ -65,6 +83,7 @@ class _Poller:
     period_seconds: float = 0.0
     slowed: float = 1.0
     """How many times the period while AWS throttles."""
+    children: dict[str, _Child] = field(default_factory=dict)
 
 
 class CloudWatchReader:
@@ -78,17 +97,22 @@ class CloudWatchReader:
 
     async def read(self, target: Target, names: tuple[str, ...], not_before: datetime) -> tuple[AlarmReading, ...]:
         """See AlarmReader. A not_before in the future is waited for."""
-        return tuple(found.reading for found in await self.describe(target.credentials, names, not_before))
+        return tuple(found.reading for found in await self._ask(target.credentials, names, not_before, is_judged=False))
 
-    async def describe(
+    async def judge(
         self, credentials: Credentials, names: tuple[str, ...], not_before: datetime
     ) -> tuple[Described, ...]:
-        """As `read`, with what the alarms look at."""
+        """As `read`, with what the alarms can tell of an Endpoint in the cluster."""
+        return await self._ask(credentials, names, not_before, is_judged=True)
+
+    async def _ask(
+        self, credentials: Credentials, names: tuple[str, ...], not_before: datetime, *, is_judged: bool
+    ) -> tuple[Described, ...]:
         names = tuple(dict.fromkeys(names))
         if not names:
             return ()
         poller = self._pollers.setdefault(credentials, _Poller())
-        request = _Request(names, not_before, asyncio.get_running_loop().create_future())
+        request = _Request(names, not_before, is_judged, asyncio.get_running_loop().create_future())
         poller.waiting.append(request)
         if poller.task is None or poller.task.done():
             poller.task = asyncio.create_task(self._poll(credentials, poller), name="cloudwatch alarms")
@@ -125,7 +149,14 @@ class CloudWatchReader:
             names = sorted({name for request in due for name in request.names})
             poller.started = self._clock.monotonic()
             poller.period_seconds = math.ceil(len(names) / NAMES_PER_CALL) / self._settings.calls_per_second
-            alarms = {found.reading.name: found for found in await self._describe(credentials, poller, names)}
+            throttled: list[str] = []
+            alarms = {found.reading.name: found for found in await self._describe(credentials, names, throttled)}
+            judged = {name for request in due if request.is_judged for name in request.names}
+            if judged:
+                alarms |= await self._judge(credentials, poller, {name: alarms[name] for name in judged}, throttled)
+            # Twice as slow at each refusal, and back in steps: a quota which others use up too is found from above.
+            slowed = poller.slowed
+            poller.slowed = min(slowed * 2, LONGEST_PERIOD_SECONDS) if throttled else max(1.0, slowed * 0.8)
             for request in due:
                 if not request.answer.done():
                     request.answer.set_result(tuple(alarms[name] for name in request.names))
@@ -142,21 +173,19 @@ class CloudWatchReader:
         by_quota = max(self._settings.shortest_period_seconds, poller.period_seconds)
         return max(by_quota, min(by_quota * poller.slowed, LONGEST_PERIOD_SECONDS))
 
-    async def _describe(self, credentials: Credentials, poller: _Poller, names: Sequence[str]) -> Iterable[Described]:
-        chunks = [names[start : start + NAMES_PER_CALL] for start in range(0, len(names), NAMES_PER_CALL)]
-        throttled: list[str] = []
-        parts = await asyncio.gather(*(self._describe_chunk(credentials, chunk, throttled) for chunk in chunks))
-        # Twice as slow at each refusal, and back in steps, so that a quota which others use up too is found from above.
-        poller.slowed = min(poller.slowed * 2, LONGEST_PERIOD_SECONDS) if throttled else max(1.0, poller.slowed * 0.8)
+    async def _describe(
+        self, credentials: Credentials, names: Sequence[str], throttled: list[str]
+    ) -> Iterable[Described]:
+        """`throttled` gets the names that AWS did not answer for because there were too many calls."""
+        parts = await asyncio.gather(*(self._describe_chunk(credentials, some, throttled) for some in _chunks(names)))
         return (found for part in parts for found in part)
 
     async def _describe_chunk(
         self, credentials: Credentials, names: Sequence[str], throttled: list[str]
     ) -> list[Described]:
-        """`throttled` gets the names that AWS did not answer for because there were too many calls."""
         read_at = self._clock.now()
         try:
-            found = await self._alarms(credentials, names)
+            found = await self._alarms(credentials, names, _ALARM_TYPES)
         except ActFailed as failure:
             problem = failure.problem
             if problem.reason is Reason.REJECTED_BY_SAGEMAKER and len(names) > 1:
@@ -178,12 +207,61 @@ class CloudWatchReader:
                 described.append(Described(AlarmReading(name, MISSING, read_at, missing)))
                 continue
             why = str(alarm.get("StateReason") or "")[:MAX_MESSAGE] or None
-            described.append(Described(AlarmReading(name, str(alarm["StateValue"]), read_at, why), _namespaces(alarm)))
+            described.append(Described(AlarmReading(name, str(alarm["StateValue"]), read_at, why), alarm))
         return described
 
-    async def _alarms(self, credentials: Credentials, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    async def _judge(
+        self, credentials: Credentials, poller: _Poller, read: Mapping[str, Described], throttled: list[str]
+    ) -> dict[str, Described]:
+        """These again, judged by what their rules ask for."""
+        known: dict[str, Alarm | None] = {
+            name: found.alarm for name, found in read.items() if found.alarm or found.reading.state == MISSING
+        }
+        kept: dict[str, _Child] = {}
+        parents = [alarm for alarm in known.values() if alarm is not None]
+        for _ in range(fitness.DEEPEST):
+            names = {child for parent in parents for child in fitness.children(parent)} - known.keys() - kept.keys()
+            if not names:
+                break
+            await self._look_up(credentials, poller, sorted(names), throttled)
+            kept |= {name: poller.children[name] for name in names if name in poller.children}
+            parents = [child.alarm for name in names if (child := kept.get(name)) and child.alarm is not None]
+        poller.children = kept  # What no rule asks for any more is forgotten.
+        known |= {name: child.alarm for name, child in kept.items() if child.is_known}
+        return {
+            name: replace(found, fitness=fitness.judge(name, known, credentials.region)) for name, found in read.items()
+        }
+
+    async def _look_up(
+        self, credentials: Credentials, poller: _Poller, names: Sequence[str], throttled: list[str]
+    ) -> None:
+        """Ask for those of which too long nothing was heard. One that cannot be read stays what it was, or unknown."""
+        now = self._clock.monotonic()
+        old = [
+            name
+            for name in names
+            if name not in poller.children or now - poller.children[name].at >= self._settings.children_seconds
+        ]
+        chunks = _chunks(old)
+        poller.period_seconds += len(chunks) / self._settings.calls_per_second
+
+        async def look(some: Sequence[str]) -> None:
+            try:
+                found = await self._alarms(credentials, some, _CHILD_TYPES)
+            except ActFailed as failure:
+                if failure.problem.reason is Reason.THROTTLED:
+                    throttled.extend(some)  # They are asked for again next time.
+                    return
+                for name in some:
+                    poller.children[name] = replace(poller.children.get(name) or _Child(now), at=now)
+                return
+            poller.children |= {name: _Child(now, is_known=True, alarm=found.get(name)) for name in some}
+
+        await asyncio.gather(*(look(some) for some in chunks))
+
+    async def _alarms(self, credentials: Credentials, names: Sequence[str], types: Sequence[str]) -> dict[str, Alarm]:
         """Alarms by name. Raises ActFailed."""
-        found: dict[str, Mapping[str, Any]] = {}
+        found: dict[str, Alarm] = {}
         token: dict[str, str] = {}
         while True:
             answer = await self._aws.call(
@@ -191,11 +269,11 @@ class CloudWatchReader:
                 "cloudwatch",
                 "DescribeAlarms",
                 AlarmNames=list(names),
-                AlarmTypes=list(_ALARM_TYPES),
+                AlarmTypes=list(types),
                 MaxRecords=NAMES_PER_CALL,
                 **token,
             )
-            for group in ("MetricAlarms", "CompositeAlarms"):
+            for group in ("MetricAlarms", "CompositeAlarms", "LogAlarms"):
                 found |= {str(alarm["AlarmName"]): alarm for alarm in answer.get(group, ())}
             if not answer.get("NextToken"):
                 return found
@@ -263,27 +341,20 @@ class CloudWatchSource:
             message = "the operator knows no region to read CloudWatch alarms in: set AWS_REGION"
             return {subject: Sight(UNREADABLE, self._clock.now(), message) for subject in subjects}
         names = sorted(subject.name for subject in subjects if isinstance(subject, NamedAlarm))
-        found = await self._reader.describe(self._credentials, tuple(names), self._clock.now())
+        found = await self._reader.judge(self._credentials, tuple(names), self._clock.now())
         return {NamedAlarm(alarm.reading.name): self._sight(alarm) for alarm in found}
 
     def _sight(self, alarm: Described) -> Sight:
         reading, period = alarm.reading, self.period_seconds
         if reading.state == UNREADABLE:
             return Sight(None, reading.read_at, reading.message)
-        foreign = sorted(space for space in alarm.namespaces if space.startswith(_SAGEMAKERS))
-        if foreign:
-            message = (
-                f"it looks at metrics of {foreign[0]}, which SageMaker does not publish for Endpoints in the cluster: "
-                "it would never fire. Use kubernetes.alarms, or an alarm on metrics that the cluster publishes"
-            )
-            return Sight(UNFIT, reading.read_at, message)
-        message = reading.message or ""
+        if alarm.fitness.unfit:
+            return Sight(UNFIT, reading.read_at, alarm.fitness.unfit)
+        message = "; ".join(part for part in (alarm.fitness.note, reading.message) if part)
         if period > 2:
             message = f"read every {period:.0f} s; {message}"
         return Sight(reading.state, reading.read_at, message or None)
 
 
-def _namespaces(alarm: Mapping[str, Any]) -> frozenset[str]:
-    """Of its metric, or of the metrics of its expression."""
-    of_math = (metric.get("MetricStat", {}).get("Metric", {}).get("Namespace") for metric in alarm.get("Metrics", ()))
-    return frozenset(str(space) for space in (alarm.get("Namespace"), *of_math) if space)
+def _chunks(names: Sequence[str]) -> list[Sequence[str]]:
+    return [names[start : start + NAMES_PER_CALL] for start in range(0, len(names), NAMES_PER_CALL)]
