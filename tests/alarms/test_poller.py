@@ -32,7 +32,7 @@ def woken() -> list[Key]:
 @pytest.fixture
 def poller(clock: Stepped, source: Says, woken: list[Key]) -> AlarmPoller:
     made = AlarmPoller(clock, (source,))
-    made.on_moved(woken.append)
+    made.on_moved(woken.append, woken.append)
     return made
 
 
@@ -69,6 +69,29 @@ async def test_a_change_wakes_whom_it_concerns_and_since_tells_when_it_began(
     (reading,) = poller.readings(key())
     assert (reading.state, reading.since) == ("ALARM", START + timedelta(seconds=1))
     assert reading.read_at == START + timedelta(seconds=3)
+
+
+async def test_who_has_an_alarm_that_comes_to_fire_is_told_from_the_others(clock: Stepped, source: Says) -> None:
+    woken: list[str] = []
+    poller = AlarmPoller(clock, (source,))
+    poller.on_moved(lambda key: woken.append(f"woken {key.name}"), lambda key: woken.append(f"fired {key.name}"))
+    source.states = {"a": "OK", "b": "OK"}
+    poller.watch(key("both"), watch("a", "b"))
+    poller.watch(key("one"), watch("b"))
+    told = []
+    for a, b in (("OK", "OK"), ("ALARM", "INSUFFICIENT_DATA"), ("ALARM", "OK"), ("OK", "OK"), ("OK", "ALARM")):
+        clock.seconds += 1
+        source.states = {"a": a, "b": b}
+        woken.clear()
+        await poller.poll(source)
+        told.append(sorted(woken))
+    assert told == [
+        ["woken both", "woken one"],
+        ["fired both", "woken one"],
+        ["woken both", "woken one"],
+        ["woken both"],
+        ["fired both", "fired one"],
+    ]
 
 
 async def test_one_that_fired_and_is_ok_again_is_told(
@@ -202,7 +225,7 @@ async def test_it_runs_reads_what_is_watched_and_rests_when_nothing_is() -> None
     source.states = {"a": "OK", "b": "OK"}
     poller = AlarmPoller(SystemClock(), (source,))
     moved = asyncio.Queue[Key]()
-    poller.on_moved(moved.put_nowait)
+    poller.on_moved(moved.put_nowait, moved.put_nowait)
     running = asyncio.create_task(poller.run())
     async with asyncio.timeout(60):
         poller.watch(key(), watch("a"))
@@ -247,7 +270,7 @@ async def test_at_the_end_of_a_bake_a_reading_is_taken_whatever_the_period() -> 
     source.states = {"a": "OK"}
     poller = AlarmPoller(clock, (source,))
     moved = asyncio.Queue[Key]()
-    poller.on_moved(moved.put_nowait)
+    poller.on_moved(moved.put_nowait, moved.put_nowait)
     running = asyncio.create_task(poller.run())
     async with asyncio.timeout(60):
         poller.watch(key(), watch("a"))

@@ -212,7 +212,7 @@ def _watch_all(
 ) -> asyncio.Queue[Key]:
     """One alarm of each of so many Endpoints. Returns whom the poller wakes."""
     moved = asyncio.Queue[Key]()
-    poller.on_moved(moved.put_nowait)
+    poller.on_moved(moved.put_nowait, moved.put_nowait)
     for index in range(number):
         questions = (AlarmQuestion(source, f"q{index}", condition(index)),)
         fleets = (WatchedFleet(f"f{index}", "a", "r-1-1"),)

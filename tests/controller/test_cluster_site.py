@@ -64,7 +64,7 @@ class Readers:
         questions = self.watches[key].alarms if key in self.watches else ()
         return tuple(AlarmReading(q.name, self.state, self._clock.now(), None, q.source) for q in questions)
 
-    def on_moved(self, wake: Any) -> None:
+    def on_moved(self, wake: Any, fired: Any) -> None:
         raise AssertionError("the operator's wiring, not the site")
 
 

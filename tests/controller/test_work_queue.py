@@ -34,6 +34,11 @@ class ScheduleModel(RuleBasedStateMachine):
         self.schedule.add(key, self.now)
         self._note(key, self.now)
 
+    @rule(key=KEYS)
+    def add_first(self, key: str) -> None:
+        self.schedule.add(key, self.now, first=True)
+        self._note(key, self.now)
+
     @rule(key=KEYS, delay=st.floats(0, 30))
     def add_at(self, key: str, delay: float) -> None:
         self.schedule.add_at(key, self.now + delay, self.now)
@@ -119,6 +124,47 @@ def test_urgent_keys_go_first_and_the_others_are_not_starved() -> None:
     assert len(set(taken)) == 40
 
 
+def test_first_keys_go_before_urgent_ones_that_wait_longer_and_starve_nobody() -> None:
+    schedule: Schedule[str] = Schedule(urgent=lambda key: not key.startswith("Model"))
+    for n in range(40):
+        schedule.add(f"Model{n}", 0)
+        schedule.add(f"Endpoint{n}", 0)
+    for n in range(40):
+        schedule.add(f"Fired{n}", 1, first=True)
+    assert (schedule.depth, schedule.oldest_ready()) == (120, 0)
+    taken = [schedule.take(2) or "" for _ in range(120)]
+    begun = [key.rstrip("0123456789") for key in taken[:48]]
+    assert (begun.count("Fired"), begun.count("Endpoint"), begun.count("Model")) == (36, 6, 6)
+    assert begun[:3] == ["Fired"] * 3
+    assert len(set(taken)) == 120
+
+
+def test_a_key_that_waits_or_runs_already_can_come_first() -> None:
+    schedule: Schedule[str] = Schedule()
+    for key in ("a", "b", "c", "d"):
+        schedule.add(key, 0)
+    schedule.add("c", 1, first=True)
+    schedule.add("c", 2)
+    assert schedule.depth == 4
+    assert schedule.take(3) == "c"
+    schedule.add("c", 4)
+    schedule.add("c", 4, first=True)
+    schedule.add("c", 4)
+    schedule.done("c", 5)
+    assert schedule.take(5) == "c", "what fired while it ran is looked at next"
+    schedule.add("c", 6)
+    schedule.done("c", 6)
+    assert schedule.take(7) == "a", "and only that"
+
+
+def test_how_long_the_oldest_waits_is_told_of_first_keys_too() -> None:
+    schedule: Schedule[str] = Schedule()
+    schedule.add("late", 5, first=True)
+    schedule.add("early", 2)
+    schedule.add("early", 6, first=True)
+    assert schedule.oldest_ready() == 2
+
+
 def test_many_moved_deadlines_do_not_grow_the_heap() -> None:
     schedule: Schedule[int] = Schedule()
     for round_ in range(5000):
@@ -153,6 +199,20 @@ async def test_keys_wait_until_the_workers_start_and_their_age_counts_from_then(
     queue.start(2)
     await clock.step(0)
     assert passes == ["a"]
+    assert await queue.stop(1)
+
+
+async def test_workers_take_first_keys_first() -> None:
+    clock = SteppedClock()
+    passes: list[str] = []
+    queue, _ = make_queue(passes.append, clock)
+    queue.start(1)
+    await settle()
+    queue.add("a")
+    queue.add("b")
+    queue.add_first("fired")
+    await settle()
+    assert passes == ["fired", "a", "b"]
     assert await queue.stop(1)
 
 

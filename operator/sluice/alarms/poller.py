@@ -101,6 +101,7 @@ class AlarmPoller:
         """Set when the end of a bake comes to be waited for: a round may be due earlier."""
         self._rounds: dict[str, float] = {}
         self._wake: Callable[[Key], None] = lambda key: None
+        self._fired: Callable[[Key], None] = lambda key: None
 
     def watch(self, key: Key, watch: AlarmWatch | None) -> None:
         """See ClusterAlarms. An alarm whose subject is the same as before keeps what was read of it."""
@@ -146,9 +147,9 @@ class AlarmPoller:
                 )
         return tuple(found)
 
-    def on_moved(self, wake: Callable[[Key], None]) -> None:
+    def on_moved(self, wake: Callable[[Key], None], fired: Callable[[Key], None]) -> None:
         """See ClusterAlarms."""
-        self._wake = wake
+        self._wake, self._fired = wake, fired
 
     def watched(self) -> Mapping[str, int]:
         """Source -> how many alarms it is asked for, each once however many Endpoints name it."""
@@ -180,6 +181,7 @@ class AlarmPoller:
         sights = await source.read(asked)
         self._rounds[source.name] = self._clock.monotonic() - begun
         moved = {about for about, sight in sights.items() if self._remember(about, sight, source)}
+        firing = {about for about in moved if self._memories[about].state == "ALARM"}
         for key, watched in list(self._watches.items()):
             told = {
                 place
@@ -189,7 +191,9 @@ class AlarmPoller:
             watched.untold -= told
             arrived = watched.waits and self._is_read(watched)
             watched.waits = watched.waits and not arrived
-            if told or arrived or not moved.isdisjoint(watched.subjects.values()):
+            if not firing.isdisjoint(watched.subjects.values()):
+                self._fired(key)
+            elif told or arrived or not moved.isdisjoint(watched.subjects.values()):
                 self._wake(key)
 
     async def _keep_reading(self, source: Source) -> None:

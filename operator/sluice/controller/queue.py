@@ -31,30 +31,36 @@ LOOK_SECONDS = 0.1
 """Between two looks at whether the queue is idle, which is a state of many parts."""
 
 FAIR_SHARE = 8
-"""Of so many passes one goes to a key that can wait, however many urgent ones there are."""
+"""Of so many passes one goes to each kind of key that is not first, however many there are that go before it."""
 
 
 class Schedule(Generic[K]):
     """The state of every key. All times are monotonic seconds, passed in.
 
-    Urgent keys go first: an Endpoint's pass moves traffic, a Model's writes a status."""
+    Urgent keys go before others: an Endpoint's pass moves traffic, a Model's writes a status. Before both go those that
+    were added as first: an alarm that fires for many at once must not wait for what follows the first ones of them."""
 
     def __init__(self, urgent: Callable[[K], bool] = lambda _key: True) -> None:
         self._urgent = urgent
+        self._first: dict[K, float] = {}
         self._ready: dict[K, float] = {}
         self._patient: dict[K, float] = {}
         self._taken = 0
         self._running: dict[K, float] = {}
-        self._again: set[K] = set()
+        self._again: dict[K, bool] = {}
+        """Keys that run and get one more pass; whether that goes first."""
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._order = itertools.count()
 
-    def add(self, key: K, now: float) -> None:
-        """The key needs a pass now; if it is running, one more after that."""
+    def add(self, key: K, now: float, *, first: bool = False) -> None:
+        """The key needs a pass now; if it is running, one more after that. `first`: before all that are not."""
         if key in self._running:
-            self._again.add(key)
-        else:
+            self._again[key] = first or self._again.get(key, False)
+        elif first:
+            since = self._queue_of(key).pop(key, now)
+            self._first.setdefault(key, since)
+        elif key not in self._first:
             self._queue_of(key).setdefault(key, now)
 
     def add_at(self, key: K, when: float, now: float) -> None:
@@ -71,17 +77,19 @@ class Schedule(Generic[K]):
             heapq.heapify(self._heap)
 
     def take(self, now: float) -> K | None:
-        """The key that waits longest among the urgent, or now and then among the others. It runs from now on; None if
-        none is ready.
+        """The key that waits longest among the first, else among the urgent, and now and then among the others. It runs
+        from now on; None if none is ready.
 
         Its deadline, if it has one, is answered by this pass, which names the next one itself."""
         self.promote(now)
-        queue = self._ready or self._patient
+        queue = self._first or self._ready or self._patient
         if not queue:
             return None
         self._taken += 1
         if self._patient and self._taken % FAIR_SHARE == 0:
             queue = self._patient
+        elif self._ready and self._taken % FAIR_SHARE == FAIR_SHARE // 2:
+            queue = self._ready
         key = next(iter(queue))
         del queue[key]
         self._due.pop(key, None)
@@ -91,9 +99,9 @@ class Schedule(Generic[K]):
     def done(self, key: K, now: float) -> None:
         """The key's pass ended."""
         del self._running[key]
-        if key in self._again:
-            self._again.discard(key)
-            self._queue_of(key).setdefault(key, now)
+        first = self._again.pop(key, None)
+        if first is not None:
+            self.add(key, now, first=first)
 
     def drop_delay(self, key: K) -> None:
         """The key's object is gone: its deadline means nothing any more. A pass that is due now still runs."""
@@ -116,7 +124,7 @@ class Schedule(Generic[K]):
     @property
     def depth(self) -> int:
         """Keys that are ready and wait for a worker."""
-        return len(self._ready) + len(self._patient)
+        return len(self._first) + len(self._ready) + len(self._patient)
 
     @property
     def running(self) -> int:
@@ -130,8 +138,9 @@ class Schedule(Generic[K]):
 
     def oldest_ready(self) -> float | None:
         """Since when the key waits that waits longest."""
-        firsts = (next(iter(queue.values()), None) for queue in (self._ready, self._patient))
-        return min((since for since in firsts if since is not None), default=None)
+        oldest = (next(iter(queue.values()), None) for queue in (self._ready, self._patient))
+        waits = [since for since in (*oldest, *self._first.values()) if since is not None]
+        return min(waits, default=None)
 
     def _queue_of(self, key: K) -> dict[K, float]:
         return self._ready if self._urgent(key) else self._patient
@@ -176,6 +185,11 @@ class WorkQueue(Generic[K]):
     def add(self, key: K) -> None:
         """The key needs a pass now."""
         self._schedule.add(key, self._clock.monotonic())
+        self._wake()
+
+    def add_first(self, key: K) -> None:
+        """The key needs a pass now, before all others that were not added so."""
+        self._schedule.add(key, self._clock.monotonic(), first=True)
         self._wake()
 
     def add_after(self, key: K, seconds: float) -> None:

@@ -54,6 +54,10 @@ class Queue(Protocol):
         """Now."""
         ...
 
+    def add_first(self, key: Key) -> None:
+        """Now, and before all others."""
+        ...
+
     def add_after(self, key: Key, seconds: float) -> None:
         """In so many seconds."""
         ...
@@ -105,7 +109,7 @@ class ClusterParts:
                 TrafficSource(clock, Addresses(kube)),
             ),
         )
-        self.alarms.on_moved(queue.add)
+        self.alarms.on_moved(queue.add, queue.add_first)
         slots = Slots(cache, bounds(settings), queue.add)
         shown = ClusterMetrics(metrics.registry, clock)
         places = OwnPlace(aws, region, self.wakes.everybody)

@@ -99,8 +99,9 @@ class ClusterAlarms(Protocol):
         Unreadable; unknown to its source: Missing."""
         ...
 
-    def on_moved(self, wake: Callable[[Key], None]) -> None:
-        """Call wake(key) when a reading's state changes, and with the first reading of every alarm."""
+    def on_moved(self, wake: Callable[[Key], None], fired: Callable[[Key], None]) -> None:
+        """Call fired(key) when an alarm comes to be in ALARM, and wake(key) when a reading's state changes otherwise,
+        and with the first reading of every alarm."""
         ...
 
 
