@@ -1,7 +1,7 @@
 """Deletion: the living endpoint first, then what it was made of, last the finalizer; never while SageMaker is busy."""
 
 from tests.operator.harness.manifests import canary, config, endpoint, model, variant
-from tests.operator.harness.world import World
+from tests.operator.harness.world import LONG, World
 
 NOTHING: dict[str, list[str]] = {"endpoints": [], "endpointConfigs": [], "models": []}
 
@@ -24,20 +24,21 @@ def test_an_endpoint_in_service_goes_with_all_it_was_made_of(world: World) -> No
 
 
 def test_during_creation_it_waits_and_says_so(world: World) -> None:
-    world.simulator.settings(create_seconds=60.0)
+    world.simulator.settings(create_seconds=LONG)
     world.apply(model(), config(), endpoint())
     world.expect(Reconciling="True Creating", status={"endpointStatus": "Creating"})
 
     world.delete()
 
     world.expect(Reconciling="True Deleting", message="Waiting for endpoint churn to leave Creating")
+    world.hurry()
     world.gone()
     assert world.standing() == NOTHING
     assert world.refused_writes() == []
 
 
 def test_during_an_update_it_waits_and_says_so(world: World) -> None:
-    world.apply(model(), config(variant(count=4)), endpoint(canary(wait=60)))
+    world.apply(model(), config(variant(count=4)), endpoint(canary(wait=LONG)))
     world.ready()
     world.apply(model("registry.example/churn:2"))
     world.expect(Reconciling="True Deploying", status={"endpointStatus": "Updating"})
@@ -45,6 +46,7 @@ def test_during_an_update_it_waits_and_says_so(world: World) -> None:
     world.delete()
 
     world.expect(Reconciling="True Deleting", message="Waiting for endpoint churn to leave Updating")
+    world.hurry()
     world.gone()
     assert world.standing() == NOTHING
     assert world.refused_writes() == []

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.operator.harness.manifests import canary, config, endpoint, model, variant
-from tests.operator.harness.world import World
+from tests.operator.harness.world import LONG, World
 
 OLD, NEW = "registry.example/churn:1", "registry.example/churn:2"
 
@@ -15,7 +15,7 @@ def acknowledged(world: World, command: str) -> tuple[str, str] | None:
 
 @pytest.mark.parametrize("command", ["promote", "pause"])
 def test_what_sagemaker_cannot_do_is_refused_by_name(world: World, command: str) -> None:
-    world.serving(model(OLD), config(variant(count=4)), endpoint(canary(wait=100)))
+    world.serving(model(OLD), config(variant(count=4)), endpoint(canary(wait=LONG)))
     world.apply(model(NEW))
     world.expect(Reconciling="True Deploying", status={"endpointStatus": "Updating"})
 
@@ -24,6 +24,7 @@ def test_what_sagemaker_cannot_do_is_refused_by_name(world: World, command: str)
     world.wait(lambda: acknowledged(world, command) == ("now", "Refused"), f"{command} refused")
     [ack] = world.status()["commands"]
     assert ack["reason"] == "NotSupportedByBackend"
+    world.hurry()
     world.deployed(NEW)
     assert world.events().count(("churn", "CommandRefused")) == 1
 
@@ -48,7 +49,7 @@ def test_rollback_brings_a_kept_revision_back_and_holds_the_spec(world: World) -
 
 
 def test_rollback_during_an_update_is_queued_until_it_can_be_done(world: World) -> None:
-    world.serving(model(OLD), config(variant(count=4)), endpoint(canary(wait=60)))
+    world.serving(model(OLD), config(variant(count=4)), endpoint(canary(wait=LONG)))
     first = world.status()["revision"]["name"]
     world.apply(model(NEW))
     world.expect(Reconciling="True Deploying", status={"endpointStatus": "Updating"})
@@ -56,6 +57,7 @@ def test_rollback_during_an_update_is_queued_until_it_can_be_done(world: World) 
     world.annotate(rollback=first)
 
     world.wait(lambda: acknowledged(world, "rollback") == (first, "Queued"), "queued")
+    world.hurry()
     world.stalled("HeldByRollback")
     assert acknowledged(world, "rollback") == (first, "Done")
     assert world.status()["revision"]["name"] == first
@@ -89,6 +91,7 @@ def test_a_command_is_acknowledged_once_over_a_restart(world: World) -> None:
     world.serving(model(OLD), config(), endpoint())
     world.annotate(retry="1")
     world.wait(lambda: acknowledged(world, "retry") == ("1", "Done"), "done")
+    world.steady()
     version = world.ready()["metadata"]["resourceVersion"]
 
     world.operator.restart()

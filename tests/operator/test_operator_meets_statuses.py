@@ -2,7 +2,7 @@
 
 import pytest
 from tests.operator.harness.manifests import config, endpoint, model, variant
-from tests.operator.harness.world import World
+from tests.operator.harness.world import LONG, World
 
 NEW = "registry.example/churn:2"
 
@@ -35,9 +35,10 @@ def test_a_status_that_comes_over_an_endpoint_in_service(world: World, word: str
 def test_maintenance_leaves_ready_as_it_was_and_edits_wait(world: World) -> None:
     world.serving(model(), config(), endpoint())
 
-    world.simulator.fault("maintenance", target="churn", seconds=100)
+    world.simulator.fault("maintenance", target="churn", seconds=LONG)
     world.expect(Ready="True InService", Reconciling="True SystemUpdating", status={"endpointStatus": "SystemUpdating"})
     world.apply(model(NEW))
+    world.hurry()
 
     world.deployed(NEW)
     assert world.refused_writes() == []

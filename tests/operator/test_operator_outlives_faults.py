@@ -21,7 +21,7 @@ def test_throttling_never_flips_ready(world: World) -> None:
     world.simulator.clear_faults()
 
     world.wait(
-        lambda: world.status()["productionVariants"][0]["currentInstanceCount"] == 2, "it looks again", seconds=90
+        lambda: world.status()["productionVariants"][0]["currentInstanceCount"] == 2, "it looks again", seconds=200
     )
     conditions = {c["type"]: c for c in world.status()["conditions"]}
     assert conditions["Ready"]["status"] == "True"
@@ -35,7 +35,7 @@ def test_a_throttled_update_goes_through_once(world: World) -> None:
 
     world.apply(model(NEW))
 
-    world.deployed(NEW, seconds=90)
+    world.deployed(NEW, seconds=200)
     assert world.writes() == ["CreateModel", "CreateEndpointConfig", "UpdateEndpoint"]
 
 
@@ -44,11 +44,11 @@ def test_a_throttled_update_goes_through_once(world: World) -> None:
 def test_a_lost_answer_or_a_server_error_is_no_second_effect(world: World, operation: str, kind: str) -> None:
     world.simulator.fault(kind, operation=operation, count=1)
     world.apply(model(), config(), endpoint())
-    world.ready(seconds=90)
+    world.ready(seconds=200)
 
     world.apply(model(NEW))
 
-    world.deployed(NEW, seconds=90)
+    world.deployed(NEW, seconds=200)
     assert sorted(world.writes()) == [
         "CreateEndpoint", *["CreateEndpointConfig"] * 2, *["CreateModel"] * 2, "UpdateEndpoint",
     ]  # fmt: skip
@@ -88,7 +88,7 @@ def test_reads_that_lag_behind_our_own_creates(world: World) -> None:
 
     world.apply(model(), config(), endpoint())
 
-    world.ready(seconds=90)
+    world.ready(seconds=200)
     assert world.writes() == ["CreateModel", "CreateEndpointConfig", "CreateEndpoint"]
 
 

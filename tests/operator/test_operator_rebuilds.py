@@ -50,13 +50,13 @@ def all_ready(world: World, number: int, seconds: float) -> None:
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_fifty_endpoints_are_recreated_without_status_beside_living_ones(make_world: MakeWorld) -> None:
     world = make_world()
     world.operator.start()
     for name in names(NUMBER):
         world.apply(*manifests(name))
-    all_ready(world, NUMBER, seconds=90)
+    all_ready(world, NUMBER, seconds=200)
     world.steady()
     world.operator.stop()
     before = world.standing()
@@ -72,7 +72,7 @@ def test_fifty_endpoints_are_recreated_without_status_beside_living_ones(make_wo
         world.apply(*manifests(name))
     world.operator.start()
 
-    all_ready(world, NUMBER, seconds=90)
+    all_ready(world, NUMBER, seconds=200)
     world.steady()
     assert set(world.writes()) <= {"AddTags"}
     assert world.standing() == before
@@ -92,7 +92,7 @@ def own_control_plane(surroundings: Surroundings, tmp_path: Path) -> Iterator[tu
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_an_old_etcd_snapshot_taken_mid_canary(
     own_control_plane: tuple[Surroundings, ControlPlane], tmp_path: Path
 ) -> None:
@@ -103,10 +103,10 @@ def test_an_old_etcd_snapshot_taken_mid_canary(
         for name in names(MID_CANARY):
             world.apply(*manifests(name))
         world.wait(
-            lambda: len(world.standing()["endpoints"]) == MID_CANARY, "all endpoints are being created", seconds=60
+            lambda: len(world.standing()["endpoints"]) == MID_CANARY, "all endpoints are being created", seconds=200
         )
         world.simulator.advance(30)
-        all_ready(world, MID_CANARY, seconds=60)
+        all_ready(world, MID_CANARY, seconds=200)
         for name in names(MID_CANARY):
             world.apply(model(NEW, name=name))
         world.wait(
@@ -136,7 +136,7 @@ def test_an_old_etcd_snapshot_taken_mid_canary(
         assert all(world.status(name).get("deployment") for name in names(MID_CANARY)), "back in time"
         world.operator.start()
 
-        all_ready(world, MID_CANARY, seconds=60)
+        all_ready(world, MID_CANARY, seconds=200)
         for name in names(MID_CANARY):
             world.deployed(NEW, name)
         assert set(world.writes()) <= {"AddTags"}

@@ -1,7 +1,7 @@
 """Drift: what others change in SageMaker is shown, or mended once, never fought over."""
 
 from tests.operator.harness.manifests import config, endpoint, model, variant
-from tests.operator.harness.world import World
+from tests.operator.harness.world import LONG, World
 
 IN_PLACE = "UpdateEndpointWeightsAndCapacities"
 
@@ -98,10 +98,11 @@ def test_correct_creates_a_deleted_endpoint_again_but_once(world: World) -> None
 def test_somebody_elses_update_is_waited_for(world: World) -> None:
     world.serving(model(), config(), endpoint())
     other_config(world)
-    world.simulator.settings(provision_seconds=60.0)
+    world.simulator.settings(provision_seconds=LONG)
 
     world.simulator.change_endpoint("churn", endpointConfigName="foreign")
 
     world.expect(Ready="False ForeignUpdate", Reconciling="True ForeignUpdate", status={"endpointStatus": "Updating"})
+    world.hurry()
     world.stalled("Drifted")
     assert world.writes() == []

@@ -14,7 +14,7 @@ from tests.operator.harness.manifests import (
     rolling,
     variant,
 )
-from tests.operator.harness.world import MakeWorld, World
+from tests.operator.harness.world import LONG, MakeWorld, World
 
 OLD, NEW, NEWER = (f"registry.example/churn:{tag}" for tag in (1, 2, 3))
 DEPLOYMENT = ["CreateModel", "CreateEndpointConfig", "UpdateEndpoint"]
@@ -24,10 +24,10 @@ IN_PLACE = "UpdateEndpointWeightsAndCapacities"
 @pytest.mark.parametrize(
     ("policy", "name", "steps", "first_share"),
     [
-        pytest.param(all_at_once(60), "ALL_AT_ONCE", 1, 100.0, id="all at once"),
-        pytest.param(canary(25, wait=60), "CANARY", 2, 25.0, id="canary"),
-        pytest.param(linear(50, wait=60), "LINEAR", 2, 50.0, id="linear"),
-        pytest.param(rolling(50, wait=60), "ROLLING", 2, 50.0, id="rolling"),
+        pytest.param(all_at_once(LONG), "ALL_AT_ONCE", 1, 100.0, id="all at once"),
+        pytest.param(canary(25, wait=LONG), "CANARY", 2, 25.0, id="canary"),
+        pytest.param(linear(50, wait=LONG), "LINEAR", 2, 50.0, id="linear"),
+        pytest.param(rolling(50, wait=LONG), "ROLLING", 2, 50.0, id="rolling"),
     ],
 )
 def test_a_new_image_is_deployed_under_the_policy(
@@ -48,6 +48,7 @@ def test_a_new_image_is_deployed_under_the_policy(
     assert running["bakeUntil"]
     world.expect(Ready="False Deploying", Reconciling="True Deploying", Stalled="False NothingStalled")
 
+    world.hurry()
     done = world.deployed(NEW)["status"]
     assert world.writes() == DEPLOYMENT
     assert "deployment" not in done
@@ -201,7 +202,7 @@ def test_a_scalers_count_is_shown_and_never_corrected(world: World) -> None:
 
 
 def test_quick_edits_settle_into_one_deployment(make_world: MakeWorld) -> None:
-    world = make_world(environment={"SLUICE_SETTLE_SECONDS": "2"})
+    world = make_world(environment={"SLUICE_SETTLE_SECONDS": "10"})
     world.operator.start()
     world.serving(model(OLD), config(), endpoint())
 
@@ -214,7 +215,7 @@ def test_quick_edits_settle_into_one_deployment(make_world: MakeWorld) -> None:
 
 
 def test_a_revert_before_it_started_deploys_nothing(make_world: MakeWorld) -> None:
-    world = make_world(environment={"SLUICE_SETTLE_SECONDS": "2"})
+    world = make_world(environment={"SLUICE_SETTLE_SECONDS": "10"})
     world.operator.start()
     world.serving(model(OLD), config(), endpoint())
 
@@ -223,18 +224,19 @@ def test_a_revert_before_it_started_deploys_nothing(make_world: MakeWorld) -> No
     world.apply(model(OLD))
 
     world.ready()
-    world.steady(4)
+    world.steady(24)  # one in half a second: longer than it would have settled
     assert world.writes() == []
 
 
 def test_an_edit_during_an_update_waits_for_sagemaker(world: World) -> None:
-    world.serving(model(OLD), config(variant(count=4)), endpoint(canary(wait=40)))
+    world.serving(model(OLD), config(variant(count=4)), endpoint(canary(wait=LONG)))
 
     world.apply(model(NEW))
     world.expect(Reconciling="True Deploying", status={"endpointStatus": "Updating"})
     world.apply(model(NEWER))
 
     world.expect(Ready="False WaitingForSageMaker", Reconciling="True WaitingForSageMaker")
+    world.hurry()
     world.deployed(NEWER)
     assert world.writes()[:3] == DEPLOYMENT
     assert [w for w in world.writes() if w.startswith(("Create", "Update"))] == DEPLOYMENT * 2
@@ -242,12 +244,14 @@ def test_an_edit_during_an_update_waits_for_sagemaker(world: World) -> None:
 
 
 def test_a_revert_during_an_update_goes_back_when_it_has_settled(world: World) -> None:
-    world.serving(model(OLD), config(variant(count=4)), endpoint(canary(wait=40)))
+    world.serving(model(OLD), config(variant(count=4)), endpoint(canary(wait=LONG)))
 
     world.apply(model(NEW))
     world.expect(Reconciling="True Deploying", status={"endpointStatus": "Updating"})
     world.apply(model(OLD))
 
+    world.expect(Reconciling="True WaitingForSageMaker")
+    world.hurry()
     world.wait(lambda: world.writes().count("UpdateEndpoint") == 2, "the way back")
     world.deployed(OLD)
     assert world.writes() == [*DEPLOYMENT, "UpdateEndpoint"]

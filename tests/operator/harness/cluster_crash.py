@@ -25,7 +25,7 @@ from sluice.core.cluster.names import ANNOTATION_TEMPLATE, LABEL_FLEET, ROUTER, 
 
 AT_ONCE = 12
 """Runs beside each other: most of a run is waiting."""
-END_SECONDS = 60.0
+END_SECONDS = 180.0
 """What may still follow when the end that is waited for has come."""
 MOST_LEFT_OUT = 0.4
 """The share of the points (but two of few) that a run may not come to."""

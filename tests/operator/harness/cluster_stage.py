@@ -31,7 +31,8 @@ from sluice.kube.configuration import load_configuration
 SECONDS = 180.0
 """Bounds what never comes; nothing that comes depends on it."""
 EVERY_SECONDS = 0.25
-QUIET_SECONDS = 1.5
+QUIET_SECONDS = 4.0
+"""Longer than the operator waits between two looks, and than a busy machine keeps it waiting."""
 CRASHING = "registry.example/churn:crashing"
 MADE = (
     "Deployment", "ReplicaSet", "Pod", "Service", "PodDisruptionBudget", "NetworkPolicy", "ConfigMap",
@@ -63,7 +64,7 @@ class Crowd:
 
     def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run it on the hands' thread."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(300)
 
     def close(self) -> None:
         """Rest; a failure of the hands is the test's."""

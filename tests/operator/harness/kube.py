@@ -82,7 +82,7 @@ class Kube:
         data = None if body is None else json.dumps(body, ensure_ascii="yaml" not in content_type).encode()
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type, "Accept": "application/json"}
         answer = self._pool.request(
-            method, url, body=data, headers=headers, timeout=20.0, retries=urllib3.Retry(2, redirect=False)
+            method, url, body=data, headers=headers, timeout=60.0, retries=urllib3.Retry(2, redirect=False)
         )
         found: Object = json.loads(answer.data) if answer.data.startswith(b"{") else {"message": answer.data.decode()}
         if answer.status >= 300:
@@ -166,4 +166,4 @@ def install_crds(kube: Kube, directory: Path) -> None:
             raise
         return True
 
-    until(served, seconds=30, what=lambda: "the CRDs are served")
+    until(served, seconds=120, what=lambda: "the CRDs are served")

@@ -82,7 +82,7 @@ class Nursery:
         self._reader = threading.Thread(target=self._read, name="nursery", daemon=True)
         self._reader.start()
 
-    def start(self, environment: dict[str, str], log: Path, seconds: float = 30.0) -> Child:
+    def start(self, environment: dict[str, str], log: Path, seconds: float = 120.0) -> Child:
         """Start an operator with exactly this environment; its output is appended to `log`."""
         assert self._process.stdin is not None
         with self._lock:
@@ -100,7 +100,7 @@ class Nursery:
         """End the nursery and whatever still runs in it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
         self._reader.join(10)
 
     def _read(self) -> None:

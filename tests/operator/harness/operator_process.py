@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.operator.harness.nursery import Child, Nursery
 
-START_SECONDS = 30.0
-STOP_SECONDS = 30.0
+START_SECONDS = 120.0
+STOP_SECONDS = 120.0
 
 
 class Operator:

@@ -23,7 +23,7 @@ from aiohttp import web
 from tests.operator.harness.kube import Kube
 
 Side = Literal["before", "after"]
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "te", "upgrade"}
 _READS = ("Describe", "List", "Get")
 _WRITES = ("POST", "PUT", "PATCH", "DELETE")
@@ -160,7 +160,7 @@ class Proxies:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         trust = ssl.create_default_context(cafile=str(self._kube.authority))
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=60)
         async with contextlib.AsyncExitStack() as stack:
             session = await stack.enter_async_context(
                 aiohttp.ClientSession(

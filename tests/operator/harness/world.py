@@ -25,7 +25,11 @@ from sagemaker_simulator.testing import Simulator
 
 SPEED = 20.0
 """Simulated seconds per second."""
-SECONDS = 40.0
+HURRY = 500.0
+"""The same, where nothing is left to be seen on the way."""
+LONG = 1000
+"""Simulated: so long lasts what a scenario is to see on the way, on a busy machine too; then it hurries."""
+SECONDS = 120.0
 """How long a scenario waits for what should come, unless it says otherwise."""
 CREATE_SECONDS = 6.0
 """Simulated: nearly every scenario begins with a creation, and few look at it."""
@@ -257,6 +261,10 @@ class World:
 
         self.wait(lambda: self.images(name) == {image}, f"SageMaker runs {image}", seconds=seconds)
         return self.ready(name, seconds=seconds)
+
+    def hurry(self) -> None:
+        """What was to be seen on the way was seen: simulated time flies."""
+        self.simulator.pace(HURRY)
 
     def serving(self, *objects: Object) -> None:
         """These objects, in service and at rest; what comes next is looked at alone."""
