@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import localcluster
 from localcluster import Cluster
@@ -14,6 +15,11 @@ from localcluster.controlplane import ControlPlane
 from localcluster.prometheus import Prometheus
 
 WHOLE_CLUSTER = Path(__file__).parent / "cluster"
+
+# A busy machine is slow, which is no defect; and a run finds what the run before it found. New examples are looked for
+# with --hypothesis-profile=default.
+settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ class Operator:
             found.append(self.ask(subject))
             return found[-1].state == state
 
-        Envoy.until(arrived, 30)
+        Envoy.until(arrived, 120)
         return found[-1]
 
     def close(self) -> None:

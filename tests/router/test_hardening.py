@@ -61,12 +61,12 @@ def test_odd_paths_reach_no_container(envoy: Envoy, one: Container, path: str) -
 
 
 def test_a_client_that_never_ends_its_headers_is_cut_off(envoy: Envoy) -> None:
-    with socket.create_connection(("127.0.0.1", envoy.settings.port), timeout=30) as slow:
+    with socket.create_connection(("127.0.0.1", envoy.settings.port), timeout=90) as slow:
         slow.sendall(b"POST /endpoints/Churn/invocations HTTP/1.1\r\nhost: x\r\n")
         started = time.monotonic()
         answer = slow.recv(1000)
     assert b"408" in answer.split(b"\r\n")[0]
-    assert 5 < time.monotonic() - started < 20
+    assert 5 < time.monotonic() - started < 60
 
 
 def test_metrics_tell_endpoint_variant_revision_and_fleet(envoy: Envoy, one: Container) -> None:
@@ -80,7 +80,7 @@ def test_metrics_tell_endpoint_variant_revision_and_fleet(envoy: Envoy, one: Con
         with urllib.request.urlopen(envoy.metrics + "/stats/prometheus", timeout=5) as answer:  # noqa: S310 - loopback
             return str(answer.read().decode())
 
-    Envoy.until(lambda: "envoy_cluster_upstream_rq_time_count" in scrape(), 15)
+    Envoy.until(lambda: "envoy_cluster_upstream_rq_time_count" in scrape(), 120)
     text = scrape()
     labels = 'sluice_fleet="churn-a",sluice_endpoint="Churn",sluice_variant="a",sluice_revision="churn-r1"'
     for name, extra, value in (

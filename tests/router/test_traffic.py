@@ -23,7 +23,7 @@ def p_value(counts: list[int], shares: list[float]) -> float:
     return math.erfc(math.sqrt(statistic / 2)) if len(counts) == 2 else math.exp(-statistic / 2)
 
 
-def until_total(load: Load, total: int, seconds: float = 60) -> None:
+def until_total(load: Load, total: int, seconds: float = 120) -> None:
     Envoy.until(lambda: load.total >= total, seconds)
 
 
@@ -115,7 +115,7 @@ def test_a_new_revision_takes_over_and_the_old_one_goes_without_a_loss(
         until_total(load, load.total + 300)
         drive.put(route("R", fleet("r-green", port=green.port)))
         drive.settle()
-        Envoy.until(lambda: drive.turn() and not drive.ledger.leaving, 10)
+        Envoy.until(lambda: drive.turn() and not drive.ledger.leaving, 120)
         assert "r-blue" not in drive.ledger.placed
         blue.stop()
         until_total(load, load.total + 300)
@@ -178,7 +178,7 @@ def test_a_slow_request_is_reported_as_draining_until_it_ends(envoy: Envoy, driv
 
     caller = threading.Thread(target=call)
     caller.start()
-    Envoy.until(lambda: len(old.requests) == 1, 10)
+    Envoy.until(lambda: len(old.requests) == 1, 120)
     drive.put(route("S", fleet("s-new", port=new.port)), ("s-new", "127.0.0.1"))
     drive.settle()
     deadline = time.monotonic() + 2.5
@@ -189,7 +189,7 @@ def test_a_slow_request_is_reported_as_draining_until_it_ends(envoy: Envoy, driv
     old.open_gate()
     caller.join(10)
     assert answers == [b"old"]
-    Envoy.until(lambda: drive.turn() and drive.reports[0].draining == (), 10)
+    Envoy.until(lambda: drive.turn() and drive.reports[0].draining == (), 120)
     assert "s-old" not in drive.ledger.placed
 
 
@@ -202,7 +202,7 @@ def test_an_endpoint_that_retires_is_unknown_and_confirmed(envoy: Envoy, drive: 
         drive.put(route("Old"))
         drive.settle()
         assert drive.generation("old") == 2
-        Envoy.until(lambda: drive.turn() and not drive.ledger.leaving, 10)
+        Envoy.until(lambda: drive.turn() and not drive.ledger.leaving, 120)
         until_total(other, other.total + 200)
     assert other.lost() == {}, other.samples
     with Load(envoy.url, "Old", concurrency=1) as load:

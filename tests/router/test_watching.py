@@ -99,7 +99,7 @@ async def follow(kube: KubeClient, until: Callable[[Objects], bool], told: list[
     )
     task = asyncio.create_task(watched.run())
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not until(objects):
                 await changed.wait()
                 changed.clear()
@@ -194,7 +194,7 @@ async def test_what_another_kind_says_waits_for_the_listing_after_a_break(server
     )
     task = asyncio.create_task(watched.run())
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await changed.wait()
             assert (objects.routes.keys(), pods) == ({"a"}, ["first"])
             await script.failed.wait()

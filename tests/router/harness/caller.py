@@ -59,7 +59,7 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(90)
         assert not self._thread.is_alive()
 
     @property

@@ -40,15 +40,15 @@ class Container:
     def start(self) -> "Container":
         """Listen."""
         self._thread.start()
-        assert self._started.wait(10), f"container {self.name} did not start"
+        assert self._started.wait(60), f"container {self.name} did not start"
         return self
 
     def stop(self) -> None:
         """Close the port and every connection."""
         if self._loop.is_running():
-            asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+            asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(60)
             self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def open_gate(self) -> None:
         """Let the requests end that wait for it."""

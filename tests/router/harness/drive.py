@@ -49,7 +49,7 @@ class Drive:
         self.envoy.end_serving = lambda: None
         self._run(self.discovery.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     def put(self, spec: EndpointRouteSpec, *pods: tuple[str, str], name: str = "") -> Route:
@@ -108,7 +108,7 @@ class Drive:
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(120)
 
-    def settle(self, seconds: float = 15) -> None:
+    def settle(self, seconds: float = 120) -> None:
         """Until Envoy has everything in force that can be."""
         Envoy.until(self.turn, seconds)
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 import envoy
 
+from localcluster.ports import free_ports
 from sluice.router.__main__ import write_bootstrap
 from sluice.router.admin import Admin
 from sluice.router.settings import Settings
@@ -22,9 +22,7 @@ BINARY = Path(envoy.__file__).parent / "_bin" / "envoy"
 
 def free_port() -> int:
     """A port of loopback that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    return free_ports(1)[0]
 
 
 class Envoy:
@@ -33,15 +31,16 @@ class Envoy:
     def __init__(self, directory: Path, *, prefix: Sequence[str] = (), address: str = "127.0.0.1", **rest: Any) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
+        port, metrics_port, health_port = free_ports(3)
         self.settings = Settings(
             namespace="team-a",
             pod_name="router-0",
             pod_uid="pod-uid-0",
             run_directory=directory,
             address=address,
-            port=free_port(),
-            metrics_port=free_port(),
-            health_port=free_port(),
+            port=port,
+            metrics_port=metrics_port,
+            health_port=health_port,
             envoy=str(BINARY),
             **rest,
         )
@@ -83,7 +82,7 @@ class Envoy:
         """SIGKILL."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
 
     def signal(self, number: signal.Signals) -> None:

@@ -60,4 +60,4 @@ class NetworkNamespace:
         """Processes in it must have ended."""
         assert self._holder.stdin is not None
         self._holder.stdin.close()
-        self._holder.wait(10)
+        self._holder.wait(60)

@@ -68,14 +68,14 @@ class RouterPod:
         """SIGKILL."""
         if self.agent is not None:
             self.agent.kill()
-            self.agent.wait(10)
+            self.agent.wait(60)
             self.agent = None
 
     def stop_agent(self) -> int:
         """SIGTERM; its exit code."""
         assert self.agent is not None
         self.agent.terminate()
-        code = self.agent.wait(10)
+        code = self.agent.wait(60)
         self.agent = None
         return code
 
@@ -83,7 +83,7 @@ class RouterPod:
         """The status of one of the agent's probes; 0: nobody answers."""
         try:
             url = f"http://127.0.0.1:{self.envoy.settings.health_port}{path}"
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=20) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

@@ -43,7 +43,7 @@ class Relay:
         """SIGKILL."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
             (self._envoy.directory / "relay.sock").unlink(missing_ok=True)
 
