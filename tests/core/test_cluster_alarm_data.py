@@ -151,15 +151,29 @@ def test_a_reading_that_is_only_a_moment_away_is_no_trouble() -> None:
     reach(stage, "Baking", 1)
     stage.run(55)
     stage.alarms["errors"].stuck = True
-    reasons = []
+    reasons, before = [], stage.status
     for _ in range(15):
         stage.step()
         reasons.append(stage.condition("Reconciling")[1])
+        if reasons[-1] == "Deploying":
+            assert stage.status == before, "nor worth a write: the bake's end is said already"
     first = reasons.index("AlarmsUnreadable")
     assert set(reasons[:first]) == {"Deploying"}
     assert set(reasons[first:]) == {"AlarmsUnreadable"}
     assert deployment(stage).bake_until is not None
     assert 9 <= first <= 12, reasons
+
+
+def test_where_something_else_was_said_last_the_reading_that_is_waited_for_is_told() -> None:
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.alarms["errors"].stuck = True
+    said = deployment(stage).model_copy(update={"message": "paused since 00:00:05 UTC"})
+    stage.status = stage.status.model_copy(update={"deployment": said})
+    stage.step(61)
+    assert deployment(stage).message.startswith("waiting for a reading of CloudWatch alarm errors")
+    assert stage.condition("Reconciling") == ("True", "Deploying")
 
 
 def test_without_a_bake_there_is_still_a_reading_after_each_step() -> None:

@@ -168,6 +168,8 @@ class Hold:
     text: str
     again_at: datetime | None = None
     """When the next reading is to be expected, if it is only one that is waited for."""
+    any_moment: bool = False
+    """That reading is not late: the poller takes one as soon as it is asked for."""
 
 
 def trigger(d: Draft, deployment: DeploymentStatus, *, bake_over: bool) -> tuple[Cause, str] | None:
@@ -209,7 +211,7 @@ def hold(d: Draft, deployment: DeploymentStatus, *, not_before: datetime) -> Hol
         words = ", ".join(_words(alarm) for alarm, _ in late)
         text = f"waiting for a reading of {words} taken after {not_before:%H:%M:%S}"
         if d.now < not_before + timedelta(seconds=EXPECTED_SECONDS):
-            return Hold(Reason.DEPLOYING, text, d.now + timedelta(seconds=1))
+            return Hold(Reason.DEPLOYING, text, d.now + timedelta(seconds=1), any_moment=True)
         last = min((reading.read_at for _, reading in late if reading is not None), default=d.now)
         return Hold(Reason.ALARMS_UNREADABLE, text, last)
     dataless = [

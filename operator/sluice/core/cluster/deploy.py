@@ -206,6 +206,8 @@ def may_go_on(d: Draft, deployment: DeploymentStatus) -> bool:
         holds.passed(d, deployment)
         return True
     holds.wait(d, deployment, held)
+    if held.any_moment and deployment.bake_until is not None and deployment.message == words.baking(deployment)[:1024]:
+        return False  # until when it bakes is said; for the moment that follows nothing is written
     if deployment.stage == "Provisioning" and d.now >= (deployment.stage_since or d.now) + HELD_ANEW:
         d.set_deployment(stage_since=d.now)  # the budget is for getting ready, which these fleets are
     say(d, held.text, reason=held.reason)
@@ -432,7 +434,7 @@ def _rolled_back(d: Draft, deployment: DeploymentStatus) -> None:
     if latch is not None and returning.latched_besides(d, deployment):
         text = f"revision {deployment.revision}, which a person brought back, failed: {message}"
         latch = latch.model_copy(update={"message": text[:1200]})
-    elif cause is not Cause.PERSON:
+    elif cause not in {Cause.PERSON, Cause.UNKNOWN}:
         latch = Latch(fleet_hash=deployment.fleet_hash, reason=Reason.ROLLED_BACK, message=message[:1200], time=d.now)
     d.set(
         deployment=None,
