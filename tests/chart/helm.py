@@ -40,7 +40,7 @@ def template(chart: str, release: str, values: Mapping[str, Any] | None = None) 
         file = Path(directory) / "values.yaml"
         file.write_text(yaml.safe_dump(dict(values or {})))
         argv: list[str | Path] = [helm, "template", release, CHARTS / chart, "--namespace", NAMESPACE, "--values", file]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603  our own helm
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=240)  # noqa: S603  our own helm
     if done.returncode != 0:
         raise RefusedError(done.stderr)
     return done.stdout
@@ -49,7 +49,7 @@ def template(chart: str, release: str, values: Mapping[str, Any] | None = None) 
 def lint(chart: str) -> None:
     """helm lint. Raises RefusedError."""
     argv: list[str | Path] = [tools.build(["helm"])["helm"], "lint", "--strict", "--quiet", CHARTS / chart]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603  our own helm
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=240)  # noqa: S603  our own helm
     if done.returncode != 0:
         raise RefusedError(done.stdout + done.stderr)
 

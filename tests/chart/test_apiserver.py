@@ -28,7 +28,7 @@ FOREIGN = {"monitoring.coreos.com/v1"}
 def _kubectl(control_plane: ControlPlane, *arguments: str, objects: list[helm.Object] | None = None) -> str:
     argv: list[str | Path] = [control_plane.kubectl, "--kubeconfig", control_plane.kubeconfig, *arguments]
     given = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}) if objects is not None else None
-    done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603  our own kubectl
+    done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False, timeout=240)  # noqa: S603  our own kubectl
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -290,7 +290,7 @@ def kinds(server: ControlPlane) -> ControlPlane:
     crds = helm.objects("sluice-crds", "sluice-crds")
     _kubectl(server, "apply", "--server-side", "--force-conflicts", "--filename=-", objects=crds)
     _kubectl(
-        server, "wait", "--for=condition=Established", "--timeout=30s",
+        server, "wait", "--for=condition=Established", "--timeout=180s",
         *(f"crd/{item['metadata']['name']}" for item in crds),
     )  # fmt: skip
     return server

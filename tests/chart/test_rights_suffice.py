@@ -46,7 +46,7 @@ def nursery() -> Iterator[Nursery]:
 def _kubectl(control_plane: ControlPlane, *arguments: str, objects: list[helm.Object] | None = None) -> str:
     argv: list[str | Path] = [control_plane.kubectl, "--kubeconfig", control_plane.kubeconfig, *arguments]
     given = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}) if objects is not None else None
-    done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603  our own kubectl
+    done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False, timeout=240)  # noqa: S603  our own kubectl
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -56,7 +56,7 @@ def _install(control_plane: ControlPlane, name: str) -> None:
     crds = helm.objects("sluice-crds", "sluice-crds")
     _kubectl(control_plane, "apply", "--server-side", "--filename=-", objects=crds)
     _kubectl(
-        control_plane, "wait", "--for=condition=Established", "--timeout=30s",
+        control_plane, "wait", "--for=condition=Established", "--timeout=180s",
         *(f"crd/{item['metadata']['name']}" for item in crds),
     )  # fmt: skip
     wanted = (helm.NAMESPACE, TEAM, "team-b")

@@ -55,7 +55,7 @@ class Declared:
         condition = found.get(type_) or {}
         return condition.get("status", ""), condition.get("reason", ""), condition.get("message", "")
 
-    async def ready(self, name: str = "churn", within: float = 40) -> None:
+    async def ready(self, name: str = "churn", within: float = 150) -> None:
         async def asked() -> bool:
             return (await self.condition("Ready", name))[0] == "True"
 
@@ -93,9 +93,9 @@ class Declared:
                 seen.append((time.monotonic(), passes))
             return time.monotonic() - seen[-1][0] > 2
 
-        await until(asked, 40)
+        await until(asked, 150)
 
-    async def gone(self, within: float = 40) -> None:
+    async def gone(self, within: float = 150) -> None:
         """The Endpoint and everything of it is gone."""
 
         async def asked() -> bool:

@@ -94,7 +94,7 @@ async def test_many_endpoints_edited_at_once(world: Declared) -> None:
 
     await until(all_of_them, 240)
     for name in names:
-        await world.ready(name, within=60)
+        await world.ready(name, within=150)
     await watch.end()
     assert watch.most == LIMIT
     assert watch.reasons["DeploymentQueued"]

@@ -41,7 +41,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def s3(moto_url: str, surroundings: None) -> Any:
     """Somebody's plain boto3 client of an S3 with one empty bucket."""
-    urllib3.request("POST", f"{moto_url}/moto-api/reset", timeout=10)
+    urllib3.request("POST", f"{moto_url}/moto-api/reset", timeout=60)
     client = boto3.client("s3", endpoint_url=moto_url, region_name=REGION)
     client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     return client

@@ -184,7 +184,7 @@ def test_a_server_that_trickles_is_cut_off_at_the_deadline(web: WebServer, targe
     uri = web.answer("/m.bin", trickling)
     try:
         asked = request(source(uri, target, kind="Object"), timeoutSeconds=3)
-        code, told, _ = start(asked, tmp_path / "message").end(within_seconds=20)
+        code, told, _ = start(asked, tmp_path / "message").end(within_seconds=45)
     finally:
         gone.set()
     assert (code, told["reason"]) == (1, "TimedOut")
@@ -207,7 +207,7 @@ def test_an_s3_that_trickles_is_cut_off_at_the_deadline(web: WebServer, target: 
     try:
         asked = request(source("s3://models/m.bin", target, kind="Object"), timeoutSeconds=3, endpointUrl=web.url)
         asked["partBytes"] = PART
-        code, told, _ = start(asked, tmp_path / "message").end(within_seconds=20)
+        code, told, _ = start(asked, tmp_path / "message").end(within_seconds=45)
     finally:
         gone.set()
     assert (code, told["reason"]) == (1, "TimedOut")
@@ -218,7 +218,7 @@ def test_a_silent_server_is_cut_off_at_the_deadline(web: WebServer, target: Path
     uri = web.answer("/m.bin", lambda handler, asked: handler.part(asked, b"", None) if gone.wait(60) else None)
     try:
         asked = request(source(uri, target, kind="Object"), timeoutSeconds=2)
-        code, told, _ = start(asked, tmp_path / "message").end(within_seconds=20)
+        code, told, _ = start(asked, tmp_path / "message").end(within_seconds=45)
     finally:
         gone.set()
     assert (code, told["reason"]) == (1, "TimedOut")
@@ -235,7 +235,7 @@ def test_a_stopped_pod_ends_at_once(web: WebServer, target: Path, tmp_path: Path
     try:
         assert asked_for.wait(60)
         process.started.send_signal(signal.SIGTERM)
-        assert process.end(within_seconds=20)[0] == 143
+        assert process.end(within_seconds=45)[0] == 143
     finally:
         gone.set()
 

@@ -123,7 +123,7 @@ class WebServer:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(10)
+        self._thread.join(60)
 
     @property
     def port(self) -> int:

@@ -60,7 +60,7 @@ def test_the_processes_die_with_a_starter_that_was_killed(tmp_path: Path) -> Non
     assert len(_processes_naming(tmp_path)) >= 4, "etcd, the API server and their keepers"
 
     starter.send_signal(signal.SIGKILL)
-    starter.wait(10)
+    starter.wait(60)
 
     until(
         lambda: not _processes_naming(tmp_path, but=starter.pid),

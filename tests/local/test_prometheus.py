@@ -15,7 +15,7 @@ FIRING = {"alert": "AlwaysBad", "expr": "vector(1)", "labels": {"severity": "pag
 SECONDS = 60
 
 
-def alerts(prometheus: Prometheus, seconds: float = 10) -> dict[str, str]:
+def alerts(prometheus: Prometheus, seconds: float = 60) -> dict[str, str]:
     """The state of each alert."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"{prometheus.url}/api/v1/alerts", timeout=seconds) as answer:

@@ -27,7 +27,7 @@ def data(name: str) -> dict[str, str]:
 
 def promtool(directory: Path, *arguments: str) -> None:
     argv = [str(prometheus.program("promtool")), *arguments]
-    done = subprocess.run(argv, cwd=directory, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603  ours
+    done = subprocess.run(argv, cwd=directory, capture_output=True, text=True, timeout=180, check=False)  # noqa: S603  ours
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -54,7 +54,7 @@ def answers(**by_class: int) -> list[dict[str, str]]:
 @pytest.mark.apiserver
 def test_the_api_server_takes_it(control_plane: ControlPlane) -> None:
     argv = [control_plane.kubectl, "--kubeconfig", control_plane.kubeconfig, "apply", "--validate=strict"]
-    done = subprocess.run([*argv, "-f", MANIFEST.parent], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603  ours
+    done = subprocess.run([*argv, "-f", MANIFEST.parent], capture_output=True, text=True, timeout=180, check=False)  # noqa: S603  ours
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
 

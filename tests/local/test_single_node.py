@@ -125,10 +125,10 @@ def test_down_waits_for_a_pod_that_ends_later_than_the_rest(node: SingleNode, st
 
     with ThreadPoolExecutor() as pool:
         down = pool.submit(node.down)
-        until(lambda: not (Path("/run/netns") / NAME).exists(), seconds=20, what="the network to be removed")
+        until(lambda: not (Path("/run/netns") / NAME).exists(), seconds=90, what="the network to be removed")
         assert not down.done(), "the pod still runs"
         straggler.communicate()
-        down.result(30)
+        down.result(120)
 
     assert _traces(state) == []
 
@@ -141,9 +141,9 @@ def _up_until_there_is(file: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(paths.CHECKOUT / "local")},
         stdout=subprocess.DEVNULL,
     )
-    until(file.exists, seconds=60, what=f"{file} to exist")
+    until(file.exists, seconds=180, what=f"{file} to exist")
     up.kill()
-    up.wait(10)
+    up.wait(60)
 
 
 def _ready_nodes(cluster: Cluster) -> list[str]:

@@ -166,10 +166,10 @@ async def test_a_server_error_is_transient(calls: AwsCalls, simulator: Simulator
 
 async def test_calls_run_side_by_side(calls: AwsCalls, simulator: Simulator) -> None:
     await calls.call(OWN, "sagemaker", "ListEndpoints")
-    simulator.fault("latency", operation="ListEndpoints", seconds=0.5)
+    simulator.fault("latency", operation="ListEndpoints", seconds=2.0)
     started = time.monotonic()
     await asyncio.gather(*(calls.call(OWN, "sagemaker", "ListEndpoints") for _ in range(16)))
-    assert time.monotonic() - started < 4  # one after another: 8 s
+    assert time.monotonic() - started < 24  # one after another: 32 s
 
 
 async def test_an_answer_that_does_not_come_ends_at_the_deadline(
@@ -181,7 +181,7 @@ async def test_an_answer_that_does_not_come_ends_at_the_deadline(
     started = time.monotonic()
     failed = await failure(door)
     assert failed.problem.code == "DeadlineExceeded"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25
     simulator.clear_faults()
     door.close()
 
@@ -247,7 +247,7 @@ async def test_an_absent_instance_metadata_service_is_no_hang(calls: AwsCalls, m
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     started = time.monotonic()
     assert (await failure(calls)).problem.reason is Reason.NO_CREDENTIALS
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 40
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ async def test_a_broken_environment_is_a_problem_and_no_crash(
     assert failed.problem.reason is Reason.UNREACHABLE
     assert remedy in failed.problem.message
     assert "hunter2" not in failed.problem.message
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
 
 
 async def test_a_region_that_is_no_region(calls: AwsCalls) -> None:

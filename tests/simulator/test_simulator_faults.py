@@ -358,9 +358,10 @@ def test_a_thousand_endpoints_and_hundreds_of_calls() -> None:
 
 def test_a_running_clock_changes_its_speed_and_never_jumps() -> None:
     with Simulator(speed=1.0) as running:
-        before = running.now()
+        began, before = time.monotonic(), running.now()
         running.pace(100_000.0)
-        assert running.now() - before < 600_000, "no time but what has passed counts"
+        after = running.now()
+        assert after - before < 100_000 * (time.monotonic() - began), "no time but what has passed counts"
         deadline = time.monotonic() + 60
         while running.now() < before + 1000:
             assert time.monotonic() < deadline, "it does not run"
@@ -396,7 +397,7 @@ def process(tmp_path: Path) -> Iterator[Control]:
     deadline = time.monotonic() + 60
     while True:
         try:
-            opener.open(f"{control.url}/_simulator/clock", timeout=1).close()
+            opener.open(f"{control.url}/_simulator/clock", timeout=10).close()
             break
         except OSError:
             assert time.monotonic() < deadline, "the simulator's process does not answer"
