@@ -90,7 +90,7 @@ class Operator:
 
         self.run(end())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
 
     async def find(self, namespace: str) -> tuple[RouterAddress, ...]:
         """ports.routers.RouterPods: whatever namespace is asked for."""
@@ -99,7 +99,7 @@ class Operator:
 
 def invoke(envoy: Envoy, endpoint: str, times: int = 1, body: bytes = b"x") -> list[int]:
     """Statuses as callers get them."""
-    connection = HTTPConnection(envoy.settings.address, envoy.settings.port, timeout=30)
+    connection = HTTPConnection(envoy.settings.address, envoy.settings.port, timeout=120)
     statuses = []
     for _ in range(times):
         connection.request("POST", f"/endpoints/{endpoint}/invocations", body=body)
