@@ -16,7 +16,8 @@ from tests.operator.harness.world import SPEED, MakeWorld, World
 CRDS = Path(__file__).parents[2] / "crds"
 SEED = 20_261_121
 REFUSED, ACCEPTED = 210, 120
-SLACK_SECONDS = 6.0
+SLACK_SECONDS = 30.0
+"""What a busy machine may take for the bad ones, which come in at the same time."""
 
 
 def schemas() -> dict[str, dict[str, object]]:
