@@ -18,7 +18,7 @@ from sluice.api.names import GROUP, VERSION
 
 NAMESPACE = "api-tests"
 _PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{NAMESPACE}"
-ESTABLISHED_WITHIN_SECONDS = 30
+ESTABLISHED_WITHIN_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
