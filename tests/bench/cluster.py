@@ -127,7 +127,7 @@ def _served(directory: Path, endpoints: int) -> Iterator[tuple[Routing, Operator
 
 
 @contextmanager
-def hands_at(world: Routing, *, reporting: bool = False) -> Iterator[None]:
+def hands_at(world: Routing, *, reporting: bool = False) -> Iterator[Hands]:
     """They make pods, on a thread of their own; what routers report is left to the routers, unless they are to."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="hands", daemon=True)
@@ -146,7 +146,7 @@ def hands_at(world: Routing, *, reporting: bool = False) -> Iterator[None]:
 
     kube, hands = do(begin())
     try:
-        yield
+        yield hands
     finally:
         do(hands.rest())
         do(kube.close())

@@ -23,6 +23,7 @@ from tests.bench.rollouts import reachable
 from tests.bench.router import percentile
 from tests.bench.routing import NAMESPACE, Routing, until
 from tests.bench.world import POLICY
+from tests.cluster_backend.hands import Hands
 from tests.conformance.recorder import Recorder
 
 WAIT_SECONDS, FINAL_SECONDS = 2, 2
@@ -166,7 +167,8 @@ def crowd(
             world.pod(1)
             operator = Operator(world, **environment)
             try:
-                with hands_at(world, reporting=reporting):
+                with hands_at(world, reporting=reporting) as hands:
+                    HANDS[id(world)] = hands
                     for number in range(endpoints):
                         _create(world, number)
                     if reporting:
@@ -182,11 +184,14 @@ def crowd(
             finally:
                 operator.process.stop()
                 _CLOUDWATCH.pop(id(world))
+                HANDS.pop(id(world), None)
     finally:
         server.stop()
 
 
 _CLOUDWATCH: dict[int, Any] = {}
+HANDS: dict[int, Hands] = {}
+"""Who makes the pods, by the world's id."""
 
 
 def _permit(world: Routing) -> None:

@@ -49,6 +49,8 @@ class Hands:
         self.crashing_images: set[str] = set()
         self.reporting = True
         self.making_pods = True
+        self.resting = False
+        """They look at nothing meanwhile."""
 
     def work(self) -> None:
         """Begin."""
@@ -63,6 +65,9 @@ class Hands:
 
     async def _work(self) -> None:
         while True:
+            if self.resting:
+                await asyncio.sleep(EVERY_SECONDS)
+                continue
             with suppress(Gone):  # the kinds are not served yet
                 sight = await self._look()
                 for namespace in sorted(self.namespaces):
