@@ -126,17 +126,18 @@ def test_urgent_keys_go_first_and_the_others_are_not_starved() -> None:
 
 def test_first_keys_go_before_urgent_ones_that_wait_longer_and_starve_nobody() -> None:
     schedule: Schedule[str] = Schedule(urgent=lambda key: not key.startswith("Model"))
-    for n in range(40):
+    for n in range(20):
         schedule.add(f"Model{n}", 0)
         schedule.add(f"Endpoint{n}", 0)
-    for n in range(40):
+    for n in range(200):
         schedule.add(f"Fired{n}", 1, first=True)
-    assert (schedule.depth, schedule.oldest_ready()) == (120, 0)
-    taken = [schedule.take(2) or "" for _ in range(120)]
-    begun = [key.rstrip("0123456789") for key in taken[:48]]
-    assert (begun.count("Fired"), begun.count("Endpoint"), begun.count("Model")) == (36, 6, 6)
-    assert begun[:3] == ["Fired"] * 3
-    assert len(set(taken)) == 120
+    assert (schedule.depth, schedule.oldest_ready()) == (240, 0)
+    taken = [schedule.take(2) or "" for _ in range(240)]
+    kinds = [key.rstrip("0123456789") for key in taken]
+    assert kinds[:63] == ["Fired"] * 63, "what follows a first key takes many times as long as the key"
+    assert kinds[:203].count("Endpoint") == 3
+    assert kinds[203:219].count("Model") == 2, "and then as ever"
+    assert len(set(taken)) == 240
 
 
 def test_a_key_that_waits_or_runs_already_can_come_first() -> None:

@@ -31,7 +31,10 @@ LOOK_SECONDS = 0.1
 """Between two looks at whether the queue is idle, which is a state of many parts."""
 
 FAIR_SHARE = 8
-"""Of so many passes one goes to each kind of key that is not first, however many there are that go before it."""
+"""Of so many passes one goes to a key that can wait, however many urgent ones there are."""
+FIRST_SHARE = 64
+"""Of so many passes one goes to another key however many first ones there are. Seldom, as first keys are few and soon
+done, and what follows them takes many times as long: a larger share of the passes would hold most of the workers."""
 
 
 class Schedule(Generic[K]):
@@ -82,14 +85,14 @@ class Schedule(Generic[K]):
 
         Its deadline, if it has one, is answered by this pass, which names the next one itself."""
         self.promote(now)
-        queue = self._first or self._ready or self._patient
-        if not queue:
+        if not self.depth:
             return None
         self._taken += 1
-        if self._patient and self._taken % FAIR_SHARE == 0:
+        queue = self._ready or self._patient
+        if self._first and (self._taken % FIRST_SHARE or not queue):
+            queue = self._first
+        elif self._patient and self._taken % FAIR_SHARE == 0 and not self._first:
             queue = self._patient
-        elif self._ready and self._taken % FAIR_SHARE == FAIR_SHARE // 2:
-            queue = self._ready
         key = next(iter(queue))
         del queue[key]
         self._due.pop(key, None)
