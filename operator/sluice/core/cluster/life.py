@@ -5,7 +5,7 @@ from datetime import datetime
 from sluice.api.reasons import Cause, ConditionType, Outcome, Reason
 from sluice.api.status import Intent, Latch, VariantSummary, WantedVariant
 from sluice.core import capabilities, conditions, guardrails
-from sluice.core.cluster import fleets, keeping, routers, sides, words
+from sluice.core.cluster import fleets, keeping, recovery, routers, sides, words
 from sluice.core.cluster.actions import ScaleFleet
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint import commands, live
@@ -159,6 +159,8 @@ def recover(d: Draft) -> bool:
                 ),
             )
             _recover_latch(d)
+            recovery.commands(d)
+            recovery.rolling_back(d, revision)
             return True
     return False
 

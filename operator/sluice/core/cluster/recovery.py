@@ -1,0 +1,107 @@
+"""What else a lost status had in it: what a person said and was done, and a rolling deployment that was under way."""
+
+from sluice.api import names
+from sluice.api.reasons import Cause, CommandResult, Outcome, Reason
+from sluice.api.status import DeploymentStatus, Latch, PlannedCount, PlanStep, VariantSummary
+from sluice.core import capabilities, guardrails
+from sluice.core.cluster import instances, keeping, plans
+from sluice.core.cluster.names import fleet_name
+from sluice.core.cluster.routing import percent_on
+from sluice.core.endpoint.commands import acknowledge, named, unanswered
+from sluice.core.endpoint.draft import Draft
+from sluice.core.resolve import spec_counts, spec_weights
+from sluice.core.revision import Revision
+
+LOST = "its status was lost while it was deployed"
+
+
+def commands(d: Draft) -> None:
+    """Annotations stand for long after they were acted on. A retry is not repeated: what it opened is no latch in the
+    stored outcomes. Nor is a rollback, unless fleets of its revision stand beside those in service: then it was under
+    way. To what serves it has been, and the revision that it turned away stays out."""
+    serving = d.status.revision
+    standing = {fleet.fleet_hash for fleet in keeping.seen(d).fleets if not fleet.deleting}
+    for command, value in unanswered(d.given.endpoint, d.status).items():
+        stored = d.find_stored(named(value)) if command == capabilities.ROLLBACK else None
+        if stored is None and command != capabilities.RETRY:
+            continue
+        if stored is not None and serving is not None and stored.fleet_hash == serving.fleet_hash:
+            _hold_again(d)
+        elif stored is not None and stored.fleet_hash in standing:
+            continue
+        acknowledge(d, command, value, CommandResult.DONE, "seen when the status was recovered; not repeated")
+
+
+def _hold_again(d: Draft) -> None:
+    """A rollback to what serves stands as an annotation; what the spec asks for had been in service before it."""
+    serving, desired = d.status.revision, d.desired
+    if serving is None or desired is None or d.status.latch is not None or desired.fleet_hash == serving.fleet_hash:
+        return
+    if any(s.fleet_hash == desired.fleet_hash and s.outcome == Outcome.SUCCEEDED for s in d.given.stored):
+        text = f"rolled back to {serving.name} by annotation {names.ROLLBACK}"
+        d.set(latch=Latch(fleet_hash=desired.fleet_hash, reason=Reason.HELD_BY_ROLLBACK, message=text, time=d.now))
+
+
+def rolling_back(d: Draft, serving: Revision) -> None:
+    """The fleets in service have fewer instances than they should, and another revision answers for the rest: a rolling
+    deployment was under way. It goes back in its order, capacity before traffic, and starts anew then."""
+    seen, old = keeping.seen(d), spec_counts(serving.endpoint_config)
+    standing = {fleet.variant: fleet.replicas for fleet in seen.fleets if fleet.fleet_hash == serving.fleet_hash}
+    other = _other(d, serving)
+    config = plans.config_of(d.spec, d.status)
+    if (
+        guardrails.policy_name(config) != guardrails.ROLLING
+        or other is None
+        or seen.route is None
+        or all(standing.get(name, 0) >= count for name, count in old.items())
+    ):
+        return
+    new, weights = spec_counts(other.endpoint_config), spec_weights(other.endpoint_config)
+    percent = percent_on(seen.route.spec, _fleets(d, other))
+    last = PlanStep(
+        traffic_percent=100.0,
+        wait_seconds=0,
+        instances=tuple(PlannedCount(variant_name=name, count=count, new=True) for name, count in sorted(new.items())),
+    )
+    d.set(
+        endpoint_status="Updating",
+        deployment=DeploymentStatus(
+            revision=other.name,
+            fleet_hash=other.fleet_hash,
+            policy=guardrails.ROLLING,
+            stage="RollingBack",
+            stage_since=d.now,
+            step=1,
+            steps=1,
+            step_text="1/1",
+            traffic_percent=percent,
+            traffic_text=f"{percent:g}%",
+            start_time=d.now,
+            pending_variants=tuple(
+                VariantSummary(variant_name=name, desired_instance_count=new.get(name, 1), desired_weight=weight)
+                for name, weight in sorted(weights.items())
+            ),
+            plan=(last,),
+            before=instances.at_start(old, new),
+            replace_first=plans.replaces(d.spec, config) or None,
+            cause=Cause.UNKNOWN,
+            message=LOST,
+        ),
+    )
+
+
+def _other(d: Draft, serving: Revision) -> Revision | None:
+    """The revision beside the one in service that requests go to."""
+    route = keeping.seen(d).route
+    stored = [revision.revision(d.given.resolution.owner) for revision in d.given.stored]
+    for revision in (*([d.desired] if d.desired is not None else []), *stored):
+        beside = revision.fleet_hash != serving.fleet_hash and route is not None
+        if beside and route is not None and percent_on(route.spec, _fleets(d, revision)) > 0.0:
+            return revision
+    return None
+
+
+def _fleets(d: Draft, revision: Revision) -> frozenset[str]:
+    endpoint = str(d.metadata["name"])
+    variants = revision.endpoint_config["productionVariants"]
+    return frozenset(fleet_name(endpoint, str(v["variantName"]), revision.fleet_hash) for v in variants)

@@ -1,0 +1,148 @@
+"""A status that is lost: commands that were acted on are not repeated, holds stay, and a rolling deployment that was
+under way goes back with its capacity before its traffic."""
+
+from typing import Any
+
+from tests.core.cluster_stage import ClusterStage, blue_green, rolling
+from tests.core.watched import deployment, ended, reach
+
+from sluice.api.reasons import Cause, CommandResult
+from sluice.api.status import EndpointStatus
+
+
+def served(policy: dict[str, Any] | None = None, **spec: Any) -> ClusterStage:
+    stage = ClusterStage(
+        {"variantName": "a", "initialInstanceCount": 4}, deploymentConfig=policy or blue_green(final=5), **spec
+    )
+    stage.image("one:1")
+    stage.in_service()
+    return stage
+
+
+def serving(stage: ClusterStage) -> str:
+    assert stage.status.revision is not None
+    return stage.status.revision.name
+
+
+def lose(stage: ClusterStage) -> None:
+    stage.status = EndpointStatus()
+
+
+def test_a_retry_of_long_ago_does_not_open_the_latch_that_is_recovered() -> None:
+    stage = served()
+    stage.annotate(retry="1")
+    stage.run(3)
+    stage.image("bad:1")
+    reach(stage, "Provisioning")
+    stage.step(2000)
+    stage.until("RolledBack", type_="Stalled")
+    stage.run(3)
+    first = serving(stage)
+    lose(stage)
+    for _ in range(30):
+        stage.step()
+        assert stage.status.deployment is None, "what was rolled back is not tried again by itself"
+    assert serving(stage) == first
+    assert stage.condition("Stalled") == ("True", "RolledBack")
+    assert [(ack.command, ack.result) for ack in stage.status.commands] == [("retry", CommandResult.DONE)]
+    stage.annotate(retry="2")
+    reach(stage, "Provisioning")
+
+
+def test_a_rollback_of_long_ago_is_not_repeated() -> None:
+    stage = served()
+    first = serving(stage)
+    stage.image("two:1")
+    stage.in_service()
+    stage.annotate(rollback=first)
+    stage.until("HeldByRollback", type_="Stalled")
+    stage.image("three:1")
+    stage.in_service()
+    stage.run(3)
+    third = serving(stage)
+    assert any(stored.name == first for stored in stage.stored())
+    lose(stage)
+    for _ in range(30):
+        stage.step()
+        assert stage.status.deployment is None
+    assert serving(stage) == third
+    assert stage.condition("Ready")[0] == "True"
+    assert "not repeated" in (stage.status.commands[0].message or "")
+
+
+def test_what_a_rollback_turned_away_stays_out() -> None:
+    stage = served()
+    first = serving(stage)
+    stage.image("two:1")
+    stage.in_service()
+    stage.annotate(rollback=first)
+    stage.until("HeldByRollback", type_="Stalled")
+    stage.run(3)
+    lose(stage)
+    for _ in range(30):
+        stage.step()
+        assert stage.status.deployment is None
+    assert serving(stage) == first
+    assert stage.condition("Stalled") == ("True", "HeldByRollback")
+
+
+def test_a_rollback_that_was_under_way_goes_on() -> None:
+    stage = served()
+    first = serving(stage)
+    stage.image("two:1")
+    stage.in_service()
+    stage.annotate(rollback=first)
+    reach(stage, "Provisioning")
+    stage.run(2)
+    lose(stage)
+    stage.until("HeldByRollback", type_="Stalled")
+    assert serving(stage) == first
+
+
+def test_a_revision_that_is_deployed_for_the_first_time_is_not_held_by_an_older_rollback() -> None:
+    stage = served(blue_green("CANARY", wait=60, final=5))
+    first = serving(stage)
+    stage.image("two:1")
+    stage.in_service()
+    stage.annotate(rollback=first)
+    stage.until("HeldByRollback", type_="Stalled")
+    stage.image("three:1")
+    reach(stage, "Baking", 1)
+    lose(stage)
+    reach(stage, "Provisioning")
+    stage.in_service()
+    assert serving(stage) != first
+
+
+def test_a_rolling_deployment_goes_back_with_its_capacity_before_its_traffic() -> None:
+    stage = served(rolling(25, wait=30))
+    old = next(iter(stage.cluster.fleets.values()))
+    stage.image("two:1")
+    reach(stage, "Baking", 3)
+    assert (old.replicas, stage.percent_new()) == (2, 75)
+    lose(stage)
+    seen = set()
+    for _ in range(100):
+        stage.step()
+        running = stage.status.deployment
+        if running is None or running.stage != "RollingBack":
+            break
+        seen.add((stage.percent_new(), old.ready))
+        assert 100 - stage.percent_new() <= 25 * old.ready, "capacity before traffic"
+    assert (75.0, 2) in seen
+    assert old.replicas == old.ready == 4
+    assert ended(stage).cause is Cause.UNKNOWN
+    assert "its status was lost" in (ended(stage).message or "")
+    reach(stage, "Provisioning")  # nothing was said against it: it starts anew by itself
+    assert deployment(stage).step == 0
+    stage.in_service()
+
+
+def test_in_a_blue_green_deployment_the_old_fleet_is_whole_and_takes_all_at_once() -> None:
+    stage = served(blue_green("CANARY", wait=60, final=5))
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    lose(stage)
+    stage.step()
+    assert stage.status.deployment is None
+    assert stage.percent_new() == 0
