@@ -9,7 +9,7 @@ from tests.core.watched import deployment, ended, reach, watched
 
 from sluice.api.reasons import Cause, Outcome, Reason
 from sluice.api.routes import RejectedRoute, RouterReportSpec
-from sluice.core.cluster.actions import WriteRoute
+from sluice.core.cluster.actions import EnsureFleet, WriteRoute
 from sluice.core.cluster.observation import PodTrouble
 from sluice.core.observation import CallProblem
 
@@ -124,6 +124,40 @@ def test_routes_that_were_refused_on_the_way_forward_do_not_delay_the_way_back()
     stage.step()
     assert stage.percent_new() == 0
     assert deployment(stage).cause is Cause.ALARM
+
+
+def test_a_router_that_does_not_follow_goes_although_something_else_is_refused() -> None:
+    stage = served()
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    old = next(fleet for fleet in stage.cluster.fleets.values() if fleet.image == "one:1")
+    del stage.cluster.fleets[old.name]
+    stuck = stage.cluster.routers[0]
+    stuck.slow = True
+    new = next(iter(stage.cluster.fleets.values()))
+    new.ready, new.image = 0, "bad:1"
+    refused = CallProblem("EnsureFleet", Reason.REJECTED_BY_KUBERNETES, "a webhook is away", transient=False)
+    for _ in range(12):
+        tried = any(isinstance(action, EnsureFleet) for action in stage.actions)
+        stage.step(problem=refused if tried else None, refusing=old.name)
+    assert stage.status.problem is not None
+    assert stuck not in stage.cluster.routers
+    assert stage.status.deployment is None or deployment(stage).traffic_percent == 0
+
+
+def test_a_clock_that_goes_back_does_not_keep_a_router_that_does_not_follow() -> None:
+    stage = served()
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    stuck = stage.cluster.routers[0]
+    stuck.slow = True
+    stage.annotate(rollback=name_of(stage))
+    stage.step()
+    stage.step()
+    assert deployment(stage).stage == "RollingBack"
+    stage.step(-3600.0)
+    stage.run(8)
+    assert stuck not in stage.cluster.routers
 
 
 # Old fleets that are gone ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from sluice.api.reasons import Cause, CommandResult, Reason
 from sluice.core import capabilities, guardrails
 from sluice.core.actions import Action, DropRevision, PatchEndpoint
 from sluice.core.cluster import deletion, deploy, fleets, gates, haste, keeping, life, rolling, sides, steering
-from sluice.core.cluster.actions import EnsureFleet, ScaleFleet, WriteRoute
+from sluice.core.cluster.actions import EnsureFleet, EvictRouter, ScaleFleet, WriteRoute
 from sluice.core.cluster.routing import Side
 from sluice.core.decision import Decision
 from sluice.core.endpoint import bookkeeping, commands, deployment, facts, freezing, latches
@@ -91,11 +91,11 @@ def _guarded(step: Any) -> Any:
 
 
 def _cannot_wait(d: Draft, action: Action) -> bool:
-    """Traffic goes back whatever else failed."""
+    """Traffic goes back whatever else failed: routes are written, and a router that holds them up is evicted."""
     problem, deployment = d.status.problem, d.status.deployment
-    if deployment is None or deployment.stage != "RollingBack" or (problem and problem.operation == "WriteRoute"):
+    if deployment is None or deployment.stage != "RollingBack" or not isinstance(action, WriteRoute | EvictRouter):
         return False
-    return isinstance(action, WriteRoute)
+    return problem is None or problem.operation != type(action).__name__
 
 
 def _name_taken(d: Draft) -> bool:

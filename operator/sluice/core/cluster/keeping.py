@@ -156,9 +156,10 @@ def confirm(d: Draft, *, rolling_back: bool, require_ready: bool) -> Progress:
 
 
 def note_route(d: Draft) -> None:
-    """Since when this generation of the routes stands."""
+    """Since when this generation of the routes stands. After a clock that went back: since now."""
     found, before = seen(d).route, d.status.route
-    if found is not None and (before is None or (before.uid, before.generation) != (found.uid, found.generation)):
+    same = found is not None and before is not None and (before.uid, before.generation) == (found.uid, found.generation)
+    if found is not None and not (same and before is not None and before.since <= d.now):
         d.set(route=RouteStatus(uid=found.uid, generation=found.generation, since=d.now))
 
 
