@@ -34,10 +34,10 @@ def results(
     world = World(
         surroundings,
         tmp_path_factory.mktemp("conformance"),
-        speed=0.5,
+        speed=0.35,  # a stage lasts longer than a busy operator is away
         namespace=NAMESPACE,
         environment={
-            "SLUICE_SAGEMAKER_MOVING_SECONDS": "0.1",
+            "SLUICE_SAGEMAKER_MOVING_SECONDS": "0.2",
             "SLUICE_CLOUDWATCH_SECONDS": "0.5",
             "SLUICE_MAX_CONCURRENT_DEPLOYMENTS": "0",
             "SLUICE_MAX_CONCURRENT_DEPLOYMENTS_PER_NAMESPACE": "0",
@@ -110,7 +110,7 @@ class _Handyman:
     def rest(self) -> None:
         """End; a failure of theirs is the run's."""
         self._loop.call_soon_threadsafe(self._done.set)
-        self._thread.join(30)
+        self._thread.join(120)
         if self._failure is not None:
             raise self._failure
 

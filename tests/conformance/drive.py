@@ -8,7 +8,7 @@ from tests.conformance.table import Backend, Event, Scenario, Seen
 from tests.operator.harness.kube import Kube, Object
 from tests.operator.harness.manifests import Manifest, config, manifest, variant
 
-SECONDS = 120.0
+SECONDS = 400.0
 """How long anything is waited for, at most."""
 
 

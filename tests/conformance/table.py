@@ -124,6 +124,8 @@ def untouched(reason: str, **more: Any) -> Seen:
 
 LONG = 30
 """Seconds of a bake that something is to interrupt."""
+CAUGHT = 10
+"""The same where one of the backends waits for its end."""
 
 TABLE = (
     Scenario("all-at-once", policy=ALL_AT_ONCE, seen=succeeded(PROVISIONING, SHIFTING, final(), CLEANING)),
@@ -221,7 +223,7 @@ TABLE = (
     ),
     Scenario(
         "third-revision",
-        policy=canary(wait=6),
+        policy=canary(wait=CAUGHT),
         events=(Event(baking(25), "third revision"),),
         seen=Seen(
             (*CANARY_STAGES, *CANARY_STAGES), (DONE, DONE), "third", "InService InService", (*UPDATED, *UPDATED[1:])
@@ -239,7 +241,7 @@ TABLE = (
     ),
     Scenario(
         "revert",
-        policy=canary(wait=6),
+        policy=canary(wait=CAUGHT),
         events=(Event(baking(25), "revert"),),
         seen=Seen(
             (*CANARY_STAGES, *CANARY_STAGES), (DONE, DONE), "old", "InService InService", (*UPDATED, *UPDATED[1:])
@@ -273,7 +275,7 @@ TABLE = (
     ),
     Scenario(
         "pause",
-        policy=canary(wait=4),
+        policy=canary(wait=CAUGHT),
         events=(Event(baking(25), "pause"),),
         seen=Seen(CANARY_STAGES, (DONE,), "new", "InService InService", UPDATED, "pause Refused"),
         differs={"Cluster": Seen(CANARY_STAGES, (DONE,), "new", "InService InService", UPDATED, "pause Done")},
@@ -281,7 +283,7 @@ TABLE = (
     ),
     Scenario(
         "rollback-while-moving",
-        policy=canary(wait=6),
+        policy=canary(wait=CAUGHT),
         events=(Event(baking(25), "rollback"),),
         seen=Seen(
             (*CANARY_STAGES, PROVISIONING, SHIFTING, CLEANING),

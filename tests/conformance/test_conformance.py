@@ -6,7 +6,7 @@ import pytest
 from tests.conformance.conftest import Results
 from tests.conformance.table import BACKENDS, TABLE, Backend, Scenario
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
