@@ -279,7 +279,12 @@ class ClusterStage:
                     uid=uid,
                     generation=generation,
                     fleets=tuple(
-                        FleetReport(name=n, hosts=ready.get(n, 0), healthy=max(0, ready.get(n, 0) - failing.get(n, 0)))
+                        FleetReport(
+                            name=n,
+                            hosts=ready.get(n, 0),
+                            healthy=max(0, ready.get(n, 0) - failing.get(n, 0)),
+                            sample_answer=self.cluster.sample_answer if failing.get(n) else None,
+                        )
                         for n in known
                     ),
                     draining=tuple(sorted(router.busy - known)),

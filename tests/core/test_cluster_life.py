@@ -452,6 +452,10 @@ def test_pods_in_service_that_fail_the_sample_invocation_are_told_with_how_many_
     assert stage.message("SampleInvocationFailing").startswith(f"variant a: {said}")
     assert "variant b" not in stage.message("SampleInvocationFailing")
     assert stage.condition("Ready")[0] == "True", "the others answer"
+    stage.cluster.sample_answer = "pod-7 answers 500: out of memory"
+    stage.run(2)
+    told = said.replace(" invocation;", " invocation (pod-7 answers 500: out of memory);")
+    assert stage.message("SampleInvocationFailing").startswith(f"variant a: {told}")
     fleet.failing = 0
     stage.run(2)
     assert stage.condition("SampleInvocationFailing") == ("", "")
@@ -474,3 +478,6 @@ def test_new_pods_that_are_asked_for_the_first_time_are_no_condition() -> None:
     stage.run(20)
     assert stage.condition("SampleInvocationFailing") == ("", "")
     assert stage.condition("Ready") == ("False", "SampleInvocationFailed")
+    stage.cluster.sample_answer = "pod-7 answers 500: out of memory"
+    stage.run(2)
+    assert "with status 200 within 5 s: pod-7 answers 500: out of memory" in stage.message()

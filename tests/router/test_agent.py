@@ -16,6 +16,7 @@ from tests.router.harness.pod import RouterPod
 from tests.router.specs import fleet, route
 
 from localcluster.controlplane import ControlPlane
+from sluice.api.routes import RouteSample
 from sluice.router.reporting import PARTS, part_name
 
 pytestmark = pytest.mark.apiserver
@@ -271,3 +272,30 @@ def stays(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert condition()
+
+
+def test_what_a_pod_answers_that_fails_the_sample_invocation_is_reported(
+    control_plane: ControlPlane, tmp_path: Path, net: NetworkNamespace, team: Namespace, start: Make
+) -> None:
+    """By the agent, which asks it; Envoy says only that it fails."""
+    good, bad = start(1), start(2)
+    bad.status = 503
+    wire = Wire(control_plane.kubeconfig, tmp_path, inside=net.call)
+    pod = RouterPod(tmp_path, net, team.name, wire.kubeconfig)
+    try:
+        team.put_pods("churn-a", good.address, bad.address)
+        sample = RouteSample(body="sample", timeout_seconds=20)
+        team.put_route(route("Churn", fleet("churn-a", sample=sample)))
+        pod.start_agent(inside=True)
+
+        def told() -> tuple[int, int, str | None]:
+            report = team.report(pod.name)
+            found = [(f.hosts, f.healthy, f.sample_answer) for r in report.routes for f in r.fleets] if report else []
+            return found[0] if found else (0, 0, None)
+
+        until(lambda: told() == (2, 1, "pod-198.18.0.2 answers 503: pod2"), 120)
+        bad.status = 200
+        until(lambda: told() == (2, 2, None), 120)
+    finally:
+        pod.close()
+        wire.close()

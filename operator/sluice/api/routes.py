@@ -103,6 +103,9 @@ class FleetReport(RouteModel):
     """Pods that its Envoy has in this cluster."""
     healthy: int
     """Of those, the ones that are not failing the sample invocation (without one: all)."""
+    sample_answer: Annotated[str, Field(max_length=600)] | None = None
+    """What one of the others answered to this agent, with the pod's name: the status and the first 200 bytes, on one
+    line; or why there was no answer. For people only."""
 
 
 class RouteReport(RouteModel):

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
@@ -57,14 +57,21 @@ class Admin:
 
     async def passed(self) -> dict[str, frozenset[str]]:
         """Per cluster, the addresses that are not failing its active health check."""
+        hosts = await self._hosts(lambda health: not _fails(health) and not _is_pending(health))
+        return {name: frozenset(address for address, _ in found) for name, found in hosts.items()}
+
+    async def failing(self) -> dict[str, frozenset[tuple[str, int]]]:
+        """Per cluster, the addresses and ports that have been asked and are failing its active health check."""
+        return await self._hosts(lambda health: _fails(health) and not _is_pending(health))
+
+    async def _hosts(self, chosen: Callable[[Mapping[str, object]], bool]) -> dict[str, frozenset[tuple[str, int]]]:
+        """Per cluster, the addresses and ports whose health is so."""
         answer = json.loads(await self._get("/clusters?format=json"))
         return {
             cluster["name"]: frozenset(
-                host["address"]["socket_address"]["address"]
+                (at["address"], at["port_value"])
                 for host in cluster.get("host_statuses", ())
-                if "socket_address" in host["address"]
-                and not host["health_status"].get("failed_active_health_check")
-                and not host["health_status"].get("pending_active_hc")
+                if (at := host["address"].get("socket_address")) is not None and chosen(host["health_status"])
             )
             for cluster in answer.get("cluster_statuses", ())
         }
@@ -125,3 +132,12 @@ class Admin:
         if response.status != 200:
             raise EnvoyUnavailable(f"{method} {path}: {response.status} {text.strip()[:200]}")
         return text
+
+
+def _fails(health: Mapping[str, object]) -> bool:
+    return bool(health.get("failed_active_health_check"))
+
+
+def _is_pending(health: Mapping[str, object]) -> bool:
+    """Not asked yet: Envoy calls a new host failing, too."""
+    return bool(health.get("pending_active_hc"))

@@ -21,6 +21,7 @@ from sluice.router.ledger import Ledger, Step
 from sluice.router.objects import Objects, Route
 from sluice.router.reporting import INTERVAL_SECONDS, RETRY_SECONDS, Reporter
 from sluice.router.routes import SCOPE
+from sluice.router.samples import Samples
 from sluice.router.settings import Settings
 from sluice.router.together import Together
 from sluice.router.validation import find_refused
@@ -55,6 +56,7 @@ class Agent:
         self._reported = asyncio.Event()
         self._covered = False
         self._beat = time.monotonic()
+        self._samples = Samples(admin.failing, self._objects.pods, self._changed.set)
         objects, self._together = self._objects, Together((ENDPOINT_ROUTE, ENDPOINT_SLICE))
         self._watches = (
             Watched.held(
@@ -86,7 +88,7 @@ class Agent:
         parts: list[Coroutine[Any, Any, None]] = [watch.run() for watch in self._watches]
         try:
             async with asyncio.TaskGroup() as group:
-                for part in (*parts, self._apply(), self._tell()):
+                for part in (*parts, self._apply(), self._samples.run(), self._tell()):
                     group.create_task(part)
         finally:
             await self._discovery.close()
@@ -125,6 +127,7 @@ class Agent:
                 activity = await self._activity()
             if view.known and (activity.known or not self._ledger.lively()):
                 self._covered = self._covered or self._ledger.covers(wanted, view)
+                self._samples.follow(self._ledger.failing(activity))
                 self._prepare_report(wanted, view, activity)
             delay = BUSY_SECONDS if self._ledger.leaving else IDLE_SECONDS
             if view.warming:
@@ -175,7 +178,8 @@ class Agent:
         self._ledger.judge(verdicts, suspects)
 
     def _prepare_report(self, wanted: Wanted, view: View, activity: Activity) -> None:
-        routes, rejected = self._ledger.report(wanted, self._objects.routes.values(), view, activity)
+        existing, words = self._objects.routes.values(), self._samples.words
+        routes, rejected = self._ledger.report(wanted, existing, view, activity, words)
         report = RouterReportSpec(pod_uid=self._settings.pod_uid, routes=routes, rejected=rejected)
         if report != self._report:
             self._report = report

@@ -7,12 +7,13 @@ by itself: one that waits or is refused holds up no other.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from sluice.api.routes import LONGEST_STREAM_SECONDS, EndpointRouteSpec, RejectedRoute, RouteFleet, RouteReport
 from sluice.router.clusters import cluster_names
 from sluice.router.objects import Route, serving_pods
-from sluice.router.reports import Reports, rejections
+from sluice.router.reports import Hosts, Reports, rejections
 from sluice.router.routes import compile_scope, fleets_of
 from sluice.router.standing import Placed, PodsOf, Standing
 from sluice.router.view import Activity, View
@@ -170,6 +171,16 @@ class Ledger:
             for standing in self._standing.values()
         )
 
+    def failing(self, activity: Activity) -> dict[str, RouteFleet]:
+        """Fleets of which not all pods pass the sample invocation, as far as Envoy has said."""
+        return {
+            name: standing.fleet
+            for name, standing in self._standing.items()
+            if standing.fleet.sample is not None
+            and standing.leaving_since is None
+            and activity.healthy.get(name, standing.hosts) < standing.hosts
+        }
+
     def remember_passed(self, passed: Mapping[str, frozenset[str]]) -> None:
         """Pods that have passed the sample invocation."""
         self._passed = dict(passed)
@@ -186,9 +197,15 @@ class Ledger:
     # -- reporting -----------------------------------------------------------------------------------------------------
 
     def report(
-        self, wanted: Wanted, routes: Iterable[Route], view: View, activity: Activity
+        self,
+        wanted: Wanted,
+        routes: Iterable[Route],
+        view: View,
+        activity: Activity,
+        words: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[tuple[RouteReport, ...], tuple[RejectedRoute, ...]]:
-        """What of the existing routes is in force, and what was refused."""
+        """What of the existing routes is in force, and what was refused. `words`: what pods of fleets answered that
+        fail the sample invocation."""
         in_force = self._versions.get(view.scopes, _Scopes())
         draining: dict[str, tuple[str, ...]] = {}
         for name in sorted(self._standing):
@@ -196,10 +213,11 @@ class Ledger:
             if standing.leaving_since is not None:
                 draining[standing.endpoint_name] = (*draining.get(standing.endpoint_name, ()), name)
 
-        def hosts(fleet: RouteFleet) -> tuple[int, int]:
+        def hosts(fleet: RouteFleet) -> Hosts:
             standing = self._standing.get(fleet.name)
             found = standing.hosts if standing is not None else 0
-            return found, found if fleet.sample is None else activity.healthy.get(fleet.name, 0)
+            healthy = found if fleet.sample is None else activity.healthy.get(fleet.name, 0)
+            return found, healthy, words.get(fleet.name) if healthy < found else None
 
         served = {one.uid: one.spec for one in in_force.served.values()}
         return (

@@ -7,9 +7,10 @@ from sluice.api.routes import EndpointRouteSpec, FleetReport, RejectedRoute, Rou
 from sluice.router.objects import Route
 from sluice.router.routes import fleets_of
 
-HostsOf = Callable[[RouteFleet], tuple[int, int]]
-"""Pods of a fleet, and those that get requests."""
-_Told = tuple[str, int, tuple[tuple[str, int, int], ...], tuple[str, ...]]
+Hosts = tuple[int, int, str | None]
+"""Pods of a fleet, those that get requests, and what one of the others answered."""
+HostsOf = Callable[[RouteFleet], Hosts]
+_Told = tuple[str, int, tuple[tuple[str, Hosts], ...], tuple[str, ...]]
 
 
 class Reports:
@@ -35,7 +36,7 @@ class Reports:
                 continue
             spec = served.get(route.uid)
             named = spec or route.spec
-            fleets = tuple((fleet.name, *hosts(fleet)) for fleet in fleets_of(spec)) if spec else ()
+            fleets = tuple((fleet.name, hosts(fleet)) for fleet in fleets_of(spec)) if spec else ()
             told = (route.name, generation, fleets, draining.get(named.endpoint_name, ()) if named else ())
             before = self._made.get(route.uid)
             made[route.uid] = before if before is not None and before[0] == told else (told, _report(route.uid, told))
@@ -57,6 +58,9 @@ def _report(uid: str, told: _Told) -> RouteReport:
         name=name,
         uid=uid,
         generation=generation,
-        fleets=tuple(FleetReport(name=fleet, hosts=hosts, healthy=healthy) for fleet, hosts, healthy in fleets),
+        fleets=tuple(
+            FleetReport(name=fleet, hosts=hosts, healthy=healthy, sample_answer=answer)
+            for fleet, (hosts, healthy, answer) in fleets
+        ),
         draining=draining,
     )

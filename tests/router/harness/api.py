@@ -6,7 +6,7 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -27,13 +27,19 @@ _numbers = itertools.count(1)
 class Wire:
     """Forwards TCP to the API server until it is cut; connections that stand are cut too."""
 
-    def __init__(self, kubeconfig: Path, directory: Path) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        directory: Path,
+        inside: Callable[[Callable[[], socket.socket]], socket.socket] | None = None,
+    ) -> None:
+        """`inside`: makes the socket that it listens at in another network namespace."""
         config = yaml.safe_load(kubeconfig.read_text())
         target = urlsplit(config["clusters"][0]["cluster"]["server"])
         self._target = (target.hostname, target.port)
         self._sockets: list[socket.socket] = []
         self._up = True
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = inside(_listener) if inside is not None else _listener()
         config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
         self.kubeconfig = directory / "kubeconfig"
         self.kubeconfig.write_text(yaml.safe_dump(config))
@@ -188,3 +194,7 @@ class Namespace:
 
         coroutine: Coroutine[Any, Any, Any] = main()
         return asyncio.run(coroutine)
+
+
+def _listener() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))

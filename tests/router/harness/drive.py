@@ -34,6 +34,8 @@ class Drive:
         self.envoy = envoy
         self.routes: dict[str, Route] = {}
         self.pods: dict[str, tuple[Pod, ...]] = {}
+        self.words: dict[str, str] = {}
+        """What failing pods of fleets have answered."""
         self.ledger = Ledger()
         self.files = Files(envoy.directory)
         self._loop = asyncio.new_event_loop()
@@ -93,7 +95,8 @@ class Drive:
                 self.files.keep(self.ledger.placed, self.ledger.served)
                 self._publish(step)
             if view.known and activity.known:
-                self.reports, self.rejected = self.ledger.report(wanted, self.routes.values(), view, activity)
+                existing = self.routes.values()
+                self.reports, self.rejected = self.ledger.report(wanted, existing, view, activity, self.words)
             return not step.suspects and not step.clusters and not step.scopes and self.ledger.settled(view)
 
         self.reports: tuple[RouteReport, ...] = getattr(self, "reports", ())

@@ -25,6 +25,7 @@ class RouterPod:
     """Envoy runs; the agent is started by `start_agent`."""
 
     def __init__(self, directory: Path, net: NetworkNamespace, namespace: str, kubeconfig: Path) -> None:
+        self._net = net
         self.envoy = Envoy(directory / "run", prefix=net.prefix)
         self.envoy.settings = replace(self.envoy.settings, namespace=namespace)
         self._kubeconfig, self._log = kubeconfig, directory / "agent.log"
@@ -36,9 +37,10 @@ class RouterPod:
         """The pod's."""
         return self.envoy.settings.pod_name
 
-    def start_agent(self, *, looks_by_itself: bool = True) -> None:
+    def start_agent(self, *, looks_by_itself: bool = True, inside: bool = False) -> None:
         """Start it; `ready` tells when it has applied what it read. One that does not look by itself does what it does
-        because something happened, or never."""
+        because something happened, or never. `inside`: in Envoy's network, as it is in a pod; its probes are there,
+        too."""
         settings = self.envoy.settings
         environ = {
             **os.environ,
@@ -53,7 +55,12 @@ class RouterPod:
         }
         arguments = ["agent", "--bootstrap", str(self.envoy.bootstrap)]
         self.agent = subprocess.Popen(  # noqa: S603 - the program under test
-            [sys.executable, *(["-m", "sluice.router"] if looks_by_itself else ["-c", _ASLEEP]), *arguments],
+            [
+                *(self._net.prefix if inside else ()),
+                sys.executable,
+                *(["-m", "sluice.router"] if looks_by_itself else ["-c", _ASLEEP]),
+                *arguments,
+            ],
             env=environ,
             stdout=subprocess.DEVNULL,
             stderr=self._log.open("ab"),

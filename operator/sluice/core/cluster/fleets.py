@@ -102,7 +102,8 @@ def trouble(seen: ClusterObservation, fleets: Iterable[Wanted]) -> tuple[Wanted,
             if item.reason != "Starting":
                 found.append((fleet, item))
         if here is not None and fleet.sample and here.ready and not routers.sees_healthy(seen, fleet.name, here.ready):
-            text = f"ready pods do not answer the sample invocation {fleet.sample}"
+            said = routers.sample_answer(seen, fleet.name)
+            text = f"ready pods do not answer the sample invocation {fleet.sample}{said and f': {said}'}"
             found.append((fleet, PodTrouble("SampleInvocationFailed", text, here.ready)))
     return min(found, key=lambda pair: (not pair[1].final, pair[1].reason == "SampleInvocationFailed"), default=None)
 

@@ -102,8 +102,10 @@ def _failing_sample(d: Draft) -> list[str]:
         stays = "they get no requests; at least half of the fleet stays in"
         if 2 * (pods - failing) < pods:
             stays = "as at least half of the fleet stays in, all of them get requests all the same"
+        answer = routers.sample_answer(seen, fleet.name)
         said.append(
-            f"variant {fleet.variant['variantName']}: {failing} of {pods} pods fail the sample invocation; {stays}"
+            f"variant {fleet.variant['variantName']}: {failing} of {pods} pods fail the sample invocation"
+            f"{answer and f' ({answer})'}; {stays}"
         )
     return said
 

@@ -176,6 +176,18 @@ def failing_sample(seen: ClusterObservation, fleet: str) -> tuple[int, int]:
     return max(found)
 
 
+def sample_answer(seen: ClusterObservation, fleet: str) -> str:
+    """What a pod of the fleet answered to a router that asked why it fails the sample invocation, with the pod's name;
+    empty: none has said."""
+    route = seen.route
+    for router in sorted(ready(seen), key=lambda router: router.pod):
+        report = report_of(router, route) if route is not None else None
+        for found in report.fleets if report is not None else ():
+            if found.name == fleet and found.sample_answer:
+                return found.sample_answer
+    return ""
+
+
 def to_evict(
     seen: ClusterObservation, now: datetime, *, since: datetime, rolling_back: bool, longest_seconds: int
 ) -> RouterSeen | None:
