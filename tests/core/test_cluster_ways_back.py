@@ -222,6 +222,29 @@ def test_an_alarm_goes_back_at_once_whether_an_old_pod_answers_or_not() -> None:
     assert stage.percent_new() == 0
 
 
+def test_while_new_pods_are_lost_the_old_ones_stay_for_the_way_back() -> None:
+    stage = served()
+    stage.image("two:1")
+    reach(stage, "FinalBaking")
+    new = next(fleet for fleet in stage.cluster.fleets.values() if fleet.image == "two:1")
+    stage.capped[new.name] = 2
+    stage.run(100)
+    assert deployment(stage).stage == "FinalBaking"
+    assert "the old fleets go when the new ones are all there: a 2/4" in stage.message()
+    stage.annotate(rollback=name_of(stage))
+    stage.step()
+    assert stage.percent_new() == 0
+    stage = served()
+    stage.image("two:1")
+    reach(stage, "FinalBaking")
+    new = next(fleet for fleet in stage.cluster.fleets.values() if fleet.image == "two:1")
+    stage.capped[new.name] = 2
+    stage.run(100)
+    del stage.capped[new.name]
+    stage.in_service()
+    assert ended(stage).outcome is Outcome.SUCCEEDED
+
+
 # Routers that do not follow -------------------------------------------------------------------------------------
 
 
