@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.cluster_stage import ClusterStage, blue_green
 from tests.core.stage import EPOCH
+from tests.core.watched import deployment, ended, reach, watched
 
 from sluice.api.reasons import Cause, Outcome
 from sluice.core.cluster import limits
 from sluice.core.cluster.observation import PodTrouble
-from sluice.core.cluster.peers import Bounds, Peer, image_key, peer_of
+from sluice.core.cluster.peers import Bounds, Peer, image_key, peer_of, rollbacks_in
 
 # The queue ------------------------------------------------------------------------------------------------------
 
@@ -268,6 +269,21 @@ def test_a_rollback_notes_what_it_brought_and_what_that_resolved_to() -> None:
     last = stage.status.last_deployment
     assert last is not None
     assert last.images == ("new:1", "new:1@sha256:1")
+
+
+@pytest.mark.parametrize("under_traffic", [False, True])
+def test_an_alarm_that_fired_before_the_first_traffic_tells_nothing_against_the_image(under_traffic: bool) -> None:
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Baking" if under_traffic else "Provisioning")
+    stage.alarms["errors"].state = "ALARM"
+    if not under_traffic:
+        stage.run(30)
+        stage.step((deployment(stage).deadline - stage.now).total_seconds())
+    stage.until("RolledBack", type_="Stalled")
+    assert ended(stage).cause is Cause.ALARM
+    assert bool(ended(stage).images) == under_traffic
+    assert bool(rollbacks_in([ended(stage).to_manifest()])) == under_traffic
 
 
 def test_a_status_that_somebody_wrote_by_hand_counts_as_far_as_it_can_be_read() -> None:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from sluice.api import names
-from sluice.api.reasons import CommandResult, Reason
+from sluice.api.reasons import Cause, CommandResult, Reason
 from sluice.api.status import DeploymentStatus
 from sluice.core import capabilities
 from sluice.core.cluster import sides
@@ -155,9 +155,10 @@ def images_of(models: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
 
 def rolled_back_images(d: Draft, deployment: DeploymentStatus) -> tuple[str, ...]:
     """What a deployment that is rolled back brought: as specified, and as its pods resolved it, so that neither another
-    tag nor another repository hides it."""
+    tag nor another repository hides it. An alarm that fired before its first traffic until the deadline tells nothing
+    of it."""
     revision = d.subject(deployment.revision)
-    if revision is None:
+    if revision is None or (deployment.cause is Cause.ALARM and deployment.traffic_since is None):
         return ()
     images = brought(d, revision)
     resolved = {
