@@ -7,6 +7,8 @@ from tests.core.cluster_stage import ClusterStage, blue_green, rolling
 from tests.core.watched import deployment, ended, reach
 
 from sluice.api.reasons import Cause, Outcome
+from sluice.api.routes import RouteFleet
+from sluice.core.cluster.actions import WriteRoute
 from sluice.core.cluster.fleets import PLACE_SECONDS, STARTUP_SECONDS
 from sluice.core.cluster.observation import PodTrouble
 
@@ -83,3 +85,20 @@ def test_pods_that_do_not_answer_the_sample_invocation_get_no_traffic_and_go_bac
     stage.step(PLACE_SECONDS + STARTUP_SECONDS)
     assert stage.percent_new() == 0
     went_back(stage, Cause.HEALTH, "do not answer the sample invocation with status 201")
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=["canary", "rolling"])
+def test_pods_that_run_another_image_get_nothing_of_the_first_traffic_either(policy: dict[str, Any]) -> None:
+    stage = served(policy)
+    stage.image("two:1")
+    reach(stage, "Provisioning")
+    stage.step()
+    new = next(fleet for fleet in stage.cluster.fleets.values() if fleet.image == "two:1")
+    new.strangers = ("pod-7",)
+    written: list[RouteFleet] = []
+    while not written or deployment(stage).stage != "Baking":
+        stage.step()
+        routes = [action.spec for action in stage.actions if isinstance(action, WriteRoute)]
+        written += [entry for spec in routes for entry in spec.fleets if entry.name == new.name]
+    assert any(entry.weight for entry in written)
+    assert {entry.excluded_pods for entry in written} == {("pod-7",)}

@@ -245,6 +245,24 @@ def test_while_new_pods_are_lost_the_old_ones_stay_for_the_way_back() -> None:
     assert ended(stage).outcome is Outcome.SUCCEEDED
 
 
+@pytest.mark.parametrize("policy", [blue_green("CANARY", wait=60), rolling(50, wait=60)], ids=["canary", "rolling"])
+def test_a_way_back_from_what_is_dead_is_confirmed_though_no_router_sees_an_old_pod(policy: dict[str, Any]) -> None:
+    stage = served(policy)
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    for fleet in stage.cluster.fleets.values():
+        if fleet.image == "one:1":
+            fleet.unseen = True
+        else:
+            fleet.ready, fleet.image = 0, "bad:1"
+    for _ in range(60):
+        stage.step()
+        if stage.status.deployment is None:
+            break
+    assert ended(stage).outcome is Outcome.ROLLED_BACK
+    assert {fleet.image for fleet in stage.cluster.fleets.values()} == {"one:1"}
+
+
 # Routers that do not follow -------------------------------------------------------------------------------------
 
 
