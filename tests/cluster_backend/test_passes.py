@@ -164,4 +164,5 @@ async def test_a_canary_costs_what_it_makes_and_moves(world: Declared) -> None:
     assert min(each["Endpoint"] for each in of_kind) <= 14, canaries
     assert min(each.total() for each in of_kind) <= 22, canaries
     assert min(asked["update_status", "Endpoint"] for _, asked in canaries) <= 12, canaries
-    assert min(asked.total() for _, asked in canaries) <= 140, canaries
+    # What is believed for a minute is read anew where the machine is so slow that the minute passes.
+    assert min(asked.total() for _, asked in canaries) <= 150, canaries
