@@ -15,6 +15,7 @@ from sluice.router import samples
 from sluice.router.admin import EnvoyUnavailable
 from sluice.router.objects import Pod
 from sluice.router.samples import MOST_BYTES, Samples, ask, printable
+from sluice.router.view import Activity
 
 Start = Callable[..., Container]
 SAMPLE = RouteSample(body="sample", content_type="application/x-sample", timeout_seconds=20)
@@ -184,6 +185,8 @@ def test_who_fails_and_what_is_reported_of_it(envoy: Envoy, drive: Drive, contai
 
     assert told() == {"sam": "it says no", "other": None}
     assert drive.ledger.failing(envoy.ask(lambda admin: admin.activity())).keys() == {"sam"}
+    ejected = Activity({"sam": 2, "other": 0}, {})
+    assert drive.ledger.failing(ejected) == {}, "without a sample nobody can be asked"
     bad.status = 200
     Envoy.until(lambda: told() == {"sam": None, "other": None}, 120)
     assert drive.ledger.failing(envoy.ask(lambda admin: admin.activity())) == {}

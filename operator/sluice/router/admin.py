@@ -57,12 +57,12 @@ class Admin:
 
     async def passed(self) -> dict[str, frozenset[str]]:
         """Per cluster, the addresses that are not failing its active health check."""
-        hosts = await self._hosts(lambda health: not _fails(health) and not _is_pending(health))
+        hosts = await self._hosts(lambda health: not _fails(health) and not health.get("pending_active_hc"))
         return {name: frozenset(address for address, _ in found) for name, found in hosts.items()}
 
     async def failing(self) -> dict[str, frozenset[tuple[str, int]]]:
-        """Per cluster, the addresses and ports that have been asked and are failing its active health check."""
-        return await self._hosts(lambda health: _fails(health) and not _is_pending(health))
+        """Per cluster, the addresses and ports that are failing its active health check."""
+        return await self._hosts(_fails)
 
     async def _hosts(self, chosen: Callable[[Mapping[str, object]], bool]) -> dict[str, frozenset[tuple[str, int]]]:
         """Per cluster, the addresses and ports whose health is so."""
@@ -136,8 +136,3 @@ class Admin:
 
 def _fails(health: Mapping[str, object]) -> bool:
     return bool(health.get("failed_active_health_check"))
-
-
-def _is_pending(health: Mapping[str, object]) -> bool:
-    """Not asked yet: Envoy calls a new host failing, too."""
-    return bool(health.get("pending_active_hc"))
