@@ -224,7 +224,13 @@ def must_not_serve_less(stage: "ClusterStage", action: ScaleFleet) -> None:
 
 
 def _must_leave_somebody(stage: "ClusterStage", fleet: "Fleet", replicas: int) -> None:
-    """Where batches go before their successors come: never the last pods that serve."""
+    """Where batches go before their successors come: never the last pods that serve, unless it goes back to a variant
+    that somebody had scaled to nothing."""
+    running = stage.status.deployment
+    if running is not None and running.stage == "RollingBack":
+        before = sum(c.count for c in running.before if not c.new and c.variant_name == fleet.variant)
+        if not before:
+            return
     mine = [f for f in stage.cluster.fleets.values() if f.variant == fleet.variant]
     left = sum(min(f.ready, replicas) if f is fleet else f.ready for f in mine)
     assert left or not any(f.ready for f in mine), f"the last pods that serve go with {fleet.name}"

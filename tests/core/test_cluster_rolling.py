@@ -1,9 +1,12 @@
 """Rolling deployments in the cluster: batches with one to spare, rollback in batches, and what its failure is."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.cluster_stage import ClusterStage, rolling
+from tests.core.watched import ended, reach
 
 from sluice.api.reasons import Cause, Outcome
 from sluice.core import guardrails
@@ -185,3 +188,36 @@ def test_what_dies_while_the_next_batch_comes_goes_back_too() -> None:
     stage.run(3)
     assert stage.percent_new() == 0
     stage.until("RolledBack", type_="Stalled")
+
+
+@pytest.mark.parametrize("idle", [("b",), ("a", "b")], ids=["one variant", "all variants"])
+@pytest.mark.parametrize(
+    ("policy", "first"), [(rolling(50), False), (rolling(50, back=50), False), (rolling(50), True)]
+)
+def test_what_was_scaled_to_nothing_before_does_not_break_the_way_back(
+    policy: dict[str, Any], first: bool, idle: tuple[str, ...]
+) -> None:
+    stage = ClusterStage(
+        {"variantName": "a", "initialInstanceCount": 4},
+        {"variantName": "b", "initialInstanceCount": 2},
+        deploymentConfig=policy,
+        **({"kubernetes": {"replaceFirst": True}} if first else {}),
+    )
+    stage.in_service()
+    serving = stage.status.revision
+    assert serving is not None
+    for fleet in stage.cluster.fleets.values():
+        if fleet.variant in idle:
+            stage.scale(fleet, 0)
+    stage.run(5)
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.annotate(rollback=serving.name)
+    for _ in range(200):
+        stage.step()
+        if stage.status.deployment is None:
+            break
+    assert ended(stage).outcome is Outcome.ROLLED_BACK
+    assert {f.variant: f.replicas for f in stage.cluster.fleets.values()} == {
+        name: 0 if name in idle else count for name, count in (("a", 4), ("b", 2))
+    }

@@ -87,11 +87,13 @@ def back_percent(
     policy: Mapping[str, Any], percent: float, old: Mapping[str, int], *, replace_first: bool = False
 ) -> float:
     """The next share, in percent, of a rollback from `percent`: one batch of rollbackMaximumBatchSize less; without one
-    the whole old fleet comes back at once or, with `replace_first`, as many as a batch forward had."""
+    the whole old fleet comes back at once or, with `replace_first`, as many as a batch forward had. A variant that
+    somebody had scaled to nothing has no batches."""
     size = policy.get("rollbackMaximumBatchSize") or (policy.get("maximumBatchSize") if replace_first else None)
-    if not size or not old:
+    parted = [guardrails.instances(size, total) / total for total in old.values() if total > 0] if size else []
+    if not parted:
         return 0.0
-    part = min(guardrails.instances(size, total) / total for total in old.values())
+    part = min(parted)
     left = percent - 100.0 * part
     return round(left, 4) if left > 0.01 else 0.0
 
