@@ -12,7 +12,7 @@ from pathlib import Path
 
 from demo.surroundings import DemoError, Surroundings
 
-START_SECONDS = 30
+START_SECONDS = 120
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from demo.surroundings import CHECKOUT, Surroundings
 from demo.watcher import NotHappenedError, Watcher
 
 NAMESPACE = "sluice-demo"
-CREATION_SECONDS = 60
-BEFORE_BAKE_SECONDS = 60
-DEPLOYMENT_SECONDS = 120
-ROLLBACK_SECONDS = 60
-DELETION_SECONDS = 90
+CREATION_SECONDS = 180
+BEFORE_BAKE_SECONDS = 180
+DEPLOYMENT_SECONDS = 300
+ROLLBACK_SECONDS = 180
+DELETION_SECONDS = 240
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from demo.surroundings import Api, DemoError, NotReachableError, Surroundings
 
 LOOK_SECONDS = 0.25
 EVENTS_EVERY = 4
-FIRST_LOOK_SECONDS = 30
+FIRST_LOOK_SECONDS = 120
 SHOWN_LOG_LINES = 25
 
 

@@ -23,7 +23,7 @@ USER, PASSWORD = "puller", "open-sesame"
 # What bcrypt makes of the password, the one form that docker-registry reads.
 _HTPASSWD = f"{USER}:$2b$05$nunWMoZ5rbujsJkzMiZ6B.tHLcRNhzk3U5tUNeeV1K4WsjrCuqlj2\n"
 _NAME = "sluice-registry"
-_START_SECONDS = 60
+_START_SECONDS = 240
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,18 @@ def registry(cluster: Cluster) -> Iterator[Registry]:
     built = product.build(IMAGE)
     cluster.load_image(built.archive, built.name)
     apply: list[str | Path] = [cluster.kubectl, "apply", "--filename=-"]
-    remove: list[str | Path] = [cluster.kubectl, "delete", "namespace", _NAME, "--ignore-not-found", "--timeout=60s"]
+    remove: list[str | Path] = [cluster.kubectl, "delete", "namespace", _NAME, "--ignore-not-found", "--timeout=240s"]
     cluster.run(remove)
+    namespace, secret, pod = _objects(built.name)
     try:
-        cluster.run(apply, input_text=json.dumps({"apiVersion": "v1", "kind": "List", "items": _objects(built.name)}))
+        cluster.run(apply, input_text=json.dumps(namespace))
+        account: list[str | Path] = [cluster.kubectl, "--namespace", _NAME, "get", "serviceaccount", "default"]
+        until(  # a controller makes the account that the pod runs as
+            lambda: cluster.run(account, check=False).returncode == 0,
+            seconds=_START_SECONDS,
+            what="the registry's namespace to have a service account",
+        )
+        cluster.run(apply, input_text=json.dumps({"apiVersion": "v1", "kind": "List", "items": [secret, pod]}))
         ready = "{.status.conditions[?(@.type=='Ready')].status}"
         pods: list[str | Path] = [cluster.kubectl, "--namespace", _NAME]
         look = [*pods, "get", "pod", _NAME, f"--output=jsonpath={ready}"]

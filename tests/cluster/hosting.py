@@ -25,9 +25,9 @@ BUCKET = "hosted"
 BODY = b'{"inputs": [["word"]]}'
 JSON = "application/json"
 ROUTERS = "sluice.dev/router=sluice-router"
-START_SECONDS = 180.0
+START_SECONDS = 360.0
 """Pods start, one after the other, on two busy cores."""
-GONE_SECONDS = 150.0
+GONE_SECONDS = 300.0
 CALL_SECONDS = 60.0
 
 _MLMODEL = "flavors:\n  python_function:\n    code: code\n    loader_module: parrot\n"

@@ -81,7 +81,7 @@ async def install_crds(kube: KubeClient) -> None:
         if await kube.get(kind, "", name) is None:
             await kube.create(kind, "", body)
     for name in names:
-        await until(lambda name=name: _served(kube, name), 20)
+        await until(lambda name=name: _served(kube, name), 120)
 
 
 async def _served(kube: KubeClient, name: str) -> bool:

@@ -37,8 +37,8 @@ class OperatorProcess:
                 sys.executable, "-m", "sluice.main", env=self._environment, stderr=log, stdout=log, cwd=self.log.parent
             )
         if ready:
-            await until(self._find_port, 20)
-            await until(self.is_ready, 30)
+            await until(self._find_port, 120)
+            await until(self.is_ready, 120)
 
     def _find_port(self) -> int:
         assert self.process.returncode is None, self.log.read_text()[-3000:]
@@ -53,8 +53,9 @@ class OperatorProcess:
         return self._process
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log so far."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        """The log so far; of a line that is just being written nothing."""
+        written, _, _ = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in written.splitlines() if line.startswith("{")]
 
     def said(self, text: str) -> bool:
         return any(text in line["message"] for line in self.lines())
@@ -69,7 +70,7 @@ class OperatorProcess:
         status, _ = await self.ask("/readyz")
         return status == 200
 
-    async def stop(self, number: int = signal.SIGTERM, within_seconds: float = 30) -> int:
+    async def stop(self, number: int = signal.SIGTERM, within_seconds: float = 120) -> int:
         """Signal it and wait; returns the exit code."""
         if self.process.returncode is None:
             self.process.send_signal(number)

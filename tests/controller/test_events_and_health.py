@@ -21,7 +21,7 @@ async def test_events_are_written_in_order_in_the_background() -> None:
     running = asyncio.create_task(recorder.run())
     recorder.note(endpoint(), [EventNote("Normal", "First", "1"), EventNote("Warning", "Second", "2")])
     assert kube.events == []
-    await until(lambda: len(kube.events) == 2, 5)
+    await until(lambda: len(kube.events) == 2, 120)
     assert kube.events == [("churn", "First", "1"), ("churn", "Second", "2")]
     running.cancel()
 

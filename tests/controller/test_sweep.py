@@ -177,7 +177,7 @@ async def test_on_a_real_api_server_nothing_is_missed_and_nothing_is_found_twice
     await kube.create("EndpointConfig", namespace, fresh(endpoint_config(namespace=namespace)))
     await kube.delete("Model", namespace, "model")
     sweeping = asyncio.create_task(sweep.once())
-    await until(lambda: clock.sleeping, 10)
+    await until(lambda: clock.sleeping, 120)
     await clock.step(WATCH_GRACE_SECONDS)
     await sweeping
     assert cache.get("Model", namespace, "model") is None
