@@ -159,10 +159,13 @@ async def test_a_canary_costs_what_it_makes_and_moves(world: Declared) -> None:
     made |= {("create", "ControllerRevision"): 1, ("update", names.ENDPOINT_ROUTE): 4}
     for _, asked in canaries:
         assert {key: asked[key] for key in made} == made
-    # As above: the cheapest is what one costs. Measured: 13 passes over the Endpoint, 131 requests.
+    # As above: the cheapest is what one costs. Measured: 13 passes over the Endpoint, which all write, 131 requests.
+    # What comes together on a quick machine comes one by one on a slow one, with passes that have nothing to do.
+    wrote = [passes["Endpoint", "acted"] + passes["Endpoint", "persisted"] for passes, _ in canaries]
+    assert min(wrote) <= 14, canaries
     of_kind = [by_kind(passes) for passes, _ in canaries]
-    assert min(each["Endpoint"] for each in of_kind) <= 14, canaries
-    assert min(each.total() for each in of_kind) <= 22, canaries
+    assert min(each["Endpoint"] for each in of_kind) <= 20, canaries
+    assert min(each.total() for each in of_kind) <= 28, canaries
     assert min(asked["update_status", "Endpoint"] for _, asked in canaries) <= 12, canaries
     # What is believed for a minute is read anew where the machine is so slow that the minute passes.
     assert min(asked.total() for _, asked in canaries) <= 150, canaries
