@@ -103,7 +103,7 @@ async def test_a_routers_pod_counts_by_its_owners_and_never_by_its_label(world: 
     seen = await world.look()
     assert [router.pod for router in seen.routers] == sorted(pod["metadata"]["name"] for pod in pods)
     assert all(router.ready and not router.terminating for router in seen.routers)
-    assert {router.ready_since for router in seen.routers} == {datetime(2026, 1, 1, 0, 1, tzinfo=UTC)}
+    assert {router.readiness_since for router in seen.routers} == {datetime(2026, 1, 1, 0, 1, tzinfo=UTC)}
 
 
 async def test_a_finished_router_holds_nothing_up(world: World) -> None:

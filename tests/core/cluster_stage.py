@@ -241,7 +241,7 @@ class ClusterStage:
                     r.born,
                     r.stops_by,
                     self._report(r),
-                    r.ready_since,
+                    r.readiness_since,
                 )
                 for r in self.cluster.routers
             ),

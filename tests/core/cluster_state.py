@@ -45,7 +45,7 @@ class Router:
     applied: tuple[str, int, EndpointRouteSpec] | None = None
     busy: frozenset[str] = frozenset()
     stops_by: datetime | None = None
-    ready_since: datetime | None = None
+    readiness_since: datetime | None = None
 
 
 @dataclass

@@ -52,7 +52,7 @@ def test_not_ready_before_the_nodes_have_heard_of_a_router() -> None:
     while not any(router.applied for router in stage.cluster.routers):
         stage.step()
         for router in stage.cluster.routers:
-            router.ready_since = stage.now + timedelta(seconds=1)
+            router.readiness_since = stage.now + timedelta(seconds=1)
     stage.cluster.start_seconds = 0.0
     stage.step()
     assert stage.status.endpoint_status == "Creating"
@@ -63,7 +63,7 @@ def test_not_ready_before_the_nodes_have_heard_of_a_router() -> None:
     stage.step(HEARD_OF_SECONDS)
     assert stage.status.endpoint_status == "InService"
     for router in stage.cluster.routers:
-        router.ready_since = stage.now
+        router.readiness_since = stage.now
     stage.step(0.5)
     assert stage.condition("Ready")[0] == "True", "routers that come later take nothing back"
 
@@ -75,8 +75,8 @@ def test_one_router_that_the_nodes_know_is_enough(ago: float, waits: float) -> N
     stage.in_service()
     first, *others = stage.cluster.routers
     for router in others:
-        router.ready_since = stage.now
-    first.ready_since = stage.now - timedelta(seconds=ago)
+        router.readiness_since = stage.now
+    first.readiness_since = stage.now - timedelta(seconds=ago)
     others_wait = HEARD_OF_SECONDS if others else waits
     assert unheard_of(stage.observe(), stage.now) == min(waits, others_wait)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.cluster_stage import ClusterStage, Router, blue_green
@@ -190,6 +191,29 @@ def test_a_stopping_router_that_only_waits_for_its_streams_keeps_no_other_from_b
         routers.to_evict(alone, stage.now.replace(year=2027), since=stage.now, rolling_back=False, longest_seconds=60)
         is None
     ), "a router that stops is nobody to serve instead"
+
+
+@pytest.mark.parametrize(("unready_for", "goes"), [(None, False), (14.0, False), (15.0, True)])
+def test_a_router_that_answers_no_probe_is_not_waited_for_because_it_once_said_that_requests_run(
+    unready_for: float | None, goes: bool
+) -> None:
+    """Its agent froze after it had confirmed: its report says for ever what ran then."""
+    stage = ClusterStage()
+    stage.in_service()
+    frozen, peer = stage.cluster.routers
+    frozen.busy = frozenset({"the-fleet-that-went"})
+    frozen.frozen = unready_for is not None
+    now = stage.now + timedelta(seconds=20)
+    frozen.readiness_since = now - timedelta(seconds=unready_for) if unready_for is not None else stage.now
+
+    def evicted(seen: ClusterObservation) -> RouterSeen | None:
+        return routers.to_evict(seen, now, since=stage.now, rolling_back=True, longest_seconds=480)
+
+    found = evicted(stage.observe())
+    assert (found is not None and found.pod == frozen.pod) == goes
+    assert found is None or goes
+    peer.ready = False
+    assert evicted(stage.observe()) is None, "never the last one that callers reach"
 
 
 def test_shares_of_many_small_weights_are_finite() -> None:

@@ -85,10 +85,9 @@ def is_ready(pod: Object) -> bool:
     return (_condition(pod, "Ready") or {}).get("status") == "True"
 
 
-def ready_since(pod: Object) -> datetime | None:
-    """Since when its condition Ready is True, to the second."""
-    ready = _condition(pod, "Ready") or {}
-    return moment(ready.get("lastTransitionTime")) if ready.get("status") == "True" else None
+def readiness_since(pod: Object) -> datetime | None:
+    """Since when it is ready, or since when it is not, to the second."""
+    return moment((_condition(pod, "Ready") or {}).get("lastTransitionTime"))
 
 
 # What it runs ---------------------------------------------------------------------------------------------------------
@@ -97,7 +96,7 @@ def ready_since(pod: Object) -> datetime | None:
 def ran(pod: Object) -> FleetRecord:
     """What a ready pod runs: each container's image with the digest that kubelet resolved, and the versions of the
     model data that the loader reported in its termination message."""
-    return FleetRecord(images=_images(pod), versions=_versions(pod), at=ready_since(pod))
+    return FleetRecord(images=_images(pod), versions=_versions(pod), at=readiness_since(pod))
 
 
 def differences(pod: Object, record: FleetRecord) -> tuple[str, ...]:

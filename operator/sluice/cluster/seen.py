@@ -130,7 +130,7 @@ def routers(router: Iterable[Object], reports: Iterable[Object], endpoint: str) 
                 since=pods.moment(metadata.get("creationTimestamp")),
                 stops_by=pods.moment(metadata.get("deletionTimestamp")),
                 report=_report(by_pod.get(metadata["uid"], []), endpoint),
-                ready_since=pods.ready_since(pod),
+                readiness_since=pods.readiness_since(pod),
             )
         )
     return tuple(sorted(found, key=lambda one: one.pod))

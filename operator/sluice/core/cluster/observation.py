@@ -91,8 +91,8 @@ class RouterSeen:
     """When kubelet kills it at the latest (metadata.deletionTimestamp, which has the grace period in it)."""
     report: RouterReportSpec | None = None
     """Its RouterReport, if there is one for this very pod (podUID equal)."""
-    ready_since: datetime | None = None
-    """Since when it is Ready, to the second."""
+    readiness_since: datetime | None = None
+    """Since when it is Ready, or since when it is not, to the second."""
 
 
 @dataclass(frozen=True, slots=True)

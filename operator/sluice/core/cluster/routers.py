@@ -60,7 +60,7 @@ def unheard_of(seen: ClusterObservation, now: datetime) -> float:
     where they have. A pod that says that it is ready since a time to come has a node whose clock tells nothing."""
     waits = []
     for router in ready(seen):
-        passed = (now - router.ready_since).total_seconds() if router.ready_since else HEARD_OF_SECONDS
+        passed = (now - router.readiness_since).total_seconds() if router.readiness_since else HEARD_OF_SECONDS
         waits.append(max(0.0, HEARD_OF_SECONDS - passed) if passed > -HEARD_OF_SECONDS else 0.0)
     return min(waits, default=0.0)
 
@@ -192,9 +192,9 @@ def to_evict(
     seen: ClusterObservation, now: datetime, *, since: datetime, rolling_back: bool, longest_seconds: int
 ) -> RouterSeen | None:
     """A router that holds everything up: it has not confirmed the routes some seconds after they were written, while
-    another Ready one has; or it has, and says that requests run for longer than any may (longest_seconds). Never the
-    last router, and one at a time: a terminating one is given its time to stop first, unless it has confirmed and only
-    waits for its streams."""
+    another Ready one has; or it has, and says that requests run, for longer than any may (longest_seconds), or while
+    its agent answers no probe, so that nobody will ever say that they have ended. Never the last router, and one at a
+    time: a terminating one is given its time to stop first, unless it has confirmed and only waits for its streams."""
     route = seen.route
     standing = [router for router in seen.routers if not is_lost(router, now)]
     if route is None or any(router.terminating and not confirms(router, route) for router in standing):
@@ -211,7 +211,11 @@ def to_evict(
     if late and peers:
         return min(late, key=lambda router: router.pod)
     bound = since + timedelta(seconds=longest_seconds + STOP_GRACE_SECONDS)
-    stuck = [r for r in routers if confirms(r, route) and now >= bound and _drains(r, route)]
+    stuck = [
+        router
+        for router in routers
+        if confirms(router, route) and _drains(router, route) and (now >= bound or _is_mute(router, now))
+    ]
     others = [r for r in peers if r not in stuck]
     return min(stuck, key=lambda router: router.pod) if stuck and others else None
 
@@ -219,6 +223,12 @@ def to_evict(
 def _starts(router: RouterSeen) -> bool:
     """Whether a router has never said anything: its image is being pulled, or its first snapshot applied."""
     return router.report is None and not router.ready
+
+
+def _is_mute(router: RouterSeen, now: datetime) -> bool:
+    """Whether it has not been Ready for longer than a busy node makes a probe late: what it reported may be old."""
+    since = router.readiness_since
+    return not router.ready and since is not None and now >= since + timedelta(seconds=EVICT_AFTER_SECONDS)
 
 
 def _drains(router: RouterSeen, route: RouteSeen) -> bool:
