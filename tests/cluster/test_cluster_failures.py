@@ -39,7 +39,8 @@ SAYS = {
     "poolless": r"Unschedulable: .*asks for cpu 20m, memory 64Mi on nodes with example.com/pool=basement: 0/\d+ nodes",
     "greedy": rf"QuotaExceeded: .*exceeded quota: {QUOTA}, requested: requests.nvidia.com/gpu=1",
     "odd": rf"UnknownInstanceType: .*found ml.q1.large; ConfigMap {TYPES} .* does not know it: add the key ml.q1.large",
-    "liar": r"SampleInvocationFailed: variant liar: 1 pod: ready pods do not answer the sample invocation",
+    "liar": r"SampleInvocationFailed: variant liar: 1 pod: ready pods do not answer the sample invocation .*: "
+    r"liar-liar-\S+ (answers \d+|does not answer)",
 }
 CHAIN = ("first", "second")
 FAILED = ("crash", "hostile")

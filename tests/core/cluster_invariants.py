@@ -45,6 +45,7 @@ class Watcher:
     def after(self, stage: "ClusterStage", before: EndpointStatus) -> None:
         """The pass has decided; its actions are yet to come."""
         old, new = before.deployment, stage.status.deployment
+        assert sum(isinstance(action, EvictRouter) for action in stage.actions) <= 1, "one router at a time, and once"
         if new is not None and new.stage in FORWARD:
             _looks_again(stage, new)
         if new is None or old is None or old.start_time != new.start_time:

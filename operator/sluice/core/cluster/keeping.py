@@ -174,8 +174,8 @@ def evict(d: Draft, *, rolling_back: bool = False) -> None:
         rolling_back=rolling_back,
         longest_seconds=limits(d).longest_seconds,
     )
-    if late is not None:
-        d.act(EvictRouter(late.pod, late.uid))
+    if late is not None and (eviction := EvictRouter(late.pod, late.uid)) not in d.actions:
+        d.act(eviction)
 
 
 def clean_up(d: Draft, needed: frozenset[str], *, rolling_back: bool = False) -> Progress:
