@@ -17,7 +17,7 @@ from tests.core.cluster_state import STOP_SECONDS, AlarmNow, Cluster, Fleet, Rou
 from tests.core.stage import EPOCH, _object, model
 
 from sluice.api import names
-from sluice.api.routes import FleetReport, RouteReport, RouterReportSpec
+from sluice.api.routes import FleetReport, RejectedRoute, RouteReport, RouterReportSpec
 from sluice.api.status import EndpointStatus
 from sluice.core.actions import Action, DropRevision, MarkRevision, PatchEndpoint, StoreRevision
 from sluice.core.cluster import alarms
@@ -290,7 +290,14 @@ class ClusterStage:
                     draining=tuple(sorted(router.busy - known)),
                 ),
             ),
+            rejected=self._rejected(),
         )
+
+    def _rejected(self) -> tuple[RejectedRoute, ...]:
+        route, said = self.cluster.route, self.cluster.rejected
+        if route is None or not said:
+            return ()
+        return (RejectedRoute(name="churn", uid=route.uid, generation=route.generation, message=said),)
 
     # The pass --------------------------------------------------------------------------------------------------
 

@@ -68,6 +68,8 @@ class Cluster:
     route: RouteSeen | None = None
     routers: list[Router] = field(default_factory=list)
     start_seconds: float = 10.0
+    rejected: str = ""
+    """What every router says against the routes."""
     sample_answer: str | None = None
     """What routers were told by pods that fail the sample invocation."""
     troubles: dict[str, PodTrouble] = field(default_factory=dict)

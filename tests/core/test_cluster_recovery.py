@@ -1,27 +1,11 @@
 """A status that is lost: commands that were acted on are not repeated, holds stay, and a rolling deployment that was
 under way goes back with its capacity before its traffic."""
 
-from typing import Any
-
 from tests.core.cluster_stage import ClusterStage, blue_green, rolling
-from tests.core.watched import deployment, ended, reach
+from tests.core.watched import deployment, ended, name_of, reach, served
 
 from sluice.api.reasons import Cause, CommandResult
 from sluice.api.status import EndpointStatus
-
-
-def served(policy: dict[str, Any] | None = None, **spec: Any) -> ClusterStage:
-    stage = ClusterStage(
-        {"variantName": "a", "initialInstanceCount": 4}, deploymentConfig=policy or blue_green(final=5), **spec
-    )
-    stage.image("one:1")
-    stage.in_service()
-    return stage
-
-
-def serving(stage: ClusterStage) -> str:
-    assert stage.status.revision is not None
-    return stage.status.revision.name
 
 
 def lose(stage: ClusterStage) -> None:
@@ -29,7 +13,7 @@ def lose(stage: ClusterStage) -> None:
 
 
 def test_a_retry_of_long_ago_does_not_open_the_latch_that_is_recovered() -> None:
-    stage = served()
+    stage = served(blue_green(final=5))
     stage.annotate(retry="1")
     stage.run(3)
     stage.image("bad:1")
@@ -37,12 +21,12 @@ def test_a_retry_of_long_ago_does_not_open_the_latch_that_is_recovered() -> None
     stage.step(2000)
     stage.until("RolledBack", type_="Stalled")
     stage.run(3)
-    first = serving(stage)
+    first = name_of(stage)
     lose(stage)
     for _ in range(30):
         stage.step()
         assert stage.status.deployment is None, "what was rolled back is not tried again by itself"
-    assert serving(stage) == first
+    assert name_of(stage) == first
     assert stage.condition("Stalled") == ("True", "RolledBack")
     assert [(ack.command, ack.result) for ack in stage.status.commands] == [("retry", CommandResult.DONE)]
     stage.annotate(retry="2")
@@ -50,8 +34,8 @@ def test_a_retry_of_long_ago_does_not_open_the_latch_that_is_recovered() -> None
 
 
 def test_a_rollback_of_long_ago_is_not_repeated() -> None:
-    stage = served()
-    first = serving(stage)
+    stage = served(blue_green(final=5))
+    first = name_of(stage)
     stage.image("two:1")
     stage.in_service()
     stage.annotate(rollback=first)
@@ -59,20 +43,20 @@ def test_a_rollback_of_long_ago_is_not_repeated() -> None:
     stage.image("three:1")
     stage.in_service()
     stage.run(3)
-    third = serving(stage)
+    third = name_of(stage)
     assert any(stored.name == first for stored in stage.stored())
     lose(stage)
     for _ in range(30):
         stage.step()
         assert stage.status.deployment is None
-    assert serving(stage) == third
+    assert name_of(stage) == third
     assert stage.condition("Ready")[0] == "True"
     assert "not repeated" in (stage.status.commands[0].message or "")
 
 
 def test_what_a_rollback_turned_away_stays_out() -> None:
-    stage = served()
-    first = serving(stage)
+    stage = served(blue_green(final=5))
+    first = name_of(stage)
     stage.image("two:1")
     stage.in_service()
     stage.annotate(rollback=first)
@@ -82,13 +66,13 @@ def test_what_a_rollback_turned_away_stays_out() -> None:
     for _ in range(30):
         stage.step()
         assert stage.status.deployment is None
-    assert serving(stage) == first
+    assert name_of(stage) == first
     assert stage.condition("Stalled") == ("True", "HeldByRollback")
 
 
 def test_a_rollback_that_was_under_way_goes_on() -> None:
-    stage = served()
-    first = serving(stage)
+    stage = served(blue_green(final=5))
+    first = name_of(stage)
     stage.image("two:1")
     stage.in_service()
     stage.annotate(rollback=first)
@@ -96,12 +80,12 @@ def test_a_rollback_that_was_under_way_goes_on() -> None:
     stage.run(2)
     lose(stage)
     stage.until("HeldByRollback", type_="Stalled")
-    assert serving(stage) == first
+    assert name_of(stage) == first
 
 
 def test_a_revision_that_is_deployed_for_the_first_time_is_not_held_by_an_older_rollback() -> None:
     stage = served(blue_green("CANARY", wait=60, final=5))
-    first = serving(stage)
+    first = name_of(stage)
     stage.image("two:1")
     stage.in_service()
     stage.annotate(rollback=first)
@@ -111,7 +95,7 @@ def test_a_revision_that_is_deployed_for_the_first_time_is_not_held_by_an_older_
     lose(stage)
     reach(stage, "Provisioning")
     stage.in_service()
-    assert serving(stage) != first
+    assert name_of(stage) != first
 
 
 def test_a_rolling_deployment_goes_back_with_its_capacity_before_its_traffic() -> None:

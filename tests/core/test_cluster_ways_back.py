@@ -5,33 +5,15 @@ from typing import Any
 
 import pytest
 from tests.core.cluster_stage import ClusterStage, blue_green, rolling
-from tests.core.watched import deployment, ended, reach, watched
+from tests.core.watched import deployment, ended, name_of, reach, served, watched
 
 from sluice.api.reasons import Cause, Outcome, Reason
-from sluice.api.routes import RejectedRoute, RouterReportSpec
 from sluice.core.cluster.actions import EnsureFleet, WriteRoute
 from sluice.core.cluster.observation import PodTrouble
 from sluice.core.observation import CallProblem
 
 SAMPLE = {"sampleInvocation": {"body": "{}", "periodSeconds": 5}}
 CRASHES = PodTrouble("CrashLoop", "container model ended with exit code 1", 4, final=True)
-
-
-def served(policy: dict[str, Any] | None = None, **spec: Any) -> ClusterStage:
-    """An Endpoint in service with image one:1."""
-    stage = ClusterStage(
-        {"variantName": "a", "initialInstanceCount": 4},
-        deploymentConfig=policy or blue_green("CANARY", wait=60, final=60),
-        **spec,
-    )
-    stage.image("one:1")
-    stage.in_service()
-    return stage
-
-
-def name_of(stage: ClusterStage) -> str:
-    assert stage.status.revision is not None
-    return stage.status.revision.name
 
 
 def pods_are_gone(stage: ClusterStage, image: str) -> None:
@@ -43,16 +25,7 @@ def pods_are_gone(stage: ClusterStage, image: str) -> None:
 
 def routers_reject(stage: ClusterStage) -> None:
     """From now on: they say why, and what they have stays in force."""
-    report = stage._report
-
-    def rejecting(router: Any) -> RouterReportSpec:
-        route = stage.cluster.route
-        assert route is not None
-        rejected = RejectedRoute(name="churn", uid=route.uid, generation=route.generation, message="no such cluster")
-        told = report(router) or RouterReportSpec(pod_uid=router.uid)
-        return told.model_copy(update={"rejected": (rejected,)})
-
-    stage._report = rejecting  # type: ignore[method-assign]
+    stage.cluster.rejected = "no such cluster"
     for router in stage.cluster.routers:
         router.slow = True
 

@@ -26,6 +26,24 @@ def watched(
     return stage
 
 
+def served(policy: dict[str, Any] | None = None, **spec: Any) -> ClusterStage:
+    """An Endpoint of four instances in service with image one:1."""
+    stage = ClusterStage(
+        {"variantName": "a", "initialInstanceCount": 4},
+        deploymentConfig=policy or blue_green("CANARY", wait=60, final=60),
+        **spec,
+    )
+    stage.image("one:1")
+    stage.in_service()
+    return stage
+
+
+def name_of(stage: ClusterStage) -> str:
+    """The revision in service."""
+    assert stage.status.revision is not None
+    return stage.status.revision.name
+
+
 def reach(stage: ClusterStage, wanted: str, step: int | None = None, most: int = 300) -> None:
     """Passes until the deployment is in this stage (and step)."""
     for _ in range(most):
