@@ -53,7 +53,7 @@ class Watcher:
             return
         retried = before.endpoint_status == "UpdateRollbackFailed" and new.stage in FORWARD
         if not retried:
-            _same(old, new)
+            _same(stage, old, new)
         if new.stage != old.stage and not retried:
             assert new.stage in FOLLOWS[old.stage], f"{new.stage} after {old.stage}"
             if old.stage in BAKES and new.stage != "RollingBack":
@@ -85,7 +85,7 @@ def _looks_again(stage: "ClusterStage", new: DeploymentStatus) -> None:
     assert new.bake_until is not None or again <= stage.now + timedelta(seconds=10), f"{new.stage} waits for an event"
 
 
-def _same(old: DeploymentStatus, new: DeploymentStatus) -> None:
+def _same(stage: "ClusterStage", old: DeploymentStatus, new: DeploymentStatus) -> None:
     assert (old.revision, old.fleet_hash, old.plan, old.deadline) == (
         new.revision,
         new.fleet_hash,
@@ -95,7 +95,9 @@ def _same(old: DeploymentStatus, new: DeploymentStatus) -> None:
     assert (new.step or 0) - (old.step or 0) in {0, 1}, "one step at a time"
     assert old.traffic_since is None or (new.traffic_since is not None and new.traffic_since <= old.traffic_since)
     if old.stage == "RollingBack":
-        assert (new.traffic_percent or 0) <= (old.traffic_percent or 0), "back is back"
+        mine = {fleet.name for fleet in stage.cluster.fleets.values() if fleet.fleet_hash == new.fleet_hash}
+        routed = sum(_share_of(stage, name) for name in mine) / 10_000  # a step that was not confirmed when it turned
+        assert (new.traffic_percent or 0) <= max(old.traffic_percent or 0, routed), "back is back"
 
 
 def _confirmed(stage: "ClusterStage") -> None:

@@ -23,6 +23,14 @@ def pods_are_gone(stage: ClusterStage, image: str) -> None:
         fleet.ready = 0 if fleet.image == image else fleet.ready
 
 
+def share_of(stage: ClusterStage, image: str) -> float:
+    """Percent of the requests that the routes send to fleets of this image."""
+    route = stage.cluster.route
+    assert route is not None
+    mine = {fleet.name for fleet in stage.cluster.fleets.values() if fleet.image == image}
+    return sum(fleet.weight for fleet in route.spec.fleets if fleet.name in mine) / 10_000
+
+
 def routers_reject(stage: ClusterStage) -> None:
     """From now on: they say why, and what they have stays in force."""
     stage.cluster.rejected = "no such cluster"
@@ -165,6 +173,81 @@ def test_without_an_old_pod_traffic_stays_where_it_is_answered(how: str) -> None
     stage.step()
     serving = [f.name for f in stage.cluster.route.spec.fleets if f.weight]  # type: ignore[union-attr]
     assert [stage.cluster.fleets[name].image for name in serving] == ["one:1"], "as soon as it answers"
+
+
+@pytest.mark.parametrize("how", ["another edit", "a revert", "a person"])
+@pytest.mark.parametrize(
+    ("policy", "spec", "steps"),
+    [
+        (blue_green("CANARY"), {}, (25,)),
+        (blue_green(), {}, (100,)),
+        (blue_green("LINEAR", wait=5), {}, (25, 50)),
+        (rolling(50, wait=5), {}, (50,)),
+        (rolling(25, wait=5), {}, (25, 50)),
+        (rolling(50, wait=5), {"kubernetes": {"replaceFirst": True}}, (50,)),
+    ],
+    ids=["canary", "all at once", "linear", "rolling", "second batch", "replace first"],
+)
+def test_a_step_that_is_not_confirmed_yet_is_not_taken_back_to_nobody(
+    policy: dict[str, Any], spec: dict[str, Any], steps: tuple[int, ...], how: str
+) -> None:
+    """Some routers may send its share already; going back before an old pod is ready would lose it."""
+    stage = served(policy, **spec)
+    first = name_of(stage)
+    stage.image("two:1")
+    reach(stage, "Shifting", len(steps))
+    for router in stage.cluster.routers:
+        router.slow = True
+    pods_are_gone(stage, "one:1")
+    if how == "another edit":
+        stage.image("three:1")
+    elif how == "a revert":
+        stage.image("one:1")
+    else:
+        stage.annotate(rollback=first)
+    for second in range(40):
+        stage.step()
+        assert deployment(stage).stage == "RollingBack"
+        assert share_of(stage, "two:1") == steps[-1]
+        assert "a 0/4 instances ready" in stage.message() or "variant a: 4 pods" in stage.message()
+        if second == 30:
+            for router in stage.cluster.routers:
+                router.slow = False
+    assert deployment(stage).traffic_text == f"{steps[-1]}%", "what the routers have is told"
+    del stage.cluster.troubles["one:1"]
+    for _ in range(60):
+        stage.step()
+        if ended(stage).revision != first:
+            break
+    assert ended(stage).cause is Cause.PERSON
+    assert share_of(stage, "one:1") == 100
+
+
+@pytest.mark.parametrize("policy", [blue_green("CANARY"), rolling(50)], ids=["canary", "rolling"])
+@pytest.mark.parametrize("gone", [(), ("one:1", "two:1")], ids=["old pods answer", "nobody answers"])
+def test_a_first_step_goes_back_at_once_where_nothing_is_lost_by_it(policy: dict[str, Any], gone: tuple[str, ...]) -> None:
+    stage = served(policy)
+    stage.image("two:1")
+    reach(stage, "Shifting", 1)
+    for image in gone:
+        pods_are_gone(stage, image)
+    stage.image("one:1")
+    stage.step()
+    assert share_of(stage, "one:1") == 100
+
+
+def test_a_batch_goes_back_to_as_many_old_pods_as_answer_for_it_though_it_was_not_confirmed() -> None:
+    stage = served(rolling(50))
+    stage.image("two:1")
+    reach(stage, "Shifting", 1)
+    (old,) = (fleet for fleet in stage.cluster.fleets.values() if fleet.image == "one:1")
+    stage.capped[old.name] = 3
+    stage.image("one:1")
+    stage.run(30)
+    assert (share_of(stage, "two:1"), old.ready) == (50, 3)
+    del stage.capped[old.name]
+    stage.run(3)
+    assert share_of(stage, "one:1") == 100
 
 
 def test_without_an_old_pod_it_goes_back_all_the_same_when_those_had_their_time() -> None:

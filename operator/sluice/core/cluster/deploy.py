@@ -398,13 +398,14 @@ def _back(d: Draft, blue: Side, deployment: DeploymentStatus) -> None:
         summaries.pending(d, fleets.wanted(str(d.metadata["name"]), green, sides.counts(deployment.pending_variants)))
     strangers = fleets.strangers(keeping.seen(d))
     lacking = returning.without_pods(d, blue, green, held, deployment)
-    split = Split(blue, excluded=strangers)
-    if lacking:
-        split = Split(blue, green, deployment.traffic_percent or 0.0, strangers)
+    moved = returning.moved_percent(d, green, deployment)
+    split = Split(blue, green, moved, strangers) if lacking else Split(blue, excluded=strangers)
     progress = keeping.keep(d, split, held, rolling_back=not lacking, require_ready=False)
     instances.hold(d, held, instances.whole(deployment, new=False), new=False)
     if lacking:
         d.again(keeping.WAIT_SECONDS)
+        if progress.done:
+            summaries.confirmed(d, moved)
         text = f"traffic stays as it is until fleets of revision {blue.revision} answer: "
         say_back(d, deployment, text + fleets.starting(keeping.seen(d), lacking))
         return

@@ -61,9 +61,10 @@ class Back:
     """How many old instances have room now."""
 
 
-def back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus, target: float, *, dead: bool) -> Back:
-    """From the confirmed percent of the traffic to `target`. `dead`: the new fleets answer nothing any more."""
-    now = deployment.traffic_percent or 0.0
+def back(
+    d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus, now: float, target: float, *, dead: bool
+) -> Back:
+    """From `now` percent of the traffic to `target`. `dead`: the new fleets answer nothing any more."""
     planned, whole = instances.planned(deployment, new=False), instances.whole(deployment, new=False)
     final = instances.planned(deployment, new=True)
     needed = {at: batches.remaining(planned, at / 100.0, _new_at(final, at)) for at in (now, target)}

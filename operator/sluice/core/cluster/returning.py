@@ -3,7 +3,7 @@
 from sluice.api.reasons import Cause
 from sluice.api.status import DeploymentStatus
 from sluice.core.cluster import fleets, keeping
-from sluice.core.cluster.routing import Side
+from sluice.core.cluster.routing import Side, percent_on
 from sluice.core.endpoint import latches
 from sluice.core.endpoint.draft import Draft
 
@@ -17,13 +17,26 @@ def without_pods(
     """Old fleets (`held`) that have no pod to answer, while all new ones that have traffic do and nothing was said
     against them: going back now would only lose requests. They have the time that their start may take."""
     since = deployment.stage_since or d.now
-    if deployment.cause not in _NO_FAULT or green is None or not deployment.traffic_percent:
-        return ()
-    if d.now >= since + fleets.budget(held):
-        return ()
-    if any(_is_silent(d, green, fleet) for fleet in fleets.wanted(str(d.metadata["name"]), green, {})):
+    if not is_answered(d, green, deployment) or d.now >= since + fleets.budget(held):
         return ()
     return tuple(fleet for fleet in held if _is_silent(d, blue, fleet))
+
+
+def is_answered(d: Draft, green: Side | None, deployment: DeploymentStatus) -> bool:
+    """Whether new fleets that have traffic can answer all of it, and nothing was said against their answers."""
+    if deployment.cause not in _NO_FAULT or green is None or not moved_percent(d, green, deployment):
+        return False
+    return not any(_is_silent(d, green, fleet) for fleet in fleets.wanted(str(d.metadata["name"]), green, {}))
+
+
+def moved_percent(d: Draft, green: Side | None, deployment: DeploymentStatus) -> float:
+    """The percent of the traffic that new fleets may have: what the routers confirmed, or what the routes ask for where
+    that is more, as one router follows before another."""
+    confirmed, route = deployment.traffic_percent or 0.0, keeping.seen(d).route
+    if green is None or route is None:
+        return confirmed
+    mine = frozenset(fleet.name for fleet in fleets.wanted(str(d.metadata["name"]), green, {}))
+    return max(confirmed, percent_on(route.spec, mine))
 
 
 def _is_silent(d: Draft, side: Side, fleet: fleets.Wanted) -> bool:

@@ -12,7 +12,19 @@ from sluice.api import names
 from sluice.api.reasons import CommandResult, Reason
 from sluice.api.status import DeploymentStatus, PlanStep
 from sluice.core import capabilities
-from sluice.core.cluster import batches, deploy, fleets, instances, keeping, plans, replacing, routers, sides, summaries
+from sluice.core.cluster import (
+    batches,
+    deploy,
+    fleets,
+    instances,
+    keeping,
+    plans,
+    replacing,
+    returning,
+    routers,
+    sides,
+    summaries,
+)
 from sluice.core.cluster.actions import ScaleFleet
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint.commands import acknowledge, said_now
@@ -209,7 +221,7 @@ def _back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus
     """One batch at a time: old instances, then traffic, then new instances go. Where the new fleets answer nothing any
     more, all traffic goes to what stands at once."""
     seen = keeping.seen(d)
-    percent = deployment.traffic_percent or 0.0
+    percent = _percent(d, blue, green, deployment)
     planned, replaces = instances.planned(deployment, new=False), bool(deployment.replace_first)
     policy = plans.policy_of(d.status.last_deployment_config or d.spec.get("deploymentConfig"))
     dead = green is None or not any(
@@ -220,13 +232,15 @@ def _back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus
     target = 0.0
     if not dead and percent > 0.0:
         target = batches.back_percent(policy, percent, planned, replace_first=replaces)
-    move = (replacing.back if replaces else _next_back)(d, blue, green, deployment, target, dead=dead)
+    move = (replacing.back if replaces else _next_back)(d, blue, green, deployment, percent, target, dead=dead)
     held = fleets.wanted(_name(d), blue, batches.remaining(planned, target / 100.0))
     split = _split(d, blue, green if move.percent else None, move.percent)
     standing = held if green is None or not move.percent else (*held, *fleets.wanted(_name(d), green, move.new))
     progress = keeping.keep(d, split, standing, rolling_back=True)
     instances.hold(d, held, move.old, new=False, share=1.0 - target / 100.0, room=move.room)
     if green is not None and progress.done:
+        if percent == move.percent > (deployment.traffic_percent or 0.0):
+            summaries.confirmed(d, percent)
         _let_go(d, green, move.new)
     if move.arrived and progress.done and move.percent > 0.0:
         _batch_is_back(d, move.percent)
@@ -237,11 +251,23 @@ def _back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus
     _wait(d, held, progress, deployment)
 
 
+def _percent(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus) -> float:
+    """The percent of the traffic that there is to bring back: what was confirmed, as what else a step was moving goes
+    back at once. It stays, too, while old instances that would answer it are not ready and the new ones do answer."""
+    confirmed = deployment.traffic_percent or 0.0
+    if (deployment.replace_first and confirmed) or not returning.is_answered(d, green, deployment):
+        return confirmed  # replacing.back keeps what the routes give once there is something to bring back
+    needed = batches.remaining(instances.planned(deployment, new=False), confirmed / 100.0)
+    old = (fleet for fleet in fleets.wanted(_name(d), blue, needed) if not fleet.shadow)
+    if all(fleets.ready(keeping.seen(d), fleet, fleet.count) for fleet in old):
+        return confirmed
+    return returning.moved_percent(d, green, deployment)
+
+
 def _next_back(
-    d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus, target: float, *, dead: bool
+    d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus, percent: float, target: float, *, dead: bool
 ) -> replacing.Back:
     """With room for a batch: what a step had brought before it turned back goes first, then the old ones come."""
-    percent = deployment.traffic_percent or 0.0
     planned, whole = instances.planned(deployment, new=False), instances.whole(deployment, new=False)
     final = instances.whole(deployment, new=True)
     needed, wished = (batches.remaining(counts, target / 100.0) for counts in (planned, whole))
