@@ -161,16 +161,29 @@ def test_a_moving_image_is_warned_of_once() -> None:
     assert len(warned) == 1
 
 
-def test_a_stopping_router_is_waited_for_before_others_are_evicted() -> None:
+@pytest.mark.parametrize("mute", [False, True], ids=["late", "mute"])
+@pytest.mark.parametrize(
+    ("peers", "stopping", "goes"), [(0, 0, False), (1, 0, True), (1, 1, False), (2, 1, True), (2, 2, False)]
+)
+def test_a_router_is_evicted_while_more_have_confirmed_than_go_without_it(
+    peers: int, stopping: int, goes: bool, mute: bool
+) -> None:
+    """Two that are frozen do not cost the time to stop twice where another has come for the first; where none has, the
+    first is given its time."""
     stage = ClusterStage()
     stage.in_service()
-    stage.cluster.routers.append(Router("late", "late", stage.now, frozen=True))
-    stage.cluster.routers.append(Router("stopping", "stopping", stage.now, terminating=True, frozen=True))
-    seen = stage.observe()
-    assert (
-        routers.to_evict(seen, stage.now.replace(year=2027), since=stage.now, rolling_back=False, longest_seconds=60)
-        is None
-    )
+    now = stage.now + timedelta(seconds=60)
+    applied = stage.cluster.routers[0].applied
+    frozen = Router("frozen", "frozen", stage.now, frozen=True, readiness_since=stage.now)
+    if mute:  # it had confirmed and froze then
+        frozen.applied, frozen.busy = applied, frozenset({"the-fleet-that-went"})
+    stage.cluster.routers = [
+        frozen,
+        *(Router(f"peer-{n}", f"peer-{n}", stage.now, applied=applied) for n in range(peers)),
+        *(Router(f"stops-{n}", f"stops-{n}", stage.now, terminating=True, frozen=True) for n in range(stopping)),
+    ]
+    found = routers.to_evict(stage.observe(), now, since=stage.now, rolling_back=False, longest_seconds=480)
+    assert (found.pod if found is not None else None) == ("frozen" if goes else None)
 
 
 def test_a_stopping_router_that_only_waits_for_its_streams_keeps_no_other_from_being_evicted() -> None:

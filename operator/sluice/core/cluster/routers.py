@@ -5,7 +5,7 @@ advance   may traffic be said to flow as the routes ask (bake, next step): at le
 destroy   may a fleet that the routes have let go of be taken down: every router pod that exists, in any phase, reports
           the generation and has no request of the fleet running, or is gone
 
-A router that does not confirm while another has is evicted, never the last one."""
+A router that does not confirm while others have is evicted, never the last one."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -193,13 +193,15 @@ def to_evict(
 ) -> RouterSeen | None:
     """A router that holds everything up: it has not confirmed the routes some seconds after they were written, while
     another Ready one has; or it has, and says that requests run, for longer than any may (longest_seconds), or while
-    its agent answers no probe, so that nobody will ever say that they have ended. Never the last router, and one at a
-    time: a terminating one is given its time to stop first, unless it has confirmed and only waits for its streams."""
+    its agent answers no probe, so that nobody will ever say that they have ended. One at a time, and only while more
+    others have confirmed than are on their way out without it: so never the last one, and each that goes is replaced
+    before the next one does, unless there are enough. One that stops, has confirmed and waits for its streams is none
+    of them."""
     route = seen.route
-    standing = [router for router in seen.routers if not is_lost(router, now)]
-    if route is None or any(router.terminating and not confirms(router, route) for router in standing):
+    if route is None:
         return None
-    routers = [router for router in standing if not router.terminating]
+    routers = [router for router in seen.routers if not router.terminating]
+    leaving = [r for r in seen.routers if r.terminating and not is_lost(r, now) and not confirms(r, route)]
     peers = [router for router in routers if router.ready and confirms(router, route)]
     wait = EVICT_AFTER_IN_ROLLBACK_SECONDS if rolling_back else EVICT_AFTER_SECONDS
     late = [
@@ -208,7 +210,7 @@ def to_evict(
         if not confirms(router, route)
         and now >= max(since, router.since or since) + timedelta(seconds=START_SECONDS if _starts(router) else wait)
     ]
-    if late and peers:
+    if late and len(peers) > len(leaving):
         return min(late, key=lambda router: router.pod)
     bound = since + timedelta(seconds=longest_seconds + STOP_GRACE_SECONDS)
     stuck = [
@@ -217,7 +219,7 @@ def to_evict(
         if confirms(router, route) and _drains(router, route) and (now >= bound or _is_mute(router, now))
     ]
     others = [r for r in peers if r not in stuck]
-    return min(stuck, key=lambda router: router.pod) if stuck and others else None
+    return min(stuck, key=lambda router: router.pod) if stuck and len(others) > len(leaving) else None
 
 
 def _starts(router: RouterSeen) -> bool:
