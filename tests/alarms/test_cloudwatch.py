@@ -8,9 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from botocore.session import Session
+from tests.alarms.stepped import Stepped
 from tests.sagemaker.world import OWN, TARGET, CountingTelemetry
 
-from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSettings
+from sluice.alarms.cloudwatch import OLDER_SECONDS, CloudWatchReader, CloudWatchSettings
 from sluice.api.reasons import Reason
 from sluice.core.identity import Credentials
 from sluice.core.observation import CallProblem
@@ -59,7 +61,7 @@ async def test_the_three_states_and_missing(reader: CloudWatchReader, cloudwatch
         ("nowhere", "Missing"),
     ]
     assert readings[1].message == "firing is ALARM"
-    assert "no metric or composite alarm" in (readings[3].message or "")
+    assert "no metric, composite or log alarm" in (readings[3].message or "")
 
 
 async def test_a_reading_is_taken_after_the_moment_asked_for(reader: CloudWatchReader, cloudwatch: Any) -> None:
@@ -143,10 +145,13 @@ async def test_no_credentials_is_unreadable(
 
 
 class Answers:
-    """An AWS of its own: knows composite alarms, refuses one name, denies one role, is silent for another."""
+    """An AWS of its own: knows composite and log alarms, refuses one name, denies one role, is silent for another."""
 
-    def __init__(self) -> None:
+    def __init__(self, *types: str) -> None:
+        self.types = types or ("MetricAlarm", "CompositeAlarm", "LogAlarm")
+        """Those that it knows."""
         self.asked: list[list[str]] = []
+        self.asked_types: list[list[str]] = []
 
     async def account(self, credentials: Credentials) -> Account:
         return Account("111122223333", "aws")
@@ -156,6 +161,7 @@ class Answers:
     ) -> Mapping[str, Any]:
         names = request["AlarmNames"]
         self.asked.append(names)
+        self.asked_types.append(request["AlarmTypes"])
         if credentials.role_arn == "silent":
             await asyncio.Event().wait()
         if credentials.role_arn == "denied":
@@ -163,20 +169,64 @@ class Answers:
         if "bad" in names:
             problem = CallProblem(operation, Reason.REJECTED_BY_SAGEMAKER, "bad is no name", transient=False)
             raise ActFailed(problem)
-        composite = [name for name in names if name.startswith("composite")]
-        return {
-            "MetricAlarms": [{"AlarmName": name, "StateValue": "OK"} for name in names if name not in composite],
-            "CompositeAlarms": [
-                {"AlarmName": name, "StateValue": "ALARM"}
-                for name in composite
-                if "CompositeAlarm" in request["AlarmTypes"]
-            ],
-        }
+        if not set(request["AlarmTypes"]) <= set(self.types):
+            problem = CallProblem(operation, Reason.REJECTED_BY_SAGEMAKER, "alarmTypes: no such enum", transient=False)
+            raise ActFailed(problem)
+        answer: dict[str, list[dict[str, str]]] = {f"{type_}s": [] for type_ in self.types}
+        for name in names:
+            kind = {"composite": "CompositeAlarm", "log": "LogAlarm"}.get(name.partition("-")[0], "MetricAlarm")
+            state = "OK" if kind == "MetricAlarm" else "ALARM"
+            if kind in request["AlarmTypes"]:
+                answer[f"{kind}s"].append({"AlarmName": name, "StateValue": state, "StateReason": f"of a {kind}"})
+        return answer
 
 
-async def test_composite_alarms_are_read_too() -> None:
-    """moto has no composite alarms; the service returns them only where AlarmTypes asks for them."""
-    assert await states(CloudWatchReader(Answers(), CLOCK), "composite", "fine") == {"composite": "ALARM", "fine": "OK"}
+async def test_composite_and_log_alarms_are_read_too() -> None:
+    """The service returns them only where AlarmTypes asks for them; moto knows no log alarms, and heeds no types."""
+    aws = Answers()
+    readings = await CloudWatchReader(aws, CLOCK).read(TARGET, ("composite", "fine", "log"), CLOCK.now())
+    assert [(reading.name, reading.state, reading.message) for reading in readings] == [
+        ("composite", "ALARM", "of a CompositeAlarm"),
+        ("fine", "OK", "of a MetricAlarm"),
+        ("log", "ALARM", "of a LogAlarm"),
+    ]
+    assert len(aws.asked) == 1
+
+
+async def test_every_type_that_the_api_knows_is_asked_for() -> None:
+    """A newer botocore that tells of another type fails here, before an alarm of it looks missing."""
+    aws = Answers()
+    await states(CloudWatchReader(aws, CLOCK), "fine")
+    known = Session().get_service_model("cloudwatch").shape_for("AlarmType").enum  # type: ignore[attr-defined]
+    assert set(aws.asked_types[0]) == set(known)
+
+
+async def test_where_cloudwatch_knows_no_log_alarms_the_others_are_read() -> None:
+    aws = Answers("MetricAlarm", "CompositeAlarm")
+    clock = Stepped()
+    reader = CloudWatchReader(aws, clock)
+    readings = await reader.read(TARGET, ("composite", "fine", "log"), clock.now())
+    assert [(reading.name, reading.state) for reading in readings] == [
+        ("composite", "ALARM"),
+        ("fine", "OK"),
+        ("log", "Missing"),
+    ]
+    assert "no metric or composite alarm (it knows no log alarms)" in (readings[2].message or "")
+    log = ["MetricAlarm", "CompositeAlarm", "LogAlarm"]
+    assert aws.asked_types == [log, log[:2]]
+    clock.seconds += 5
+    await reader.read(TARGET, ("fine",), clock.now())
+    assert aws.asked_types[2:] == [log[:2]], "a refusal is not asked for at each reading"
+    aws.types = tuple(log)  # an upgrade of whatever answers for CloudWatch there
+    clock.seconds += OLDER_SECONDS
+    (reading,) = await reader.read(TARGET, ("log",), clock.now())
+    assert reading.state == "ALARM"
+
+
+async def test_a_bad_name_is_not_taken_for_a_type_that_is_not_known() -> None:
+    aws = Answers()
+    found = await states(CloudWatchReader(aws, CLOCK), "bad", "log")
+    assert found == {"bad": "Unreadable", "log": "ALARM"}
 
 
 async def test_one_bad_name_does_not_blind_the_others() -> None:

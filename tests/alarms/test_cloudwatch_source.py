@@ -105,7 +105,8 @@ class Account:
     async def call(
         self, credentials: Credentials, service: aws.Service, operation: str, /, **request: Any
     ) -> Mapping[str, Any]:
-        of_children = "LogAlarm" in request["AlarmTypes"]
+        rules = [str(alarm.get("AlarmRule")).replace('"', "") for alarm in self.alarms.values()]
+        of_children = all(any(f"ALARM({name})" in rule for rule in rules) for name in request["AlarmNames"])
         self.asked.append((request["AlarmNames"], of_children))
         if self.refused is not None and of_children:
             raise ActFailed(CallProblem(operation, self.refused, "no"))
@@ -140,10 +141,10 @@ async def test_a_composite_alarm_that_can_never_fire_here_is_unfit_and_names_the
         circle={"AlarmRule": "ALARM(circle)"},
         logs={"AlarmRule": "ALARM(log)"},
         own=OWN,
-        log={"kind": "LogAlarm"},
+        log={"kind": "LogAlarm", "StateValue": "ALARM", "StateReason": "seen in the log"},
         **{"too many 5xx": THEIRS},
     )
-    names = ("top", "half", "always", "never", "lost", "circle", "logs", "own")
+    names = ("top", "half", "always", "never", "lost", "circle", "logs", "own", "log")
     found = await sights(account.source(), *names)
     assert {name: (seen.state, seen.message) for name, seen in found.items()} == {
         "top": ("Unfit", ANY),
@@ -154,6 +155,7 @@ async def test_a_composite_alarm_that_can_never_fire_here_is_unfit_and_names_the
         "circle": ("Unfit", ANY),
         "logs": ("OK", None),
         "own": ("OK", None),
+        "log": ("ALARM", "seen in the log"),
     }
     messages = {name: seen.message or "" for name, seen in found.items()}
     assert "alarm too many 5xx looks at metrics of AWS/SageMaker" in messages["top"]

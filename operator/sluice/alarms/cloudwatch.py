@@ -26,10 +26,11 @@ from sluice.ports.clock import Clock
 NAMES_PER_CALL: Final = 100
 LONGEST_PERIOD_SECONDS: Final = 60.0
 """Throttling makes no period longer than this, or than what the quota asks for."""
-# Without AlarmTypes only metric alarms come back, and a composite one would look missing.
-_ALARM_TYPES: Final = ("MetricAlarm", "CompositeAlarm")
-_CHILD_TYPES: Final = (*_ALARM_TYPES, "LogAlarm")
-"""A place that does not know the newest kind refuses the call: then the children stay unknown, which blinds nobody."""
+# Without AlarmTypes only metric alarms come back, and others would look missing.
+_OLDER_TYPES: Final = ("MetricAlarm", "CompositeAlarm")
+_ALARM_TYPES: Final = (*_OLDER_TYPES, "LogAlarm")
+OLDER_SECONDS: Final = 600.0
+"""A place that does not know the newest type refuses the call: for so long it is asked for the others only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ class _Poller:
     period_seconds: float = 0.0
     slowed: float = 1.0
     """How many times the period while AWS throttles."""
+    older_until: float = -math.inf
+    """Until when only the older types are asked for, monotonic."""
     children: dict[str, _Child] = field(default_factory=dict)
 
 
@@ -150,7 +153,9 @@ class CloudWatchReader:
             poller.started = self._clock.monotonic()
             poller.period_seconds = math.ceil(len(names) / NAMES_PER_CALL) / self._settings.calls_per_second
             throttled: list[str] = []
-            alarms = {found.reading.name: found for found in await self._describe(credentials, names, throttled)}
+            alarms = {
+                found.reading.name: found for found in await self._describe(credentials, poller, names, throttled)
+            }
             judged = {name for request in due if request.is_judged for name in request.names}
             if judged:
                 alarms |= await self._judge(credentials, poller, {name: alarms[name] for name in judged}, throttled)
@@ -174,32 +179,36 @@ class CloudWatchReader:
         return max(by_quota, min(by_quota * poller.slowed, LONGEST_PERIOD_SECONDS))
 
     async def _describe(
-        self, credentials: Credentials, names: Sequence[str], throttled: list[str]
+        self, credentials: Credentials, poller: _Poller, names: Sequence[str], throttled: list[str]
     ) -> Iterable[Described]:
         """`throttled` gets the names that AWS did not answer for because there were too many calls."""
-        parts = await asyncio.gather(*(self._describe_chunk(credentials, some, throttled) for some in _chunks(names)))
+        chunks = _chunks(names)
+        parts = await asyncio.gather(*(self._describe_chunk(credentials, poller, some, throttled) for some in chunks))
         return (found for part in parts for found in part)
 
     async def _describe_chunk(
-        self, credentials: Credentials, names: Sequence[str], throttled: list[str]
+        self, credentials: Credentials, poller: _Poller, names: Sequence[str], throttled: list[str]
     ) -> list[Described]:
         read_at = self._clock.now()
         try:
-            found = await self._alarms(credentials, names, _ALARM_TYPES)
+            found = await self._alarms(credentials, poller, names)
         except ActFailed as failure:
             problem = failure.problem
             if problem.reason is Reason.REJECTED_BY_SAGEMAKER and len(names) > 1:
                 # One name that CloudWatch does not take must not blind the others: halve until it stands alone.
                 half = len(names) // 2
                 return [
-                    *await self._describe_chunk(credentials, names[:half], throttled),
-                    *await self._describe_chunk(credentials, names[half:], throttled),
+                    *await self._describe_chunk(credentials, poller, names[:half], throttled),
+                    *await self._describe_chunk(credentials, poller, names[half:], throttled),
                 ]
             if problem.reason is Reason.THROTTLED:
                 throttled += names
             message = problem.message[:MAX_MESSAGE]
             return [Described(AlarmReading(name, UNREADABLE, read_at, message)) for name in names]
-        missing = f"CloudWatch has no metric or composite alarm of this name in {credentials.region}"
+        kinds = "metric, composite or log alarm"
+        if self._clock.monotonic() < poller.older_until:
+            kinds = "metric or composite alarm (it knows no log alarms)"
+        missing = f"CloudWatch has no {kinds} of this name in {credentials.region}"
         described = []
         for name in names:
             alarm = found.get(name)
@@ -247,7 +256,7 @@ class CloudWatchReader:
 
         async def look(some: Sequence[str]) -> None:
             try:
-                found = await self._alarms(credentials, some, _CHILD_TYPES)
+                found = await self._alarms(credentials, poller, some)
             except ActFailed as failure:
                 if failure.problem.reason is Reason.THROTTLED:
                     throttled.extend(some)  # They are asked for again next time.
@@ -259,8 +268,23 @@ class CloudWatchReader:
 
         await asyncio.gather(*(look(some) for some in chunks))
 
-    async def _alarms(self, credentials: Credentials, names: Sequence[str], types: Sequence[str]) -> dict[str, Alarm]:
-        """Alarms by name. Raises ActFailed."""
+    async def _alarms(self, credentials: Credentials, poller: _Poller, names: Sequence[str]) -> dict[str, Alarm]:
+        """Alarms by name, of every type that the place knows. Raises ActFailed."""
+        if self._clock.monotonic() < poller.older_until:
+            return await self._alarms_of(credentials, names, _OLDER_TYPES)
+        try:
+            return await self._alarms_of(credentials, names, _ALARM_TYPES)
+        except ActFailed as failure:
+            if failure.problem.reason is not Reason.REJECTED_BY_SAGEMAKER:
+                raise
+        found = await self._alarms_of(credentials, names, _OLDER_TYPES)  # else it is a name that was refused
+        poller.older_until = self._clock.monotonic() + OLDER_SECONDS
+        return found
+
+    async def _alarms_of(
+        self, credentials: Credentials, names: Sequence[str], types: Sequence[str]
+    ) -> dict[str, Alarm]:
+        """Alarms of these types by name. Raises ActFailed."""
         found: dict[str, Alarm] = {}
         token: dict[str, str] = {}
         while True:
