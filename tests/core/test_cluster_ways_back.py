@@ -225,7 +225,9 @@ def test_a_step_that_is_not_confirmed_yet_is_not_taken_back_to_nobody(
 
 @pytest.mark.parametrize("policy", [blue_green("CANARY"), rolling(50)], ids=["canary", "rolling"])
 @pytest.mark.parametrize("gone", [(), ("one:1", "two:1")], ids=["old pods answer", "nobody answers"])
-def test_a_first_step_goes_back_at_once_where_nothing_is_lost_by_it(policy: dict[str, Any], gone: tuple[str, ...]) -> None:
+def test_a_first_step_goes_back_at_once_where_nothing_is_lost_by_it(
+    policy: dict[str, Any], gone: tuple[str, ...]
+) -> None:
     stage = served(policy)
     stage.image("two:1")
     reach(stage, "Shifting", 1)
