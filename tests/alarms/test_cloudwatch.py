@@ -123,6 +123,23 @@ async def test_the_period_is_kept(reader: CloudWatchReader, cloudwatch: Any) -> 
     assert min(pauses) >= 0.19
 
 
+async def test_a_reading_for_the_cluster_out_of_the_rhythm_is_as_soon_as_the_quota_allows(
+    calls: AwsCalls, cloudwatch: Any
+) -> None:
+    alarm(cloudwatch, "a")
+    settings = CloudWatchSettings(shortest_period_seconds=60, shortest_pause_seconds=0.2)
+    reader = CloudWatchReader(calls, CLOCK, settings)
+    moments = []
+    for _ in range(3):
+        (found,) = await reader.judge(TARGET.credentials, ("a",), CLOCK.now())
+        moments.append(found.reading.read_at)
+    await reader.stop()
+    pauses = [(after - before).total_seconds() for before, after in pairwise(moments)]
+    assert min(pauses) >= 0.19
+    assert max(pauses) < 60
+    assert reader.period_seconds(TARGET.credentials) == 60
+
+
 async def test_out_of_reach_is_unreadable_with_the_reason(
     reader: CloudWatchReader, calls: AwsCalls, cloudwatch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

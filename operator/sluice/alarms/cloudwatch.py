@@ -38,6 +38,9 @@ class CloudWatchSettings:
     """How often alarms are read."""
 
     shortest_period_seconds: float = 1.0
+    shortest_pause_seconds: float = 0.25
+    """Between two polls of which the second is for an Endpoint in the cluster: it asks in that rhythm by itself, and
+    out of it at the end of a bake, which need not wait for the rhythm."""
     calls_per_second: float = 4.5
     """Half of DescribeAlarms' default quota, 9 per second in an account and region."""
     longest_read_seconds: float = 10.0
@@ -170,9 +173,15 @@ class CloudWatchReader:
 
     def _pause(self, poller: _Poller) -> float:
         """Seconds until the next poll is allowed and somebody waits for it."""
-        allowed = poller.started + self._period(poller) - self._clock.monotonic()
+        allowed = poller.started + self._shortest_pause(poller) - self._clock.monotonic()
         wanted = min(request.not_before for request in poller.waiting) - self._clock.now()
         return max(0.0, allowed, wanted.total_seconds())
+
+    def _shortest_pause(self, poller: _Poller) -> float:
+        period = self._period(poller)
+        if any(request.is_judged for request in poller.waiting) and poller.slowed <= 1:
+            return min(period, max(self._settings.shortest_pause_seconds, poller.period_seconds))
+        return period
 
     def _period(self, poller: _Poller) -> float:
         by_quota = max(self._settings.shortest_period_seconds, poller.period_seconds)

@@ -236,7 +236,8 @@ class Settings:
     """Threads that call AWS."""
 
     cloudwatch_seconds: float = _setting(1.0, _number(0.1, 300))
-    """Shortest time between two readings of CloudWatch alarms; many alarms lengthen it to half of what AWS allows."""
+    """Time between two readings of CloudWatch alarms; many alarms lengthen it to half of what AWS allows. At the end of
+    a bake in the cluster one more is taken."""
 
     cluster_backend: bool = _setting(True, _boolean())
     """Handle Endpoints with backend Cluster. Where the CRDs or the permissions for it are missing at the start, the
