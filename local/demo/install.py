@@ -85,6 +85,10 @@ def operator_values(image: str, router_image: str) -> dict[str, Any]:
             # A namespace that is deleted waits for half of its pods' longest grace period.
             "streamDrainSeconds": 60,
         },
+        # A pod is counted with the larger request of its loader and its containers.
+        "clusterBackend": {
+            "loaderResources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+        },
         "aws": {"region": REGION, "credentials": {"existingSecret": "aws-credentials"}, "endpointUrls": addresses},
         "alarms": {"prometheus": {"url": PROMETHEUS_URL}},
         "settings": {

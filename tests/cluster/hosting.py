@@ -35,9 +35,11 @@ _PARROT = '''
 import time
 
 class Parrot:
-    """Answers its name; asked to `sleep`, after so many seconds; asked for its `sleepers`, how many wait for that."""
+    """Answers its name; asked to `sleep`, after so many seconds; asked for its `sleepers`, how many wait for that;
+    asked to `spoil`, from then on nothing that the server can write down."""
 
     sleepers = 0
+    spoilt = False
 
     def predict(self, model_input):
         word, *rest = model_input[0]
@@ -47,7 +49,10 @@ class Parrot:
             self.sleepers += 1
             time.sleep(float(rest[0]))
             self.sleepers -= 1
-        return {answer}
+        if word == "spoil":
+            self.spoilt = True
+            return [word]
+        return {unspeakable} if self.spoilt else {answer}
 
 def _load_pyfunc(path):
     return Parrot()
@@ -62,7 +67,7 @@ UNSPEAKABLE = "[object()]"
 def parrot(name: str, answer: str = "") -> bytes:
     """A model archive for MLflow's server: answers its name, and sleeps when it is told to. `answer` is a Python
     expression that it answers instead."""
-    code = _PARROT.replace("{answer}", answer or repr([name])) + f"# {name}\n"
+    code = _PARROT.replace("{answer}", answer or repr([name])).replace("{unspeakable}", UNSPEAKABLE) + f"# {name}\n"
     return archive({"MLmodel": _MLMODEL, "code/parrot.py": code})
 
 
@@ -211,12 +216,12 @@ class Hosting:
         return client(self.url)
 
     @contextmanager
-    def load(self, endpoint: str) -> Iterator["Loads"]:
+    def load(self, endpoint: str, callers: int = 6) -> Iterator["Loads"]:
         """Constant load, half of it on connections that are kept and half on new ones, as long as the block lasts."""
         url = self.url
         with (
-            Load(url, endpoint, concurrency=3, body=BODY, content_type=JSON) as kept,
-            Load(url, endpoint, concurrency=3, body=BODY, content_type=JSON, keep_alive=False) as fresh,
+            Load(url, endpoint, concurrency=callers // 2, body=BODY, content_type=JSON) as kept,
+            Load(url, endpoint, concurrency=callers // 2, body=BODY, content_type=JSON, keep_alive=False) as fresh,
         ):
             loads = Loads(kept, fresh)
             loads.more(50)
