@@ -216,12 +216,12 @@ class Hosting:
         return client(self.url)
 
     @contextmanager
-    def load(self, endpoint: str, callers: int = 6) -> Iterator["Loads"]:
+    def load(self, endpoint: str, callers: int = 6, pause: float = 0.0) -> Iterator["Loads"]:
         """Constant load, half of it on connections that are kept and half on new ones, as long as the block lasts."""
-        url = self.url
+        url, half = self.url, callers // 2
         with (
-            Load(url, endpoint, concurrency=callers // 2, body=BODY, content_type=JSON) as kept,
-            Load(url, endpoint, concurrency=callers // 2, body=BODY, content_type=JSON, keep_alive=False) as fresh,
+            Load(url, endpoint, concurrency=half, body=BODY, content_type=JSON, pause=pause) as kept,
+            Load(url, endpoint, concurrency=half, body=BODY, content_type=JSON, pause=pause, keep_alive=False) as fresh,
         ):
             loads = Loads(kept, fresh)
             loads.more(50)

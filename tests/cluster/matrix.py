@@ -143,7 +143,7 @@ class Round:
         self.strike = Gate(rows, PASSING_SECONDS if passing else GATHER_SECONDS, self._strike)
         self.turn = Gate(rows, GATHER_SECONDS, lambda: None)
         """Those that are to be struck in their rollback begin it together."""
-        self.callers = 6 if len(rows) == 1 else 2
+        self.callers, self.pause = (6, 0.0) if len(rows) == 1 else (2, 0.03)
         self.alone = len(rows) == 1
         self._deployed = [Deployed(row, self) for row in rows]
         self._mending = threading.Lock()
@@ -197,7 +197,7 @@ class Deployed:
     def run(self) -> None:
         """Deploy it under load, until it has ended, and judge."""
         row, hosting = self.row, self._hosting
-        with hosting.load(self.endpoint, self._round.callers) as loads:
+        with hosting.load(self.endpoint, self._round.callers, self._round.pause) as loads:
             seen = Shares(self, self._round, loads, self._new)
             put(hosting, self.endpoint, self._new)
             if row.stage != "RollingBack":

@@ -30,7 +30,8 @@ def order(do: str, **rest: Any) -> bytes:
 
 
 class Load:
-    """So many requests at once to one endpoint, on a thread of its own, until it is stopped."""
+    """So many requests at once to one endpoint, on a thread of its own, until it is stopped. `pause`: seconds between
+    an answer and the next request, so that several loads leave each other room."""
 
     def __init__(
         self,
@@ -41,10 +42,11 @@ class Load:
         keep_alive: bool = True,
         body: bytes = b"x",
         content_type: str = "application/octet-stream",
+        pause: float = 0.0,
         enter: Callable[[], None] = lambda: None,
     ) -> None:
         self._url = f"{url}/endpoints/{endpoint}/invocations"
-        self._concurrency, self._keep_alive, self._enter = concurrency, keep_alive, enter
+        self._concurrency, self._keep_alive, self._pause, self._enter = concurrency, keep_alive, pause, enter
         self._body, self._headers = body, {"Content-Type": content_type}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name=f"load on {endpoint}", daemon=True)
@@ -93,3 +95,5 @@ class Load:
             except (aiohttp.ClientError, OSError) as error:  # TimeoutError too
                 self.statuses[type(error).__name__] += 1
                 self.samples.append(repr(error))
+            if self._pause:
+                await asyncio.sleep(self._pause)
