@@ -27,7 +27,7 @@ INSTANCES = 2
 ENDS_SECONDS = 420.0
 """A router whose agent is frozen ends only when its grace period is over; a process that was killed several times is
 started again after a pause that doubles."""
-FROZEN_SECONDS = 60
+FROZEN_SECONDS = 30 if IS_FULL else 60
 """How long the API server is away: longer than the Lease."""
 GATHER_SECONDS = 30
 """How long those that have come to their stage wait there for the others: less than their bake."""
@@ -143,7 +143,7 @@ class Round:
         self.strike = Gate(rows, PASSING_SECONDS if passing else GATHER_SECONDS, self._strike)
         self.turn = Gate(rows, GATHER_SECONDS, lambda: None)
         """Those that are to be struck in their rollback begin it together."""
-        self.callers, self.pause = (6, 0.0) if len(rows) == 1 else (2, 0.03)
+        self.callers, self.pause = (2, 0.15) if IS_FULL else (6, 0.0)
         self.alone = len(rows) == 1
         self._deployed = [Deployed(row, self) for row in rows]
         self._mending = threading.Lock()
@@ -211,7 +211,7 @@ class Deployed:
             self._round.mend()
             gone = self._old if row.trigger == "none" else self._new
             last = seen.answers(gone)
-            loads.more(150)
+            loads.more(25 * self._round.callers)
 
         assert seen.answers(gone) == last, f"{self.endpoint}: the revision that went was asked again"
         assert set(loads.lost()) <= ({MODEL_ERROR} if row.trigger == "alarm" else set()), (
@@ -266,7 +266,7 @@ def policy(row: Row, *, side_by_side: bool = False) -> dict[str, Any]:
     waited for."""
     bake = final = 5 if row.trigger == "none" else 45
     if side_by_side and row.stage == "Baking":
-        bake = 45
+        bake = max(bake, 20)
     if row.stage == "FinalBaking" and (side_by_side or row.trigger != "none"):
         bake, final = 3, 45
     half = {"type": "CAPACITY_PERCENT", "value": 50}
