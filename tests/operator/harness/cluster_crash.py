@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.operator.harness.cluster_stage import BESIDE, EVERY_SECONDS, Crowd, Stage
@@ -42,8 +42,9 @@ def undisturbed(surroundings: Surroundings, crowd: Crowd, directory: Path, scena
         stage.quiet()
         assert not stage.wrongs, stage.wrongs
         assert not stage.leftovers()
-        calls = [call for call in stage.proxies.calls if not call.by_the_clock]
-        points = [p for p in stage.proxies.points() if any(p.key == call.key for call in calls)]
+        calls = stage.proxies.calls
+        tried = {call.key for call in calls if not call.by_the_clock}
+        points = [point for point in stage.proxies.points() if point.key in tried]
         return Undisturbed(end_state(stage), tuple(points), tuple(call.key for call in calls))
     finally:
         stage.close()
@@ -70,12 +71,13 @@ def crash_everywhere(
     scenario: Scenario[Stage],
     record: Undisturbed,
     points: Sequence[Point],
+    meanwhile: Callable[[Stage], None] = lambda _stage: None,
 ) -> Crashes:
-    """Run the scenario once for each point."""
+    """Run the scenario once for each point. meanwhile: what happens before the operator is started again."""
     return at_each(
         points,
         directory,
-        lambda home, point: _crash(surroundings, crowd, home, scenario, record, point),
+        lambda home, point: _crash(surroundings, crowd, home, scenario, record, point, meanwhile),
         at_once=AT_ONCE,
         most_left_out=max(0, min(len(points) - 1, max(2, int(MOST_LEFT_OUT * len(points))))),
     )
@@ -88,13 +90,19 @@ def _crash(
     scenario: Scenario[Stage],
     record: Undisturbed,
     point: Point,
+    meanwhile: Callable[[Stage], None],
 ) -> bool:
     """One run; whether it came to the point. Raises AssertionError: it ended otherwise."""
     stage = Stage(surroundings, directory, crowd)
     end = End(lambda: end_state(stage), record.end)
+
+    def kill() -> None:
+        stage.operator.signal_and_wait(signal.SIGKILL)
+        meanwhile(stage)
+
     try:
         scenario.begin(stage)
-        stage.proxies.arm(point, lambda: stage.operator.signal_and_wait(signal.SIGKILL))
+        stage.proxies.arm(point, kill)
         with reviving(stage.operator, stage.proxies):
             scenario.set_off(stage)
             scenario.finish(stage)

@@ -88,7 +88,9 @@ class Stage(World):
             self.kube, self.simulator.url, surroundings.cloudwatch_url, directory, kubernetes=self._name
         ).start()
         self.operator = self.installation(
-            kubeconfig=self.proxies.kubeconfig, environment={"SLUICE_SWEEP_SECONDS": "3600"}
+            kubeconfig=self.proxies.kubeconfig,
+            cloudwatch_url=self.proxies.cloudwatch,
+            environment={"SLUICE_SWEEP_SECONDS": "3600", "SLUICE_CLOUDWATCH_SECONDS": "2"},
         )
         crowd.hands.namespaces.add(self.namespace)
 
@@ -133,6 +135,10 @@ class Stage(World):
         """Variant -> weight, of the fleets that the Endpoint's routes name."""
         found = self.kube.get("EndpointRoute", self.namespace, NAME) or {}
         return {fleet["variantName"]: fleet["weight"] for fleet in (found.get("spec") or {}).get("fleets") or ()}
+
+    def deployment_stage(self) -> str:
+        """The stage of the running deployment; empty: none runs."""
+        return str((self.status().get("deployment") or {}).get("stage") or "")
 
     def replicas(self) -> list[int]:
         """What the Deployments ask for."""

@@ -354,12 +354,13 @@ class World:
             self._clients["cloudwatch"] = client("cloudwatch", self.surroundings.cloudwatch_url)
         return self._clients["cloudwatch"]
 
-    def alarm(self, name: str, state: str = "OK") -> str:
-        """Make a CloudWatch alarm of this state; returns its full name, unique in this run."""
+    def alarm(self, name: str, state: str = "OK", *, metrics: str = "AWS/SageMaker") -> str:
+        """Make a CloudWatch alarm of this state on a metric of that namespace; returns its full name, unique in this
+        run."""
         full = f"{self.namespace}-{name}"
         self.cloudwatch.put_metric_alarm(
             AlarmName=full,
-            Namespace="AWS/SageMaker",
+            Namespace=metrics,
             MetricName="Invocation5XXErrors",
             Statistic="Sum",
             Period=60,
