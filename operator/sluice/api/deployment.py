@@ -112,7 +112,7 @@ class Alarm(ApiModel):
     """A CloudWatch alarm in the endpoint's account and region."""
 
     alarm_name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^.*\S.*$")]
-    """Metric or composite alarm."""
+    """Metric, composite or log alarm."""
 
 
 class AutoRollbackConfiguration(ApiModel):

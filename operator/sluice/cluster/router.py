@@ -88,7 +88,12 @@ def objects(installation_id: str, namespace: str, settings: RouterSettings) -> t
         _object("v1", "ServiceAccount", {"automountServiceAccountToken": False}),
         role_binding(namespace, settings),
         network_policy(settings),
-        _object("policy/v1", "PodDisruptionBudget", {"spec": {"maxUnavailable": 1, "selector": _SELECTOR}}),
+        # Without AlwaysAllow two routers that answer no probe, of three, would protect each other from eviction.
+        _object(
+            "policy/v1",
+            "PodDisruptionBudget",
+            {"spec": {"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": _SELECTOR}},
+        ),
         service(),
         deployment(settings),
     )
