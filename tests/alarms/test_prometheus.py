@@ -219,6 +219,9 @@ FIRING = {"state": "firing", "labels": {"alertname": "A", "e": "churn"}, "active
         ([rule()], "OK", ""),
         ([rule(health="err", lastError="many-to-many")], None, "many-to-many"),
         ([rule(health="unknown")], "INSUFFICIENT_DATA", "not evaluated"),
+        ([rule(health="paused")], "INSUFFICIENT_DATA", "(health paused)"),
+        ([rule(health=None)], "INSUFFICIENT_DATA", "not evaluated"),
+        ([rule(lastEvaluation="")], None, "does not say how long ago"),
         ([rule(lastEvaluation="2026-01-01T00:00:00.123456789Z")], None, "has not evaluated the rule for"),
         ([rule(), rule(alerts=[FIRING])], "ALARM", "e=churn"),
         ([rule(health="err"), rule(alerts=[FIRING])], "ALARM", "e=churn"),
@@ -230,3 +233,9 @@ def test_rules(rules: list[dict[str, Any]], state: str | None, told: str) -> Non
     found = judge_alert(Alert("A"), [(15.0, rule) for rule in rules], NOW)
     assert found[0] == state
     assert told in (found[1] or "")
+
+
+def test_an_answer_without_a_date_is_not_taken_to_be_fresh() -> None:
+    state, told = judge_alert(Alert("A"), [(15.0, rule())], None)
+    assert state is None
+    assert "does not say how long ago" in str(told)

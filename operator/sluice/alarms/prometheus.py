@@ -323,13 +323,15 @@ def judge_alert(
         health = rule.get("health")
         if health == "err":
             return None, f"Prometheus cannot evaluate the rule: {rule.get('lastError')}"
-        if health == "unknown":
-            return INSUFFICIENT_DATA, "Prometheus has not evaluated the rule yet"
+        if health != "ok":
+            said = "" if health == "unknown" else f" (health {health})"
+            return INSUFFICIENT_DATA, f"Prometheus has not evaluated the rule yet{said}"
         evaluated = _moment(str(rule.get("lastEvaluation") or ""))
-        if now is not None and evaluated is not None:
-            late = (now - evaluated).total_seconds()
-            if late > max(_STALE_SECONDS, _STALE_INTERVALS * interval):
-                return None, f"Prometheus has not evaluated the rule for {late:.0f} s"
+        if now is None or evaluated is None:
+            return None, "the answer does not say how long ago the rule was evaluated"
+        late = (now - evaluated).total_seconds()
+        if late > max(_STALE_SECONDS, _STALE_INTERVALS * interval):
+            return None, f"Prometheus has not evaluated the rule for {late:.0f} s"
     return OK, None
 
 
