@@ -248,7 +248,8 @@ class Deployed:
                 if ask(pod, BODY)["predictions"] == [self._new]:
                     ask(pod, asked("spoil"))
         else:
-            rollback = f"sluice.dev/rollback={self._revision}"
+            # Said once more of the same revision it is another value, or it is taken for what was done already.
+            rollback = f"sluice.dev/rollback={self._revision}/{self._new.rpartition('-')[2]}"
             run = self._hosting.stage.surroundings.run_kubectl
             run("annotate", "sep", self.endpoint, "-n", self._hosting.namespace, "--overwrite", rollback)
 
