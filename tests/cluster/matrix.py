@@ -179,7 +179,7 @@ class Deployed:
         self.row, self.endpoint, self._round, self._hosting = row, endpoint_of(row), of, of.hosting
         self._old = model_of(of.hosting, self.endpoint)
         self._new = f"{ENDPOINT}-{next(_shipped)}"
-        self._revision = str(self.status()["revision"]["name"])
+        self._revision = ""
 
     def status(self) -> Object:
         """The Endpoint's."""
@@ -191,7 +191,7 @@ class Deployed:
         self._hosting.endpoint(
             self.endpoint, variants(self.endpoint), deploymentConfig=deployment, kubernetes={"alarms": [ALARM]}
         )
-        self._hosting.ready(self.endpoint)
+        self._revision = str(self._hosting.ready(self.endpoint)["revision"]["name"])
         self._hosting.upload(self._new, b"no archive" if self.row.trigger == "model data" else parrot(self._new))
 
     def run(self) -> None:
