@@ -1,6 +1,7 @@
 """The poller: what is read for whom, what is remembered while a source fails, and who is woken."""
 
 import asyncio
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -8,6 +9,7 @@ import pytest
 from tests.alarms.stepped import START, Says, Stepped, key, watch
 
 from sluice.alarms.poller import AlarmPoller
+from sluice.alarms.subjects import Sight, Subject
 from sluice.core.identity import Key
 from sluice.core.observation import AlarmQuestion, AlarmWatch, WatchedFleet
 from sluice.ports.backend import ClusterAlarms
@@ -281,5 +283,49 @@ async def test_at_the_end_of_a_bake_a_reading_is_taken_whatever_the_period() -> 
     (reading,) = poller.readings(key())
     assert reading.read_at >= end
     assert len(source.asked) == 2
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+class _Held(Says):
+    """Every answer waits for the test; what it says was so when it was asked."""
+
+    def __init__(self, clock: SystemClock) -> None:
+        super().__init__(clock)
+        self.was_asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def read(self, subjects: Collection[Subject]) -> Mapping[Subject, Sight]:
+        found = await super().read(subjects)
+        self.was_asked.set()
+        await self.may_answer.wait()
+        return found
+
+
+async def test_a_bake_that_ends_while_a_reading_is_under_way_gets_the_next_one_at_once() -> None:
+    """Nothing else is due within the hour."""
+    clock = SystemClock()
+    source = _Held(clock)
+    source.period_seconds = 0.0
+    source.states = {"a": "OK"}
+    source.may_answer.set()
+    poller = AlarmPoller(clock, (source,))
+    running = asyncio.create_task(poller.run())
+    moved = asyncio.Queue[Key]()
+    poller.on_moved(moved.put_nowait, moved.put_nowait)
+    async with asyncio.timeout(60):
+        poller.watch(key(), watch("a"))
+        await moved.get()
+        source.may_answer.clear()
+        source.was_asked.clear()
+        await source.was_asked.wait()
+        source.period_seconds, asked = 3600.0, len(source.asked)
+        end = clock.now() + timedelta(seconds=0.01)
+        poller.watch(key(), replace(watch("a"), read_after=end))
+        await asyncio.sleep((end - clock.now()).total_seconds() + 0.01)  # the bake itself
+        source.may_answer.set()
+        await moved.get()
+    (reading,) = poller.readings(key())
+    assert reading.read_at >= end
+    assert len(source.asked) == asked + 1
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

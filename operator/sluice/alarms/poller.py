@@ -213,7 +213,7 @@ class AlarmPoller:
         news, retimed = self._news[source.name], self._retimed[source.name]
         while not news.is_set():
             retimed.clear()
-            left = min(begun + source.period_seconds - self._clock.monotonic(), self._until_bake_ends(source))
+            left = min(begun + source.period_seconds - self._clock.monotonic(), self._until_bake_ends(source, begun))
             waits = [asyncio.create_task(event.wait()) for event in (news, retimed)]
             done, pending = await asyncio.wait(waits, timeout=max(left, 0.0), return_when=asyncio.FIRST_COMPLETED)
             for task in pending:
@@ -221,8 +221,10 @@ class AlarmPoller:
             if not done:
                 return
 
-    def _until_bake_ends(self, source: Source) -> float:
-        """Seconds until the next end of a bake that waits for readings of this source; infinity: there is none."""
+    def _until_bake_ends(self, source: Source, begun: float) -> float:
+        """Seconds until the next end of a bake that waits for readings of this source, which the last round, `begun`
+        before it, could not give; infinity: there is none."""
+        past = begun - self._clock.monotonic()
         ends = (
             (watched.watch.read_after - self._clock.now()).total_seconds() + _LATER_SECONDS
             for watched in self._watches.values()
@@ -230,7 +232,7 @@ class AlarmPoller:
             and watched.watch.read_after is not None
             and any(isinstance(about, source.kinds) for about in watched.subjects.values())
         )
-        return min((left for left in ends if left > 0), default=math.inf)
+        return min((left for left in ends if left > past), default=math.inf)
 
     def _is_read(self, watched: _Watched) -> bool:
         """Whether every alarm was read since the moment that is waited for."""
