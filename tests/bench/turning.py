@@ -24,7 +24,7 @@ from tests.bench.routing import NAMESPACE, Routing, address_of, until
 from localcluster.prometheus import Prometheus
 
 MANY, FEW = 500, 20
-BEHIND_ROUTERS, FEW_BEHIND_ROUTERS = 100, 10
+BEHIND_ROUTERS, FEW_BEHIND_ROUTERS = 500, 10
 CALLERS, MOST_CALLS = 8, 1000
 FIRST_BAD: dict[str, Any] = {
     "name": "first-bad",
@@ -38,6 +38,11 @@ CONDITION: dict[str, Any] = {
         "threshold": 0.5,
     },
 }
+RULE: dict[str, Any] = {"alert": "BenchErrors", "expr": "bench_errors > 0.5"}
+ALERT: dict[str, Any] = {
+    "name": "errors",
+    "prometheusAlert": {"alertName": RULE["alert"], "matchLabels": {"endpoint": "$endpoint"}},
+}
 
 
 def cloudwatch(directory: Path, *, quick: bool) -> list[Figure]:
@@ -49,17 +54,26 @@ def cloudwatch(directory: Path, *, quick: bool) -> list[Figure]:
 
 def promql(directory: Path, *, quick: bool) -> list[Figure]:
     """Each endpoint has a condition of its own, and all come true with the same scrape."""
+    return _by_prometheus("a metric's value, scraped each second,", directory, CONDITION, quick=quick)
+
+
+def alert(directory: Path, *, quick: bool) -> list[Figure]:
+    """The same as alerts of one rule, which Prometheus evaluates every second."""
+    return _by_prometheus("a metric's value, scraped and evaluated each second,", directory, ALERT, RULE, quick=quick)
+
+
+def _by_prometheus(
+    what: str, directory: Path, alarm: Mapping[str, Any], *rules: Mapping[str, Any], quick: bool
+) -> list[Figure]:
     endpoints = FEW if quick else MANY
     (files := directory / "prometheus").mkdir(parents=True)
     with ExitStack() as stack:
         exporter = stack.enter_context(_exporter(endpoints))
         prometheus = stack.enter_context(Prometheus(files))
-        prometheus.configure(targets=[f"127.0.0.1:{exporter.port}"], labels={})
+        prometheus.configure(targets=[f"127.0.0.1:{exporter.port}"], labels={}, rules=rules)
         made = crowd(directory / "stage", endpoints, reporting=True, SLUICE_PROMETHEUS_URL=prometheus.url)
         world, operator = stack.enter_context(made)
-        return _turned_back(
-            "a metric's value, scraped each second,", world, operator, endpoints, exporter.fire, {"alarms": [CONDITION]}
-        )
+        return _turned_back(what, world, operator, endpoints, exporter.fire, {"alarms": [alarm]})
 
 
 def traffic(directory: Path, *, quick: bool) -> list[Figure]:
@@ -229,6 +243,7 @@ def _exporter(endpoints: int) -> Iterator[_Exporter]:
 PARTS: dict[str, Callable[..., list[Figure]]] = {
     "deployments-turned-back": cloudwatch,
     "deployments-turned-back-promql": promql,
+    "deployments-turned-back-alert": alert,
     "deployments-turned-back-traffic": traffic,
 }
 """Each takes a directory of its own and `quick`."""
