@@ -24,7 +24,7 @@ from tests.bench.routing import NAMESPACE, Routing, address_of, until
 from localcluster.prometheus import Prometheus
 
 MANY, FEW = 500, 20
-BEHIND_ROUTERS, FEW_BEHIND_ROUTERS = 500, 10
+BEHIND_ROUTERS, FEW_BEHIND_ROUTERS = 100, 10
 CALLERS, MOST_CALLS = 8, 1000
 FIRST_BAD: dict[str, Any] = {
     "name": "first-bad",
