@@ -404,6 +404,16 @@ class ClusterStage:
         if stage and (not self.stages or self.stages[-1] != stage):
             self.stages.append(stage)
 
+    def _evict(self, action: EvictRouter) -> None:
+        cluster = self.cluster
+        leaves = next((router for router in cluster.routers if router.uid == action.uid), None)
+        if leaves is None or not cluster.stop_seconds:
+            cluster.routers = [router for router in cluster.routers if router.uid != action.uid]
+            return
+        cluster.evicted[leaves.pod] = [router.pod for router in cluster.routers if router.terminating]
+        leaves.terminating, leaves.stops_by = True, self.now + timedelta(seconds=cluster.stop_seconds)
+        cluster.routers.append(Router(f"instead-of-{leaves.pod}", f"i-{leaves.uid}", self.now))
+
     def do(self, action: Action) -> None:
         """Carry an action out."""
         cluster = self.cluster
@@ -454,7 +464,7 @@ class ClusterStage:
                 cluster.router_exists, cluster.routers = False, []
             case EvictRouter():
                 must_not_be_the_last(self, action)
-                cluster.routers = [r for r in cluster.routers if r.uid != action.uid]
+                self._evict(action)
             case PatchEndpoint():
                 if action.add_finalizer:
                     self.endpoint["metadata"]["finalizers"] = [names.FINALIZER]

@@ -70,6 +70,10 @@ class Cluster:
     start_seconds: float = 10.0
     rejected: str = ""
     """What every router says against the routes."""
+    stop_seconds: float = 0.0
+    """Until an evicted router is gone; its successor is there at once where that takes time."""
+    evicted: dict[str, list[str]] = field(default_factory=dict)
+    """Router pod -> those that still stopped when it was evicted."""
     sample_answer: str | None = None
     """What routers were told by pods that fail the sample invocation."""
     troubles: dict[str, PodTrouble] = field(default_factory=dict)
