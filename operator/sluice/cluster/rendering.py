@@ -48,7 +48,8 @@ class Rendering:
         self._installation = installation
         self._types = types
         self._longest = longest_invocation_seconds
-        self._digests: dict[str, str] = {}
+        self._digests: dict[tuple[Owner, str], str] = {}
+        """By the fleet's name, and by whose it is: fleets of one name, in several namespaces, say so in their pods."""
         self._digests_of: InstanceTypes | None = None
         self._router_templates: dict[int, str] = {}
         """By the longest invocation, which is all that namespaces differ in."""
@@ -69,9 +70,9 @@ class Rendering:
         found: dict[str, str] = {}
         for one in revisions:
             for made in _fleets(owner, one):
-                digest = self._digests.get(made.name) or self._digest(made)
+                digest = self._digests.get((owner, made.name)) or self._digest(made)
                 if digest is not None:
-                    found[made.name] = self._digests[made.name] = digest
+                    found[made.name] = self._digests[owner, made.name] = digest
         return found
 
     def unknown_instance_types(self, revision: Revision | None) -> tuple[str, ...]:
