@@ -75,6 +75,42 @@ def test_a_router_that_restarts_twice_in_a_moment_is_known_by_what_it_counted() 
     assert (total.requests, total.errors_5xx) == (2, 2)
 
 
+def test_a_cluster_that_was_replaced_takes_back_some_of_its_counters() -> None:
+    """Envoy counts answers of a class from zero after a change of pods, unless one of that class came while both
+    clusters stood; time-outs it never forgets. What was counted long ago is not new because of it."""
+    fleet = watched(60)
+    fleet.take("r", Counts(10_050, errors_5xx=50, timed_out=2, latency={(1.0, 0.1): 10_050}), 500, 0)
+    fleet.take("r", Counts(10_070, errors_5xx=4, timed_out=2, latency={(1.0, 0.1): 24}), 501, 1)
+    assert fleet.total(60, 1) == Counts(70, errors_5xx=4, latency={(1.0, 0.1): 24})
+
+
+def test_errors_are_not_thinned_by_what_was_counted_before_a_change_of_pods() -> None:
+    fleet = watched(60)
+    fleet.take("r", counts(60_010, 10), 500, 0)
+    fleet.take("r", counts(60_100, 40), 501, 1)
+    fleet.take("r", counts(60_163, 3), 502, 2)  # 5xx from zero, the others not
+    fleet.take("r", counts(60_260, 40), 503, 3)
+    assert judge(ERRORS, fleet.total(60, 3), NOTHING)[0] == ALARM
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (counts(10_005, 5), counts(25, 5)),  # an answer of each class: only the 5xx of both clusters went on
+        (
+            Counts(10_000, timed_out=3, latency={(1.0, 0.1): 9_997}),
+            Counts(20, timed_out=3, latency={(1.0, 0.1): 20}),
+        ),
+    ],
+)
+def test_old_errors_are_not_new_ones_after_a_change_of_pods(before: Counts, after: Counts) -> None:
+    fleet = watched(60)
+    fleet.take("r", before, 500, 0)
+    fleet.take("r", after, 501, 1)
+    for alarm in (ERRORS, LATENCY):
+        assert judge(alarm, fleet.total(60, 1), NOTHING)[0] != ALARM
+
+
 def test_a_clock_that_is_set_back_is_no_restart() -> None:
     fleet = watched(60)
     fleet.take("r", counts(1000, 900), 500, 0)

@@ -1,9 +1,10 @@
 """What requests of a fleet came to in the last seconds, from routers' counters that only grow, and what an alarm makes
 of it. Pure: `now` is monotonic seconds.
 
-A router that restarts counts from zero; one that is gone takes nothing back. What a router counted before the fleet was
-watched counts only where all of it came within the window, because the fleet's first requests did; it then counts as if
-it had come just now. A window that lacks something else is not whole until that would have left it.
+A router that restarts counts from zero, and so do some of a fleet's numbers when its pods change; a router that is gone
+takes nothing back. What a router counted before the fleet was watched counts only where all of it came within the
+window, because the fleet's first requests did; it then counts as if it had come just now. A window that lacks something
+else is not whole until that would have left it.
 """
 
 import math
@@ -54,13 +55,31 @@ class Counts:
             else:
                 self.latency.pop(bucket, None)
 
-    def since(self, before: "Counts") -> "Counts | None":
-        """What came after `before`; None: less than before, so they were counted from zero again."""
-        found = Counts()
-        found.add(self)
-        found.add(before, -1)
-        numbers = (found.requests, found.errors_4xx, found.errors_5xx, found.timed_out, *found.latency.values())
-        return None if min(numbers) < 0 else found
+    @property
+    def others(self) -> int:
+        """Answers that are neither 4xx nor 5xx."""
+        return self.requests - self.errors_4xx - self.errors_5xx
+
+    def since(self, before: "Counts") -> "Counts":
+        """What came after `before`. What is less than before was counted from zero again, and each for itself: where
+        its pods change, Envoy replaces a fleet's cluster and forgets its answers of a class and its latencies, except
+        those of which some came while requests still ran on the old one; time-outs it keeps
+        (https://github.com/envoyproxy/envoy/issues/43984)."""
+        errors_4xx = _grown(before.errors_4xx, self.errors_4xx)
+        errors_5xx = _grown(before.errors_5xx, self.errors_5xx)
+        latency = {bucket: self.latency.get(bucket, 0) - number for bucket, number in before.latency.items()}
+        is_whole = min(latency.values(), default=0) >= 0
+        return Counts(
+            _grown(before.others, self.others) + errors_4xx + errors_5xx,
+            errors_4xx,
+            errors_5xx,
+            _grown(before.timed_out, self.timed_out),
+            {bucket: number for bucket, number in (self.latency | (latency if is_whole else {})).items() if number},
+        )
+
+
+def _grown(before: int, now: int) -> int:
+    return now - before if now >= before else now
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +183,9 @@ class FleetWindows:
         last = self._last.get(router)
         self._last[router] = _Last(counts, uptime_seconds, now)
         if last is not None:
-            came = None if last.restarted(uptime_seconds, now) else counts.since(last.counts)
+            came = counts if last.restarted(uptime_seconds, now) else counts.since(last.counts)
             for window in self._windows.values():
-                window.add(counts if came is None else came, now)
+                window.add(came, now)
             return
         is_new = uptime_seconds < now - self._watched_since - _SLACK_SECONDS  # it counted while the fleet was watched
         for seconds, window in self._windows.items():
