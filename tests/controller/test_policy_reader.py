@@ -7,6 +7,7 @@ from tests.controller.clock import SteppedClock
 from tests.controller.memory_kube import MemoryKube
 
 from sluice.controller.configmap import ConfigMapReader
+from sluice.controller.instance_types import InstanceTypesFile
 from sluice.controller.policy import CONFIG_MAP, parse, read
 from sluice.core.permission import Policy
 from sluice.ports.kube import Object
@@ -88,7 +89,26 @@ async def test_at_the_start_it_is_waited_for(
     assert reader.content.rules
 
 
-@pytest.mark.parametrize("text", [None, "", "rules", "rules: {}", "rules: [{namespace: x}]", "a: [b", "rules: [1]"])
+NO_YAML = ("a: [b", "a: 2024-13-45", "a: " + 2000 * "[")
+"""What YAML itself cannot read, each in another way."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(None, "", "rules", "rules: {}", "rules: [{namespace: x}]", "rules: [1]"),
+        *("rules: [{namespaces: [2024-13-45]}]", "rules: [{namespace: x, on: true}]", *NO_YAML),
+    ],
+)
 def test_what_cannot_be_understood_permits_nothing(text: str | None, caplog: pytest.LogCaptureFixture) -> None:
     assert parse(text) == Policy()
     assert "permits nothing" in caplog.text
+
+
+@pytest.mark.parametrize("text", NO_YAML)
+def test_instance_types_that_cannot_be_understood_change_nothing(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    file = InstanceTypesFile()
+    known = file.read({"data": {"instance-types.yaml": "ml.own.large: {cpu: 1, memory: 1Gi}"}})
+    assert known.find("ml.own.large") is not None
+    assert file.read({"data": {"instance-types.yaml": text}}) is known
+    assert "the last instance types stand" in caplog.text

@@ -7,7 +7,7 @@ import logging
 
 import yaml
 
-from sluice.core.instance_types import CONFIG_MAP, DATA_KEY, InstanceTypes, InstanceTypesError, parse
+from sluice.core.instance_types import CONFIG_MAP, DATA_KEY, InstanceTypes, parse
 from sluice.ports.kube import Object
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,6 @@ class InstanceTypesFile:
         try:
             text = ((config_map or {}).get("data") or {}).get(DATA_KEY)
             self._last = parse(yaml.safe_load(text) if text else None)
-        except (InstanceTypesError, yaml.YAMLError) as error:
+        except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:  # as in policy.py
             logger.error("ConfigMap %s: the last instance types stand: %s", CONFIG_MAP, error)
         return self._last
