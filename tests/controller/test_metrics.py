@@ -113,6 +113,14 @@ def test_a_deployments_end_is_counted_once(metrics: Metrics) -> None:
     assert value(metrics, "sluice_deployments_total", outcome="RolledBack", cause="Alarm") == 1
 
 
+def test_the_first_rollback_is_an_increase(metrics: Metrics) -> None:
+    """Prometheus sees no increase in a series that begins with 1, and the alert on rollbacks asks for one."""
+    for outcome in (Outcome.ROLLED_BACK, Outcome.UPDATE_ROLLBACK_FAILED):
+        assert {cause: value(metrics, "sluice_deployments_total", outcome=outcome, cause=cause) for cause in Cause} == (
+            dict.fromkeys(Cause, 0)
+        )
+
+
 def test_detection_is_measured_from_sagemakers_time_when_the_status_moved(metrics: Metrics) -> None:
     creating = EndpointStatus(endpoint_status="Creating", last_modified_time=NOW)
     serving = EndpointStatus(endpoint_status="InService", last_modified_time=NOW + timedelta(seconds=60))

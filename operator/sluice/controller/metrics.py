@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from sluice.api.reasons import Cause, Outcome
 from sluice.api.status import EndpointStatus
 from sluice.core.identity import Key
 
@@ -35,6 +36,10 @@ class Metrics:
         self._deployments = Counter(
             "sluice_deployments", "Deployments that ended", ["outcome", "cause"], registry=registry
         )
+        # A series that begins with 1 has not increased for Prometheus: the first rollback would raise no alert.
+        for outcome in Outcome:
+            for cause in (Cause.NONE,) if outcome is Outcome.SUCCEEDED else Cause:
+                self._deployments.labels(outcome, cause)
         self._detection = Histogram(
             "sluice_detection_seconds",
             "From SageMaker's LastModifiedTime to the status that shows it",
