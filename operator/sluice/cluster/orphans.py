@@ -8,7 +8,7 @@ serves on."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from sluice.api import names
 from sluice.api.routes import LONGEST_STREAM_SECONDS, EndpointRouteSpec
-from sluice.cluster.act import FLEET_KINDS, delete_beside, delete_fleet, remove_router, write_route
+from sluice.cluster.act import FLEET_KINDS, delete_fleet, remove_router, write_route
 from sluice.cluster.labels import MANAGED, installation_of, is_retained, owner_of
 from sluice.cluster.observe import Neighbours
-from sluice.core.cluster.names import LABEL_FLEET, LABEL_ROUTER, ROUTER
+from sluice.core.cluster.names import LABEL_FLEET, LABEL_ROUTER, ROUTER, record_name
 from sluice.core.identity import Owner
 from sluice.ports.clock import Clock
 from sluice.ports.kube import Conflict, Forbidden, Gone, Kube, KubeUnavailable, Object, Rejected
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 EVERY_SECONDS: Final = 120.0
 GRACE_SECONDS: Final = 600.0
 AFTER_LONGEST_REQUEST_SECONDS: Final = 60.0
+FAILURES: Final = (KubeUnavailable, Forbidden, Gone, Rejected, Conflict)
 
 Place = tuple[str, str, str]
 """(kind of orphan, namespace, name)."""
@@ -77,7 +78,7 @@ class OrphanSweep:
             await self._sleep(EVERY_SECONDS)
             try:
                 await self.once()
-            except (KubeUnavailable, Forbidden, Gone, Rejected, Conflict) as error:
+            except FAILURES as error:
                 logger.warning("the sweep for orphans was given up: %s", error)
 
     async def once(self) -> None:
@@ -88,22 +89,32 @@ class OrphanSweep:
         beside = await self._beside({_place(item) for item in deployments})
         routers = self._lonely_routers(deployments, {item["metadata"]["namespace"] for item in routes})
         found = [("Endpoint", *place) for place in remains]
-        found += [("fleet", *place) for place in beside]
+        found += [("fleet", *place) for place in sorted(beside)]
         found += [("router", namespace, ROUTER) for namespace in routers]
-        due = self._due(found)
-        for kind, namespace, name in due:
+        for place in self._due(found):
             if not self._held():
                 return
-            if kind == "Endpoint":
-                await self._collect(namespace, name, remains[namespace, name])
-            elif kind == "fleet":
-                if await self._kube.get("Deployment", namespace, name) is not None:
-                    continue  # made a moment ago: its Service must stay
-                logger.warning("collecting what is left of fleet %s/%s", namespace, name)
-                await delete_beside(self._kube, namespace, name)
-            else:
-                logger.warning("removing the router of namespace %s: no Endpoint needs it", namespace)
-                await remove_router(self._kube, namespace)
+            try:
+                await self._take_down(place, remains, beside)
+            except FAILURES as error:  # what cannot be taken down here must not keep what lies elsewhere
+                logger.warning("%s %s/%s is left for the next sweep: %s", *place, error)
+
+    async def _take_down(
+        self, place: Place, remains: Mapping[tuple[str, str], _Remains], beside: Mapping[tuple[str, str], list[Object]]
+    ) -> None:
+        kind, namespace, name = place
+        if kind == "Endpoint":
+            await self._collect(namespace, name, remains[namespace, name])
+        elif kind == "fleet":
+            if await self._kube.get("Deployment", namespace, name) is not None:
+                return  # made a moment ago: its Service must stay
+            logger.warning("collecting what is left of fleet %s/%s", namespace, name)
+            for item in beside[namespace, name]:
+                metadata = item["metadata"]
+                await self._kube.delete(item["kind"], namespace, metadata["name"], uid=metadata["uid"])
+        else:
+            logger.warning("removing the router of namespace %s: no Endpoint needs it", namespace)
+            await remove_router(self._kube, namespace)
 
     def _due(self, found: list[Place]) -> list[Place]:
         """Of what was found, what has been found for long enough."""
@@ -127,15 +138,18 @@ class OrphanSweep:
                 left.fleets.append(item)
         return found
 
-    async def _beside(self, fleets: set[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Fleets of which only Services and the like are left."""
-        found: set[tuple[str, str]] = set()
+    async def _beside(self, fleets: set[tuple[str, str]]) -> dict[tuple[str, str], list[Object]]:
+        """What is left of fleets of which only Services and the like are. A label is what anybody can write: what does
+        not bear the name that it would have is none of a fleet's."""
+        found: dict[tuple[str, str], list[Object]] = {}
         for kind in (*FLEET_KINDS, "ConfigMap"):
             for item in await self._list(kind, MANAGED):
-                name = (item["metadata"].get("labels") or {}).get(LABEL_FLEET)
-                if name and self._is_ours(item) and (item["metadata"]["namespace"], name) not in fleets:
-                    found.add((item["metadata"]["namespace"], str(name)))
-        return sorted(found)
+                fleet = str((item["metadata"].get("labels") or {}).get(LABEL_FLEET) or "")
+                namespace, name = _place(item)
+                named = name == (record_name(fleet) if kind == "ConfigMap" else fleet)
+                if fleet and named and self._is_ours(item) and (namespace, fleet) not in fleets:
+                    found.setdefault((namespace, fleet), []).append(item)
+        return found
 
     def _lonely_routers(self, deployments: list[Object], routed: set[str]) -> list[str]:
         """Namespaces with a router, without a Cluster Endpoint and without a route."""

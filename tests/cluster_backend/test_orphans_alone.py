@@ -1,0 +1,86 @@
+"""The sweep for orphans where one of them cannot be taken down, or is none. On stepped time and without an API server;
+what it does with one is in test_orphans.py."""
+
+import logging
+
+import pytest
+from tests.controller.clock import SteppedClock
+from tests.controller.memory_kube import MemoryKube
+
+from sluice.cluster.labels import endpoint_labels
+from sluice.cluster.orphans import GRACE_SECONDS, OrphanSweep
+from sluice.core.cluster.names import ANNOTATION_OWNER, LABEL_FLEET, record_name
+from sluice.ports.kube import Forbidden, Object
+
+API_VERSIONS = {"NetworkPolicy": "networking.k8s.io/v1", "PodDisruptionBudget": "policy/v1", "Deployment": "apps/v1"}
+
+
+def thing(kind: str, namespace: str, name: str, fleet: str = "") -> Object:
+    """An object; of a fleet, if one is named."""
+    marks: Object = {}
+    if fleet:
+        marks["labels"] = {**endpoint_labels("churn"), LABEL_FLEET: fleet}
+        marks["annotations"] = {ANNOTATION_OWNER: f"prod/{namespace}/churn"}
+    metadata = {"name": name, "namespace": namespace, "uid": f"uid-{kind}-{name}", **marks}
+    return {"apiVersion": API_VERSIONS.get(kind, "v1"), "kind": kind, "metadata": metadata}
+
+
+class Guarded(MemoryKube):
+    """Deletes nothing in the namespaces that somebody guards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.guarded: set[str] = set()
+
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None = None) -> None:
+        if namespace in self.guarded:
+            raise Forbidden(f"delete {kind} {name}: denied by a policy of {namespace}")
+        await super().delete(kind, namespace, name, uid=uid)
+
+
+@pytest.fixture
+def kube() -> Guarded:
+    return Guarded()
+
+
+async def swept(kube: Guarded) -> set[tuple[str, str, str]]:
+    """What stands when all that is due was taken down, as far as it could be."""
+    clock = SteppedClock()
+    sweep = OrphanSweep(
+        kube,
+        clock,
+        installation_id="prod",
+        namespaces=(),
+        exists=lambda _namespace, _name: False,
+        neighbours=lambda _namespace, _name: 1,
+        held=lambda: True,
+    )
+    await sweep.once()
+    clock.skip(GRACE_SECONDS)
+    await sweep.once()
+    return set(kube.objects)
+
+
+async def test_what_cannot_be_taken_down_keeps_nothing_else(kube: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+    kube.guarded = {"a"}
+    for namespace in ("a", "b"):
+        kube.put(thing("Deployment", namespace, "churn-1", "churn-1"))
+        kube.put(thing("Service", namespace, "churn-2", "churn-2"))
+    with caplog.at_level(logging.WARNING):
+        left = await swept(kube)
+    assert left == {("Deployment", "a", "churn-1"), ("Service", "a", "churn-2")}
+    assert "Endpoint a/churn is left for the next sweep: delete Deployment churn-1: denied" in caplog.text
+
+
+async def test_what_somebody_labelled_leads_to_nobody_elses_objects(kube: Guarded) -> None:
+    """Who may write one ConfigMap would else have the operator delete policies and Services in their place."""
+    kept = [
+        kube.put(thing("ConfigMap", "team", "mine", "guard")),
+        kube.put(thing("NetworkPolicy", "team", "guard")),
+        kube.put(thing("Service", "team", "guard")),
+        kube.put(thing("Service", "team", "copy", "churn-1")),
+    ]
+    kube.put(thing("PodDisruptionBudget", "team", "churn-1", "churn-1"))
+    kube.put(thing("ConfigMap", "team", record_name("churn-1"), "churn-1"))
+    places = {(item["kind"], "team", item["metadata"]["name"]) for item in kept}
+    assert await swept(kube) == places
