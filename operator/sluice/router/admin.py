@@ -16,7 +16,11 @@ CALL_TIMEOUT_SECONDS: Final = 2.0
 
 
 class EnvoyUnavailable(Exception):
-    """Envoy does not answer (starting, frozen, gone)."""
+    """Envoy does not answer (starting, busy, frozen, gone)."""
+
+
+class EnvoyGone(EnvoyUnavailable):
+    """Nobody listens where it should."""
 
 
 class Admin:
@@ -127,6 +131,8 @@ class Admin:
         try:
             async with self._session.request(method, f"http://envoy{path}") as response:
                 text = await response.text()
+        except aiohttp.ClientConnectorError as error:
+            raise EnvoyGone(f"{method} {path}: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise EnvoyUnavailable(f"{method} {path}: {type(error).__name__}: {error}") from error
         if response.status != 200:
