@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
+from prometheus_client.exposition import generate_latest
 from tests.controller.objects import model
-from tests.controller.pass_world import World
+from tests.controller.pass_world import KEY, World
 
 from sluice.api import names
 from sluice.controller.cache import Source
@@ -97,3 +98,21 @@ async def test_references_older_than_the_status_has_seen_are_read_anew(world: Wo
     await world.run(1)
     assert ("get", "Model", "model") in world.kube.calls[before:]
     assert {ref["generation"] for ref in world.status["observedReferences"] if ref["kind"] == "Model"} == {3}
+
+
+async def test_an_endpoint_that_goes_while_its_pass_runs_leaves_nothing_behind(world: World) -> None:
+    """Somebody takes its finalizer away. A steady Endpoint wants no further pass, so nobody would ever tidy up."""
+    await world.run_until_ready()
+    for _ in range(5):
+        await world.clock.step(await world.run() or 0)
+
+    def gone() -> None:
+        world.aws.during_observe = lambda: None
+        item = world.kube.objects.pop(("Endpoint", "team", "churn"))
+        world.feed.gone(item, Source.WATCH)
+        world.aws.forgotten.clear()
+
+    world.aws.during_observe = gone
+    assert await world.run() is None
+    assert b'name="churn"' not in generate_latest(world.metrics.registry)
+    assert world.aws.forgotten == [KEY], "nobody asks SageMaker about it any more"

@@ -123,6 +123,8 @@ class EndpointReconciler:
                 outcome, again = "dropped", dropped.again_seconds
             finally:
                 self._metrics.pass_ended(key.kind, outcome, self._clock.monotonic() - started)
+        if self._cache.get(key.kind, key.namespace, key.name) is None:
+            self.forget(key)  # again: it went while its pass ran, which took up what was forgotten then
         return again
 
     def forget(self, key: Key) -> None:
