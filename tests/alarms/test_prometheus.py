@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,79 @@ async def test_a_frozen_server_holds_nobody_up(prometheus: Prometheus) -> None:
     assert any("all calls together" in (sight.message or "") for sight in found), "and not a hundred in turn"
 
 
+async def test_a_reading_is_no_younger_than_what_it_says() -> None:
+    """One that was asked before the end of a bake must not pass for one from after it, however long others take."""
+    answered: list[datetime] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        if (await request.post()).get("query") == "slow":
+            await asyncio.sleep(60)
+        answered.append(SystemClock().now())
+        if request.path.endswith("rules"):
+            return web.json_response({"status": "success", "data": {"groups": []}})
+        return web.json_response({"status": "success", "data": {"resultType": "scalar", "result": [0, "1"]}})
+
+    async with Served(answer) as url:
+        found = await read(url, above("quick"), Alert("A"), above("slow"), call_seconds=0.5)
+    assert [sight.state for sight in found] == ["OK", "Missing", None]
+    assert len(answered) == 2
+    assert max(sight.at for sight in found[:2]) <= min(answered)
+
+
+@pytest.mark.parametrize(
+    ("rest", "told"),
+    [
+        ({"warnings": ["receive StoreAPI of 10.0.0.7: unavailable"]}, "10.0.0.7"),
+        ({"isPartial": True}, "isPartial"),
+        ({"warnings": ["PromQL warning: quantile value should be between 0 and 1, got 2"]}, None),
+        ({"warnings": None}, None),
+    ],
+)
+async def test_an_answer_of_a_part_is_none(rest: dict[str, Any], told: str | None) -> None:
+    """What federates several servers answers by those that it reached. An alert that fires there does fire."""
+
+    async def answer(request: web.Request) -> web.Response:
+        data: dict[str, Any] = {"resultType": "scalar", "result": [0, "1"]}
+        if request.path.endswith("rules"):
+            data = {"groups": [{"rules": [rule(), rule(name="B", alerts=[FIRING])]}]}
+        return web.json_response({"status": "success", "data": data, **rest})
+
+    async with Served(answer) as url:
+        found = await read(url, above("x"), above("x", 0.5), Alert("A"), Alert("B"))
+    assert [sight.state for sight in found] == ([None] * 3 if told else ["OK", "ALARM", "OK"]) + ["ALARM"]
+    assert told is None or all(told in (sight.message or "") for sight in found[:3])
+
+
+async def test_queries_that_hang_keep_no_other_from_its_turn() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if str((await request.post())["query"]).startswith("hangs"):
+            await asyncio.sleep(60)
+        return web.json_response({"status": "success", "data": {"resultType": "scalar", "result": [0, "1"]}})
+
+    asked = [above(f"hangs{index}") for index in range(60)]
+    async with Served(answer) as url:
+        made = source(url, call_seconds=0.2, round_seconds=0.5)
+        await made.read([*asked, above("quick")])
+        for _ in range(3):
+            assert (await made.read([*asked, above("quick")]))[above("quick")].state == "OK"
+        await made.close()
+
+
+async def test_more_queries_than_a_round_has_room_for_take_turns() -> None:
+    async def answer(_: web.Request) -> web.Response:
+        await asyncio.sleep(0.2)
+        return web.json_response({"status": "success", "data": {"resultType": "scalar", "result": [0, "1"]}})
+
+    asked = {above(f"x{index}") for index in range(60)}
+    left = set(asked)
+    async with Served(answer) as url, asyncio.timeout(60):
+        made = source(url, call_seconds=5.0, round_seconds=0.5)
+        while left:
+            found = await made.read(asked)
+            left -= {query for query in asked if found[query].state == "OK"}
+        await made.close()
+
+
 async def test_no_address_names_the_setting() -> None:
     (found,) = await read(None, above("vector(1)"))
     assert (found.state, "SLUICE_PROMETHEUS_URL" in (found.message or "")) == ("Unreadable", True)
@@ -158,6 +232,7 @@ def text(status: int, body: str) -> Callable[[web.Request], Awaitable[web.Respon
         (200, '{"status": "success"}', "not understood"),
         (200, '{"status": "success", "data": {"resultType": "vector", "result": [{}]}}', "not understood"),
         (200, '{"status": "success", "data": {"resultType": "scalar", "result": [0, "x"]}}', "not understood"),
+        (200, '{"status": "success", "data": {"resultType": "scalar", "result": [0, 1%s]}}' % ("0" * 400), "Overflow"),
         (302, "", "302"),
         (403, "", "SLUICE_PROMETHEUS_TOKEN_FILE"),
         (422, '{"status": "error", "error": "too many samples"}', "too many samples"),

@@ -74,6 +74,8 @@ class _Answer:
     data: Any
     date: datetime | None
     """Prometheus' own clock."""
+    lacks: str = ""
+    """Why a part of the data is missing in it; empty: nothing is."""
 
 
 @dataclass(slots=True)
@@ -97,6 +99,9 @@ class PrometheusSource:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
         self._held: dict[Query, _Held] = {}
+        self._turns: dict[str, tuple[bool, float]] = {}
+        """Of an expression: whether its last call was in vain, and when that began, monotonic. One that the end of a
+        round cut off has not had its turn."""
 
     @property
     def period_seconds(self) -> float:
@@ -118,10 +123,11 @@ class PrometheusSource:
         alerts = [subject for subject in subjects if isinstance(subject, Alert)]
         queries = [subject for subject in subjects if isinstance(subject, Query)]
         self._held = {query: held for query, held in self._held.items() if query in subjects}
+        at = self._clock.now()  # a reading is no younger than what it tells
         if self._settings.url is None:
             return {subject: Sight(UNREADABLE, self._clock.now(), _NOT_SET) for subject in subjects}
         end = self._clock.monotonic() + self._settings.round_seconds
-        expressions = sorted({query.expression for query in queries})
+        expressions = self._in_turn({query.expression for query in queries})
         tasks: dict[str, asyncio.Task[_Answer]] = {}
         rules: asyncio.Task[_Answer] | None = None
         slots = asyncio.Semaphore(self._settings.concurrency)
@@ -142,14 +148,20 @@ class PrometheusSource:
             await asyncio.gather(*late, return_exceptions=True)
         found: dict[Subject, Sight] = {}
         if rules is not None:
-            found.update(self._of_alerts(alerts, rules))
-        found.update({query: self._of_query(query, tasks[query.expression]) for query in queries})
+            found.update(self._of_alerts(alerts, rules, at))
+        found.update({query: self._of_query(query, tasks[query.expression], at) for query in queries})
         begun = {query: tasks[query.expression].result().date for query in queries if self._begins(query, found[query])}
         await self._look_back(slots, headers, begun, end)
         for query in queries:
             if found[query].state == ALARM and query.for_seconds:
                 found[query] = self._pending(query, found[query])
         return found
+
+    def _in_turn(self, expressions: Collection[str]) -> list[str]:
+        """A round may have no room for all: those that were asked longest ago come first, and those that gave nothing
+        the last time, as they may take their whole time again, after all others."""
+        self._turns = {text: turn for text, turn in self._turns.items() if text in expressions}
+        return sorted(expressions, key=lambda text: (*self._turns.get(text, (False, -math.inf)), text))
 
     # Calls ------------------------------------------------------------------------------------------------------------
 
@@ -179,7 +191,14 @@ class PrometheusSource:
     async def _query(self, slots: asyncio.Semaphore, headers: Mapping[str, str], expression: str) -> _Answer:
         form = {"query": expression, "timeout": f"{self._settings.call_seconds:g}s"}
         async with slots:
-            return await self._call("POST", "/api/v1/query", headers, data=form)
+            begun = self._clock.monotonic()
+            try:
+                answer = await self._call("POST", "/api/v1/query", headers, data=form)
+            except _NotRead:
+                self._turns[expression] = (True, begun)
+                raise
+            self._turns[expression] = (False, begun)
+            return answer
 
     async def _call(self, method: str, path: str, headers: Mapping[str, str], **rest: Any) -> _Answer:
         """Raises _NotRead."""
@@ -199,7 +218,7 @@ class PrometheusSource:
         except (ValueError, RecursionError):
             answer, said = None, ""
         if status == 200 and isinstance(answer, dict) and answer.get("status") == "success":
-            return _Answer(answer.get("data"), date)
+            return _Answer(answer.get("data"), date, _lacks(answer))
         if status == 400 and said:
             raise _NotRead(f"Prometheus refuses it: {said}", unfit=True)
         if status in {401, 403}:
@@ -208,40 +227,45 @@ class PrometheusSource:
 
     # Judgement --------------------------------------------------------------------------------------------------------
 
-    def _of_alerts(self, alerts: Sequence[Alert], asked: "asyncio.Task[_Answer]") -> Mapping[Subject, Sight]:
-        now = self._clock.now()
+    def _of_alerts(
+        self, alerts: Sequence[Alert], asked: "asyncio.Task[_Answer]", at: datetime
+    ) -> Mapping[Subject, Sight]:
         try:
             answer = self._result(asked)
             rules: dict[str, list[tuple[float, Mapping[str, Any]]]] = {}
             for group in answer.data["groups"]:
                 for rule in group["rules"]:
                     rules.setdefault(str(rule["name"]), []).append((float(group.get("interval") or 0.0), rule))
-            return {
-                alert: Sight(state, now, message)
-                for alert in alerts
-                for state, message in (judge_alert(alert, rules.get(alert.name, ()), answer.date),)
-            }
+            found: dict[Subject, Sight] = {}
+            for alert in alerts:
+                state, message = judge_alert(alert, rules.get(alert.name, ()), answer.date)
+                if answer.lacks and state != ALARM:
+                    state, message = None, answer.lacks
+                found[alert] = Sight(state, at, message)
+            return found
         except _NotRead as error:
-            return dict.fromkeys(alerts, Sight(None, now, str(error)))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            return dict.fromkeys(alerts, Sight(None, now, f"/api/v1/rules: not understood: {error!r}"))
+            return dict.fromkeys(alerts, Sight(None, at, str(error)))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            return dict.fromkeys(alerts, Sight(None, at, f"/api/v1/rules: not understood: {error!r}"))
 
-    def _of_query(self, query: Query, asked: "asyncio.Task[_Answer]") -> Sight:
-        now = self._clock.now()
+    def _of_query(self, query: Query, asked: "asyncio.Task[_Answer]", at: datetime) -> Sight:
         try:
-            value = one_value(self._result(asked).data)
+            answer = self._result(asked)
+            value = one_value(answer.data)
         except _NotRead as error:
-            return Sight(UNFIT if error.unfit else None, now, str(error))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            return Sight(None, now, f"/api/v1/query: not understood: {error!r}")
+            return Sight(UNFIT if error.unfit else None, at, str(error))
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+            return Sight(None, at, f"/api/v1/query: not understood: {error!r}")
+        if answer.lacks:
+            return Sight(None, at, answer.lacks)
         if value is None or math.isnan(value):
             self._held.pop(query, None)
-            return Sight(INSUFFICIENT_DATA, now, "the expression has no value now")
+            return Sight(INSUFFICIENT_DATA, at, "the expression has no value now")
         told = f"{value:g} (alarm: {sign(query.comparison)} {query.threshold:g})"
         if not holds(value, query.comparison, query.threshold):
             self._held.pop(query, None)
-            return Sight(OK, now, told)
-        return Sight(ALARM, now, told)
+            return Sight(OK, at, told)
+        return Sight(ALARM, at, told)
 
     def _begins(self, query: Query, sight: Sight) -> bool:
         """Whether it is not known since when the condition, which must hold for a while, does: it has just begun to, or
@@ -288,6 +312,8 @@ class PrometheusSource:
         }
         async with slots:
             answer = await self._call("POST", "/api/v1/query_range", headers, data=form)
+        if answer.lacks:
+            raise _NotRead(answer.lacks)
         return held_for(answer.data, query, until.timestamp(), step)
 
     def _pending(self, query: Query, sight: Sight) -> Sight:
@@ -379,6 +405,16 @@ async def _limited(response: aiohttp.ClientResponse, longest: int) -> bytes:
         if len(body) > longest:
             raise _NotRead(f"{response.url.path}: the answer is longer than {longest >> 20} MiB")
     return bytes(body)
+
+
+def _lacks(answer: Mapping[str, Any]) -> str:
+    """Why a part of the data is missing: what federates several servers (Thanos, a remote read, VictoriaMetrics)
+    answers by those that it reached. What PromQL warns of is the expression's, not the data's."""
+    warnings = answer.get("warnings") or ()
+    missing = [str(one) for one in warnings if not str(one).startswith("PromQL ")]
+    if answer.get("isPartial"):
+        missing.append("isPartial")
+    return f"a part of the data is missing in the answer: {'; '.join(missing)}" if missing else ""
 
 
 def _date(text: str) -> datetime | None:
