@@ -1,5 +1,6 @@
 """`python -m sluice.main`: the operator's process. Exit codes: 0 stopped, 1 failed, 2 wrong settings, 3 the Lease was
-lost, 4 the API server was restored from a backup. Anything but 0 and 2 is mended by a restart."""
+lost, 4 the API server was restored from a backup, 5 there is more to handle than at the start. Anything but 0 and 2 is
+mended by a restart."""
 
 import asyncio
 import logging

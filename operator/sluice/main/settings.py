@@ -182,7 +182,8 @@ class Settings:
     sluice-instance-types) live: the operator's own namespace."""
 
     watch_namespaces: tuple[str, ...] = _setting((), _namespaces(), default_text="empty: all namespaces")
-    """Namespaces whose objects the operator handles."""
+    """Namespaces whose objects the operator handles. One of several that may not be read at the start (it is gone, and
+    the operator's Role with it) keeps the others from nothing; when it may be read, the operator starts anew."""
 
     identity: str = _setting(
         socket.gethostname, _text(r"[^\s/]{1,253}", "1 to 253 characters without spaces and '/'"),
@@ -241,7 +242,7 @@ class Settings:
 
     cluster_backend: bool = _setting(True, _boolean())
     """Handle Endpoints with backend Cluster. Where the CRDs or the permissions for it are missing at the start, the
-    operator says so and goes on without it."""
+    operator says so and goes on without it; when they are there, it starts anew."""
 
     image: str = _setting(
         f"sluice/operator:{__version__}", _text(_IMAGE, "an image"), default_text="`sluice/operator:` and the version"

@@ -7,7 +7,7 @@ the watches. Stop: no more passes, running ones end, events are flushed, the Lea
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -37,8 +37,9 @@ from sluice.core.permission import Policy
 from sluice.core.resolve import ResolveSettings
 from sluice.kube.client import KubeClient
 from sluice.kube.configuration import load_configuration
-from sluice.main import cluster, handlers
+from sluice.main import cluster, handlers, reach
 from sluice.main.cluster import ClusterParts
+from sluice.main.reach import Reach, ReachGrewError
 from sluice.main.settings import Settings
 from sluice.ports.clock import Clock, SystemClock
 from sluice.ports.kube import Forbidden, Kube, KubeUnavailable, Rejected
@@ -56,6 +57,7 @@ EXIT_STOPPED = 0
 EXIT_FAILED = 1
 EXIT_LEASE_LOST = 3
 EXIT_HISTORY_WENT_BACK = 4
+EXIT_REACH_GREW = 5
 
 
 class Operator:
@@ -161,10 +163,13 @@ class Operator:
             lease_held=self._lease.held,
         )
 
-    async def run(self, stop: asyncio.Event, catch_signals: Callable[[], None]) -> int:
+    async def run(
+        self, stop: asyncio.Event, catch_signals: Callable[[], None], *beside: Coroutine[Any, Any, None]
+    ) -> int:
         """Run until `stop` is set or something ends that should not. Returns the exit code.
 
-        catch_signals: makes signals set `stop`; called again when kopf has put its own handlers in their place."""
+        catch_signals: makes signals set `stop`; called again when kopf has put its own handlers in their place. beside:
+        what else runs as long, and ends the process when it ends."""
         holding = asyncio.create_task(self._hold(), name="lease")
         tasks = [
             holding,
@@ -172,6 +177,7 @@ class Operator:
             asyncio.create_task(self._lag.run(), name="loop lag"),
             asyncio.create_task(self._observe(catch_signals), name="watches"),
             asyncio.create_task(self._work(), name="passes"),
+            *(asyncio.create_task(other, name="beside") for other in beside),
         ]
         stopping = asyncio.create_task(stop.wait(), name="stop")
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -316,6 +322,9 @@ def _exit_code(ended: Iterable[asyncio.Task[Any]]) -> int:
             elif isinstance(error, HistoryWentBackError):
                 code = EXIT_HISTORY_WENT_BACK
                 logger.error("stopping at once: %s", error)
+            elif isinstance(error, ReachGrewError):
+                code = EXIT_REACH_GREW
+                logger.warning("starting anew: %s", error)
             else:
                 logger.error("stopping at once: %s failed", task.get_name(), exc_info=error)
     return code
@@ -383,13 +392,9 @@ async def installation_id(kube: Kube, settings: Settings) -> str:
         await asyncio.sleep(1)
 
 
-async def _find_out(kube: Kube, settings: Settings) -> tuple[str, bool]:
-    """(installation id, whether the Cluster backend can work here)."""
-    found = await installation_id(kube, settings)
-    missing = await cluster.missing(kube, settings)
-    if missing is not None:
-        logger.warning("backend Cluster is off: %s", missing)
-    return found, missing is None
+async def _find_out(kube: Kube, settings: Settings) -> tuple[str, Reach]:
+    """(installation id, what can be handled here)."""
+    return await installation_id(kube, settings), await reach.find(kube, settings)
 
 
 async def serve(settings: Settings, stop: asyncio.Event, catch_signals: Callable[[], None]) -> int:
@@ -418,9 +423,10 @@ async def serve(settings: Settings, stop: asyncio.Event, catch_signals: Callable
         if not finding.done():
             finding.cancel()
             return EXIT_STOPPED
-        found, in_cluster = finding.result()
-        operator = Operator(settings, kube, metrics, found, in_cluster=in_cluster)
-        return await operator.run(stop, catch_signals)
+        found, reached = finding.result()
+        operator = Operator(reached.settings, kube, metrics, found, in_cluster=reached.missing is None)
+        growing = [reach.until_it_grows(kube, reached)] if reached.may_grow else []
+        return await operator.run(stop, catch_signals, *growing)
     finally:
         await health.stop()
         await kube.close()
