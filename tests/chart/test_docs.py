@@ -3,14 +3,22 @@
 import ast
 import json
 import re
+import textwrap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, get_args
 
 import botocore.session
 import pytest
-from tests.chart import argocd_cm
+import yaml
+from tests.chart import argocd_cm, helm
 
 from sluice.api import names
-from sluice.api.reasons import CommandResult, ConditionType, Reason
+from sluice.api.deployment import DeploymentConfig
+from sluice.api.endpoint import EndpointKubernetes, EndpointSpec
+from sluice.api.model import ModelKubernetes
+from sluice.api.reasons import Cause, CommandResult, ConditionType, Outcome, Reason
+from sluice.api.status import EndpointStatusWord
 from sluice.core.cluster import names as cluster_names
 from sluice.router.bootstrap import BootstrapSettings, bootstrap
 
@@ -35,10 +43,54 @@ def _headings(text: str) -> set[str]:
 
 def test_troubleshooting_has_every_reason_and_no_other() -> None:
     text = (ROOT / "docs" / "troubleshooting.md").read_text()
-    steady = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    steady = _first_cells(_section(text, "Nothing is wrong"))
     explained = set(re.findall(r"^### (\w+)$", text, re.MULTILINE))
     assert {reason.value for reason in Reason} == steady | explained
     assert steady & explained == set()
+
+
+def _section(text: str, heading: str) -> str:
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def _first_cells(table: str) -> set[str]:
+    """The words in backticks of a table's first column."""
+    return {word for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for word in re.findall(r"`(\w+)`", cell)}
+
+
+def _events() -> set[str]:
+    """The reasons of the operator's Events: those that `core.endpoint.draft` composes, and those that are written out.
+    A Stalled condition's reason is one as well."""
+    composed = {f"Deployment{outcome}" for outcome in Outcome}
+    composed |= {f"Endpoint{word}" for word in (*get_args(EndpointStatusWord), "Gone")}
+    composed |= {f"Command{result}" for result in CommandResult}
+    written = {
+        call.args[1].value
+        for path in (ROOT / "operator" / "sluice").rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "EventNote"
+        if isinstance(call.args[1], ast.Constant)
+    }
+    assert len(written) > 3
+    return composed | {str(reason) for reason in written}
+
+
+def test_troubleshooting_has_every_event_and_no_other() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    assert _first_cells(_section(text, "Events")) == _events()
+
+
+def test_troubleshooting_has_every_alert_and_no_other() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    rules = (helm.CHARTS / "sluice" / "templates" / "prometheusrule.yaml").read_text()
+    alerts = set(re.findall(r"- alert: (\w+)", rules))
+    assert len(alerts) > 5
+    assert _first_cells(_section(text, "Alerts of the chart")) == alerts
+
+
+def test_every_cause_of_a_rollback_is_explained() -> None:
+    text = "".join((ROOT / "docs" / name).read_text() for name in ("deployments.md", "troubleshooting.md"))
+    assert [cause.value for cause in Cause if cause is not Cause.NONE and f"`{cause.value}`" not in text] == []
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -59,12 +111,96 @@ def test_annotations_and_conditions_exist(path: Path) -> None:
     words = (*vars(names).values(), *vars(cluster_names).values())
     known = {value for value in words if isinstance(value, str) and value.startswith(names.GROUP)}
     known |= {f"{names.GROUP}/managed-by", f"{names.API_VERSION}"}
+    known |= {f"{names.GROUP}/{names.ENDPOINT}"}  # group and kind, as Argo CD has them
     for name in re.findall(rf"(?<![\w.]){re.escape(names.GROUP)}/[\w-]+", text):
-        assert name in known, f"{path.relative_to(ROOT)}: {name}"
+        taken_away = name.removesuffix("-")  # as kubectl annotate has it
+        assert taken_away in known, f"{path.relative_to(ROOT)}: {name}"
     for reason in re.findall(r"reason[= ]`?([A-Z]\w+)", text):
-        assert reason in {*(r.value for r in Reason), *(r.value for r in CommandResult)}, f"{path}: {reason}"
+        assert reason in {*(r.value for r in Reason), *(r.value for r in CommandResult), *_events()}, (
+            f"{path}: {reason}"
+        )
     for condition in re.findall(r"`([A-Z]\w+)=(?:True|False|Unknown)", text):
         assert condition in {c.value for c in ConditionType}, f"{path}: {condition}"
+
+
+def _fields(part: int) -> set[str]:
+    """Every path that docs/reference has of the three kinds, without [] for lists: part 0 of the specs, 1 of the
+    statuses."""
+    found: set[str] = set()
+    for kind in ("endpoint", "endpointconfig", "model"):
+        text = (ROOT / "docs" / "reference" / f"{kind}.md").read_text()
+        found |= set(re.findall(r"^\| `([\w.\[\]]+)` \|", text.split("\n## status\n")[part], re.MULTILINE))
+    return {path.replace("[]", "") for path in found}
+
+
+def _values(schema: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Every path of the chart's values."""
+    for name, child in schema.get("properties", {}).items():
+        yield f"{before}{name}"
+        yield from _values(child, f"{before}{name}.")
+
+
+SCHEMA = json.loads((helm.CHARTS / "sluice" / "values.schema.json").read_text())
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_fields_and_chart_values_that_are_named_exist(path: Path) -> None:
+    text, spec, status, values = path.read_text(), _fields(0), _fields(1), set(_values(SCHEMA))
+    for name in re.findall(r"\bstatus\.([a-z][\w.]*\w)", text):
+        assert name in status, f"{path.relative_to(ROOT)}: status.{name}"
+    for name in re.findall(r"\b(kubernetes\.(?!io\b)[a-z][\w.]*\w)", text):
+        assert any(f".{known}".endswith(f".{name}") for known in spec), f"{path.relative_to(ROOT)}: {name}"
+    tops = {value.partition(".")[0] for value in values}
+    for name in re.findall(r"`(?:--set )?([a-zA-Z]+(?:\.[a-zA-Z]+)+)(?:[=:][^`]*)?`", text):
+        if name.partition(".")[0] in tops:
+            assert name in values | spec, f"{path.relative_to(ROOT)}: {name}"
+
+
+def _unknown(value: Any, schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """What a values file names that the chart does not have."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _unknown(item, schema.get("items") or {}, f"{path}[]")
+    elif isinstance(value, dict) and "properties" in schema:
+        for key, item in value.items():
+            if key in schema["properties"]:
+                yield from _unknown(item, schema["properties"][key], f"{path}.{key}")
+            else:
+                yield f"{path}.{key}"
+
+
+def _is_part_of_a_kind(part: Mapping[str, Any]) -> bool:
+    """Whether it is what may stand in a manifest: all of a spec, or one field of it. Raises ValidationError."""
+    if "spec" in part:
+        EndpointSpec.model_validate({"backend": "SageMaker", "endpointConfigName": "churn", **part["spec"]})
+    elif "deploymentConfig" in part:
+        policy = {
+            "blueGreenUpdatePolicy": {
+                "trafficRoutingConfiguration": {"type": "ALL_AT_ONCE", "waitIntervalInSeconds": 0}
+            }
+        }
+        DeploymentConfig.model_validate({**policy, **part["deploymentConfig"]})
+    elif "kubernetes" in part:
+        of_an_endpoint = set(part["kubernetes"]) <= {field.alias for field in EndpointKubernetes.model_fields.values()}
+        (EndpointKubernetes if of_an_endpoint else ModelKubernetes).model_validate(part["kubernetes"])
+    else:
+        return False
+    return True
+
+
+def test_parts_of_manifests_and_of_values_have_no_other_fields() -> None:
+    """Whole manifests meet the API server (test_apiserver.py)."""
+    parts = 0
+    for path in OURS:
+        for indent, block in re.findall(r"^( *)```yaml\n(.*?)^ *```", path.read_text(), re.MULTILINE | re.DOTALL):
+            for part in yaml.safe_load_all(textwrap.dedent(indent + block.removeprefix(indent))):
+                if "apiVersion" in part or "scrape_configs" in part:
+                    continue
+                if _is_part_of_a_kind(part):
+                    parts += 1
+                elif "productionVariants" not in part:
+                    assert list(_unknown(part, SCHEMA)) == [], path.relative_to(ROOT)
+    assert parts > 8
 
 
 def test_the_iam_policies_parse_and_the_operators_names_every_call() -> None:
