@@ -38,7 +38,6 @@ class TrafficSettings:
     """How long a listing of a namespace's routers is believed."""
     silent_seconds: float = 3.0
     """A router that has not answered for this long is named."""
-    concurrency: int = 32
     longest_answer_bytes: int = 4 << 20
     port: int = ROUTER_HEALTH_PORT
 
@@ -92,7 +91,8 @@ class TrafficSource:
         self._prepare(by_namespace)
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._settings.concurrency),
+                # No limit: a call that waited for a connection would wait for routers that do not answer.
+                connector=aiohttp.TCPConnector(limit=0),
                 timeout=aiohttp.ClientTimeout(total=self._settings.call_seconds),
             )
         parts = await asyncio.gather(*(self._of_namespace(*item) for item in by_namespace.items()))
@@ -120,6 +120,7 @@ class TrafficSource:
         fleets = sorted({fleet for subject in subjects for fleet in _fleets(subject)})
         await self._list(namespace, routers)
         reached = [router for router in routers.addresses if router.address]
+        at = self._clock.now()  # a reading is no younger than what it tells
         answers = await asyncio.gather(*(self._ask(router, fleets) for router in reached)) if fleets else []
         now, problems = self._clock.monotonic(), []
         for router, answer in zip(reached, answers, strict=False):
@@ -131,7 +132,6 @@ class TrafficSource:
             routers.answered_at[router.uid] = answered
             for fleet, counts in said.fleets.items():
                 self._fleets[namespace, fleet].take(router.uid, counts, said.uptime_seconds, answered)
-        at = self._clock.now()
         if fleets and len(problems) == len(reached):
             why = routers.problem or (problems[0][1] if problems else f"namespace {namespace} has no router")
             return dict.fromkeys(subjects, Sight(None, at, why))

@@ -1,0 +1,82 @@
+"""Routers of many namespaces, some of which do not answer. The agents are stand-ins: nothing is counted here."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+
+from aiohttp import web
+from tests.alarms.test_windows import ERRORS
+
+from sluice.alarms.subjects import Traffic, VariantFleets
+from sluice.alarms.traffic import TrafficSettings, TrafficSource
+from sluice.ports.clock import SystemClock
+from sluice.ports.routers import RouterAddress
+
+GOOD, FROZEN = "127.0.0.2", "127.0.0.3"
+
+
+class Routers:
+    """One router of each namespace, at the address of those that answer or of those that do not."""
+
+    def __init__(self, *frozen: str) -> None:
+        self._frozen = frozen
+        self.answered: list[datetime] = []
+
+    async def __call__(self, namespace: str) -> tuple[RouterAddress, ...]:
+        address = FROZEN if namespace in self._frozen else GOOD
+        return (RouterAddress(f"router-{namespace}", f"uid-{namespace}", address),)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.answered.append(SystemClock().now())
+        none = {"requests": 0, "errors4xx": 0, "errors5xx": 0, "timedOut": 0, "latency": []}
+        fleets = request.query.getall("fleet")
+        return web.json_response({"uptimeSeconds": 9, "fleets": dict.fromkeys(fleets, none)})
+
+
+@asynccontextmanager
+async def source(routers: Routers) -> AsyncIterator[TrafficSource]:
+    app = web.Application()
+    app.add_routes([web.get("/traffic", routers.answer)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    with socket.socket() as frozen:
+        frozen.bind((FROZEN, 0))
+        frozen.listen(1000)  # the kernel takes connections; nobody reads them
+        port = frozen.getsockname()[1]
+        await web.TCPSite(runner, GOOD, port).start()
+        made = TrafficSource(SystemClock(), routers, TrafficSettings(port=port))
+        try:
+            yield made
+        finally:
+            await made.close()
+            await runner.cleanup()
+
+
+def asked(namespace: str) -> Traffic:
+    return replace(ERRORS, namespace=namespace, variants=(VariantFleets("a", "churn-a-1"),))
+
+
+async def test_routers_that_do_not_answer_keep_nobody_else_from_being_asked() -> None:
+    """As when a zone is lost: its pods are listed for minutes more."""
+    frozen = [f"lost-{number}" for number in range(40)]
+    subjects = [asked(name) for name in (*frozen, "team-a")]
+    async with source(Routers(*frozen)) as made:
+        found = await made.read(subjects)
+    assert found[subjects[-1]].state == "INSUFFICIENT_DATA", found[subjects[-1]].message
+    assert {found[subject].state for subject in subjects[:-1]} == {None}
+
+
+async def test_a_reading_is_no_younger_than_what_it_says() -> None:
+    """One that was asked before the end of a bake must not pass for one from after it, however long others take."""
+
+    class Two(Routers):
+        async def __call__(self, namespace: str) -> tuple[RouterAddress, ...]:
+            return RouterAddress("one", "1", GOOD), RouterAddress("other", "2", FROZEN)
+
+    routers = Two()
+    async with source(routers) as made:
+        found = await made.read([asked("team-a")])
+    assert len(routers.answered) == 1
+    assert found[asked("team-a")].at <= routers.answered[0]
