@@ -142,9 +142,11 @@ def test_claims_are_found_without_regard_to_case_and_freed_with_a_wake_up() -> N
     assert cache.claimants(place, Key("Endpoint", "other", "second")) == ()
 
 
-def test_a_broken_pin_claims_nothing() -> None:
+@pytest.mark.parametrize("pin", ["{", "[]", 100_000 * "["])
+def test_a_broken_pin_claims_nothing(pin: str) -> None:
+    """One that Python's parser does not come back from would end the first listing of each new process."""
     cache = Cache()
-    cache.apply(endpoint(annotations={"sluice.dev/external": "{"}, version=1), Source.WATCH)
+    cache.apply(endpoint(annotations={"sluice.dev/external": pin}, version=1), Source.WATCH)
     assert cache.get("Endpoint", "team", "churn") is not None
 
 
