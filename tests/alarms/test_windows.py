@@ -274,6 +274,19 @@ def test_latency_relative_to_one_below_what_routers_measure() -> None:
     assert judge(twice, slow((3, 0.1, 1000)), fast)[0] == ALARM
 
 
+@pytest.mark.parametrize(
+    ("new", "state"),
+    [(slow((1, 1, 50), timed_out=50), ALARM), (slow((1, 1, 97), timed_out=3), OK), (slow((1, 1, 1000)), OK)],
+)
+def test_where_both_time_out_the_shares_of_what_did_are_compared(new: Counts, state: str) -> None:
+    """No latency is more than one without an end."""
+    twice = replace(LATENCY, relative=True, threshold=2.0)
+    serving = slow((1, 1, 980), timed_out=20)
+    found, message = judge(twice, new, serving)
+    assert found == state
+    assert "2 times the serving revision's" in message
+
+
 GOOD = {"requests": 3, "errors4xx": 1, "errors5xx": 1, "timedOut": 0, "latency": [[1.0, 0.1, 2]]}
 
 

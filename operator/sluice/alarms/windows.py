@@ -10,7 +10,7 @@ else is not whole until that would have left it.
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sluice.alarms.subjects import ALARM, INSUFFICIENT_DATA, OK, Traffic, holds, sign
@@ -23,6 +23,8 @@ SLOTS: Final = 60
 MAX_BUCKETS: Final = 2000
 RESOLUTION_MILLISECONDS: Final = 1.0
 """What routers measure in."""
+_TIMED_OUT: Final = "TimedOut"
+"""No metric of the API: the share of requests that timed out."""
 _WORST_FIRST: Final = (ALARM, OK, INSUFFICIENT_DATA)
 _SLACK_SECONDS: Final = 2.0
 """An uptime is in whole seconds, and follows a clock that may be set."""
@@ -236,12 +238,17 @@ def judge(traffic: Traffic, new: Counts, serving: Counts) -> tuple[str, str]:
         if others < traffic.minimum_requests:
             least = f"at least {traffic.minimum_requests} are needed to compare with"
             return INSUFFICIENT_DATA, f"the serving revision had {others} requests; {least}"
-        floor = RESOLUTION_MILLISECONDS * 1000 if traffic.metric == "ModelLatency" else 1 / others
-        base = max(_value(traffic, serving), floor)
+        base = _value(traffic, serving)
+        if math.isinf(value) and math.isinf(base):
+            # Neither is more than the other: how many timed out tells them apart.
+            traffic = replace(traffic, metric=_TIMED_OUT)
+            value, base = _value(traffic, new), _value(traffic, serving)
+        base = max(base, RESOLUTION_MILLISECONDS * 1000 if traffic.metric == "ModelLatency" else 1 / others)
         threshold = traffic.threshold * base
         compared = f", {traffic.threshold:g} times the serving revision's {_told(traffic, base)}"
     state = ALARM if holds(value, traffic.comparison, threshold) else OK
-    told = f"{_told(traffic, value)} of {number} requests in {traffic.window_seconds} s"
+    what = " timed out" if traffic.metric == _TIMED_OUT else ""
+    told = f"{_told(traffic, value)} of {number} requests{what} in {traffic.window_seconds} s"
     return state, f"{told} (alarm: {sign(traffic.comparison)} {_told(traffic, threshold)}{compared})"
 
 
@@ -257,7 +264,7 @@ def percentile(counts: Counts, percent: float) -> float:
 
 
 def _measured(traffic: Traffic, counts: Counts) -> int:
-    if traffic.metric == "ModelLatency":
+    if traffic.metric in {"ModelLatency", _TIMED_OUT}:
         return sum(counts.latency.values()) + counts.timed_out
     return counts.requests
 
@@ -269,6 +276,8 @@ def _value(traffic: Traffic, counts: Counts) -> float:
             return counts.errors_4xx / counts.requests
         case "Invocation5XXErrors":
             return counts.errors_5xx / counts.requests
+        case "TimedOut":
+            return counts.timed_out / _measured(traffic, counts)
         case _:
             return percentile(counts, 99.0 if traffic.percentile is None else traffic.percentile) * 1000
 
