@@ -1,5 +1,6 @@
 """The order of writes, without an Envoy: each step is given what Envoy would say."""
 
+import gc
 from dataclasses import replace
 
 from tests.router.specs import fleet, route
@@ -9,7 +10,7 @@ from sluice.router.ledger import Ledger, Step
 from sluice.router.objects import Pod, Route
 from sluice.router.view import UNKNOWN, UNKNOWN_ACTIVITY, Activity, Refusal, View
 from sluice.router.wanted import resolve
-from sluice.router.wire import Snapshot
+from sluice.router.wire import Resource, Snapshot
 
 
 class Bench:
@@ -318,3 +319,18 @@ def test_the_report_of_200_endpoints_makes_one_anew() -> None:
     after = told()
     assert [name for name in after if after[name] is not before[name]] == ["e7"]
     assert [fleet.hosts for fleet in after["e7"].fleets] == [1, 1, 1]
+
+
+def test_nothing_is_kept_of_endpoints_that_are_gone() -> None:
+    def resources() -> int:
+        gc.collect()
+        return sum(isinstance(one, Resource) for one in gc.get_objects())
+
+    bench, before = Bench(), resources()
+    for number in range(50):
+        bench.routes.clear()
+        bench.put(f"e{number}", 1, f"f{number}")
+        bench.settle()
+        bench.now += 10  # what leaves has left
+        bench.settle()
+    assert resources() - before <= 20, "of the newest, and of the last versions"

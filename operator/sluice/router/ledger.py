@@ -135,6 +135,8 @@ class Ledger:
             current.served, current.confirms = scopes.served, scopes.confirms
             return Step(suspects=suspects)
         resources = {endpoint: self._scope(served) for endpoint, served in scopes.served.items()}
+        keys = {(served.uid, served.generation) for served in scopes.served.values()}
+        self._compiled = {key: made for key, made in self._compiled.items() if key in keys}
         version = version_of(resources)
         self._versions.pop(version, None)
         self._versions[version] = scopes
@@ -362,8 +364,6 @@ class Ledger:
         key = (served.uid, served.generation)
         made = self._compiled.get(key)
         if made is None:
-            for old in [known for known in self._compiled if known[0] == served.uid]:
-                del self._compiled[old]
             made = self._compiled[key] = resource(compile_scope(served.spec, f"{served.uid}@{served.generation}"))
         return made
 
