@@ -13,6 +13,7 @@ from sluice.cluster.labels import endpoint_labels, endpoint_selector, is_ours
 from sluice.cluster.problems import FAILURES, problem
 from sluice.cluster.rendering import Rendering, UnknownInstanceType
 from sluice.cluster.seen import is_current
+from sluice.cluster.turns import RouterTurns
 from sluice.core.cluster.actions import (
     ClusterAction,
     DeleteFleet,
@@ -44,9 +45,10 @@ killed in between still finds a router to remove."""
 class Actor:
     """Makes ClusterActions happen."""
 
-    def __init__(self, kube: Kube, rendering: Rendering) -> None:
+    def __init__(self, kube: Kube, rendering: Rendering, turns: RouterTurns | None = None) -> None:
         self._kube = kube
         self._rendering = rendering
+        self._turns = turns or RouterTurns()
 
     async def act(self, owner: Owner, action: ClusterAction) -> None:
         """One action. Raises ActFailed, and Conflict where something is not as it was observed."""
@@ -73,8 +75,11 @@ class Actor:
                 await self._retain(owner)
             case DeleteRoute(uid=uid):
                 await self._kube.delete(names.ENDPOINT_ROUTE, owner.namespace, owner.name, uid=uid)
-            case EnsureRouter(update=update):
-                await self._ensure_router(owner.namespace, update=update)
+            case EnsureRouter(update=True):
+                with self._turns.write(owner.namespace):
+                    await self._ensure_router(owner.namespace, update=True)
+            case EnsureRouter():
+                await self._ensure_router(owner.namespace, update=False)
             case RemoveRouter():
                 await remove_router(self._kube, owner.namespace)
             case EvictRouter(pod=pod, uid=uid):

@@ -6,6 +6,7 @@ from typing import Any
 from sluice.cluster.act import Actor
 from sluice.cluster.observe import Neighbours, Observer, Shifting
 from sluice.cluster.rendering import Rendering
+from sluice.cluster.turns import RouterTurns
 from sluice.core.cluster.actions import ClusterAction
 from sluice.core.identity import Owner
 from sluice.core.resolve import Resolution
@@ -27,8 +28,11 @@ class KubernetesBackend:
         shifting: Shifting,
         namespaces: tuple[str, ...],
     ) -> None:
-        self._observer = Observer(kube, clock, rendering, neighbours, shifting=shifting, namespaces=namespaces)
-        self._actor = Actor(kube, rendering)
+        turns = RouterTurns()
+        self._observer = Observer(
+            kube, clock, rendering, neighbours, shifting=shifting, namespaces=namespaces, turns=turns
+        )
+        self._actor = Actor(kube, rendering, turns)
 
     async def observe(
         self, endpoint: Mapping[str, Any], resolution: Resolution, stored: tuple[StoredRevision, ...]

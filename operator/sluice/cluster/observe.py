@@ -17,6 +17,7 @@ from sluice.cluster.problems import FAILURES, Failure, leaves, problem
 from sluice.cluster.remembered import REMEMBERED_SECONDS, Remembered
 from sluice.cluster.rendering import Rendering
 from sluice.cluster.shared import SharedReads
+from sluice.cluster.turns import RouterTurns
 from sluice.core.cluster.names import ANNOTATION_TEMPLATE, ROUTER
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.identity import Owner
@@ -27,6 +28,7 @@ from sluice.ports.clock import Clock
 from sluice.ports.kube import Forbidden, Kube, Object
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
+ROLLING_SECONDS = 5.0
 
 Neighbours = Callable[[str, str], int]
 """(namespace, Endpoint) -> how many other Cluster Endpoints the namespace has."""
@@ -56,6 +58,7 @@ class Observer:
         *,
         shifting: Shifting = lambda _namespace, _name: "",
         namespaces: tuple[str, ...] = (),
+        turns: RouterTurns | None = None,
     ) -> None:
         self._kube = kube
         self._clock = clock
@@ -66,6 +69,9 @@ class Observer:
         self._shared = SharedReads(kube)
         self._remembered = Remembered(clock)
         self._zones: tuple[float, _Zones] | None = None
+        self._turns = turns or RouterTurns()
+        self._rolling: tuple[float, str] | None = None
+        """When a router was last found being replaced, and its namespace."""
         self._complete: dict[str, tuple[float, str]] = {}
         """Namespace -> when what stands beside its router was found as it should be, and the Deployment's UID."""
 
@@ -185,12 +191,24 @@ class Observer:
         """Why the router may not be brought up to date now. Routers are replaced one namespace at a time."""
         if shifts := self._shifting(owner.namespace, owner.name):
             return f"Endpoint {shifts} shifts traffic"
-        for namespace in self._namespaces:
-            for other in await self._list("Deployment", namespace, ROUTERS):
-                place = other["metadata"]["namespace"]
-                if place != owner.namespace and other["metadata"]["name"] == ROUTER and seen.is_rolling(other):
-                    return f"the router of namespace {place} is being replaced"
-        return ""
+        since = self._turns.written
+        place = await self._find_rolling(owner.namespace)
+        self._turns.looked(owner.namespace, since=since, free=place is None)
+        return f"the router of namespace {place} is being replaced" if place is not None else ""
+
+    async def _find_rolling(self, namespace: str) -> str | None:
+        """Another namespace whose router is being replaced. Once found it is believed for some seconds: every Endpoint
+        of every namespace asks while an upgrade goes on."""
+        now = self._clock.monotonic()
+        if self._rolling is not None and self._rolling[1] != namespace and now - self._rolling[0] < ROLLING_SECONDS:
+            return self._rolling[1]
+        for watched in self._namespaces:
+            for other in await self._list("Deployment", watched, ROUTERS):
+                place = str(other["metadata"]["namespace"])
+                if place != namespace and other["metadata"]["name"] == ROUTER and seen.is_rolling(other):
+                    self._rolling = (now, place)
+                    return place
+        return None
 
     async def _judge_router(self, namespace: str, router: Mapping[str, Any] | None) -> tuple[bool, bool]:
         """(whether everything that belongs to a router stands, whether it is all as rendered). What stands beside the
