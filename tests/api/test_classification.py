@@ -109,6 +109,14 @@ def test_ignored_fields_are_named_once_and_unknown_fields_count() -> None:
     assert ignored_fields("EndpointConfig", "SageMaker", spec) == ("productionVariants[].fromTheFuture.x",)
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_what_the_cluster_has_no_use_for_is_named(kind: Kind) -> None:
+    spec = {"tags": [{"key": "team", "value": "a"}]} | ({"driftPolicy": "Correct"} if kind.name == "Endpoint" else {})
+    named = ("driftPolicy",) if kind.name == "Endpoint" else ()
+    assert ignored_fields(kind.name, "Cluster", spec) == (*named, "tags[].key", "tags[].value")
+    assert ignored_fields(kind.name, "SageMaker", spec) == ()
+
+
 def test_endpoint_fields_never_deploy() -> None:
     assert set(classify("Endpoint", "SageMaker").values()) == {Class.METADATA, Class.IGNORED}
     assert set(classify("Endpoint", "Cluster").values()) == {Class.METADATA, Class.IGNORED}

@@ -80,7 +80,7 @@ _VPC_CONFIG: Final[Mapping[str, _Pair]] = {
     "vpcConfig.subnets": _SAGEMAKER_FLEET,
 }
 
-_TAGS: Final[Mapping[str, _Pair]] = {"tags[].key": _METADATA, "tags[].value": _METADATA}
+_TAGS: Final[Mapping[str, _Pair]] = {"tags[].key": _SAGEMAKER_METADATA, "tags[].value": _SAGEMAKER_METADATA}
 
 _MODEL: Final[Mapping[str, _Pair]] = {
     **_below("primaryContainer", _CONTAINER),
@@ -244,7 +244,7 @@ _ENDPOINT: Final[Mapping[str, _Pair]] = {
     **_TAGS,
     "sagemaker.region": _SAGEMAKER_METADATA,
     "sagemaker.assumeRoleArn": _SAGEMAKER_METADATA,
-    "driftPolicy": _METADATA,
+    "driftPolicy": _SAGEMAKER_METADATA,
     "deletionPolicy": _METADATA,
     "kubernetes.alarms[].name": _CLUSTER_METADATA,
     "kubernetes.alarms[].prometheusAlert.alertName": _CLUSTER_METADATA,
