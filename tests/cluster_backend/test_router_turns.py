@@ -57,12 +57,14 @@ class Upgrade:
             await self.backend("router:1").act(Owner("prod", space, "churn"), EnsureRouter())
             self.has_rolled(space)
 
-    def has_rolled(self, space: str) -> None:
-        """What the Deployment's controller says when all pods are of the newest template."""
+    def has_rolled(self, space: str, *, available: int | None = None) -> None:
+        """What the Deployment's controller says when all pods are of the newest template, and so many are there."""
         deployment = self.kube.objects["Deployment", space, ROUTER]
         count = deployment["spec"]["replicas"]
         status = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), count)
         deployment["status"] = {**status, "observedGeneration": deployment["metadata"].setdefault("generation", 1)}
+        if available is not None:
+            deployment["status"]["availableReplicas"] = available
 
     def replaced(self) -> list[str]:
         images = {
@@ -129,3 +131,18 @@ async def test_those_who_wait_do_not_all_list_every_router(upgrade: Upgrade) -> 
     for _ in range(10):
         assert (await look(backend, "c")).held
     assert [call for call in upgrade.kube.calls[before:] if call == ("list", "Deployment", "")] == []
+
+
+async def test_a_router_that_lacks_a_pod_holds_the_others_up_only_where_the_upgrade_may_be_why(
+    upgrade: Upgrade,
+) -> None:
+    """A node too few in one namespace must not keep all others on the old version, in silence and for ever."""
+    backend = upgrade.backend("router:2")
+    upgrade.has_rolled("c", available=1)
+    assert (await look(backend, "a")).held == ""
+    await one_pass(backend, "a")
+    upgrade.has_rolled("a", available=1)
+    assert (await look(backend, "b")).held == "the router of namespace a is being replaced"
+    upgrade.has_rolled("a")
+    upgrade.clock.skip(60)
+    assert (await look(backend, "b")).held == ""

@@ -205,7 +205,9 @@ class Observer:
         for watched in self._namespaces:
             for other in await self._list("Deployment", watched, ROUTERS):
                 place = str(other["metadata"]["namespace"])
-                if place != namespace and other["metadata"]["name"] == ROUTER and seen.is_rolling(other):
+                if place == namespace or other["metadata"]["name"] != ROUTER:
+                    continue
+                if seen.is_rolling(other, self._rendering.router_template(place)):
                     self._rolling = (now, place)
                     return place
         return None

@@ -156,14 +156,16 @@ def is_current(item: Object, template: str | None) -> bool:
     return template is None or (item["metadata"].get("annotations") or {}).get(ANNOTATION_TEMPLATE) == template
 
 
-def is_rolling(deployment: Object) -> bool:
-    """Whether the pods of a Deployment are being replaced."""
+def is_rolling(deployment: Object, template: str) -> bool:
+    """Whether the pods of a router's Deployment are being replaced, or were by this operator's (`template`) and lack
+    one: what goes wrong in one namespace goes no further. One that lacks a pod of an older template is not being
+    replaced; no pod of it goes before its successor is available."""
     status, wanted = deployment.get("status") or {}, int(deployment["spec"].get("replicas", 1))
     return (
         int(status.get("observedGeneration") or 0) < int(deployment["metadata"].get("generation") or 0)
         or int(status.get("updatedReplicas") or 0) < wanted
         or int(status.get("replicas") or 0) > wanted
-        or int(status.get("availableReplicas") or 0) < wanted
+        or (is_current(deployment, template) and int(status.get("availableReplicas") or 0) < wanted)
     )
 
 
