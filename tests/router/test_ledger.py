@@ -120,6 +120,53 @@ def test_a_cluster_stands_until_its_route_is_out_of_force_and_nothing_runs() -> 
     assert bench.draining() == []
 
 
+def test_a_fleet_that_was_let_go_drains_also_while_envoy_is_to_have_something_newer() -> None:
+    """Else its pods would be stopped with the requests that they have."""
+    bench = Bench()
+    bench.put("a", 1, "a1")
+    bench.put("b", 1, "b1")
+    bench.settle()
+    bench.activity = Activity({}, {"a1": 1})
+    bench.put("a", 2, "a2")
+    bench.takes(bench.step())  # the cluster
+    let_go = bench.step()
+    assert let_go.scopes is not None
+    bench.put("b", 2, "b1", weight=5)
+    newer = bench.step()
+    assert newer.scopes is not None
+    bench.takes(let_go)
+    bench.step()
+    assert (bench.confirmed(), bench.draining()) == ({"a": 2, "b": 1}, ["a1"])
+    bench.now += 10
+    bench.activity = Activity({}, {})
+    bench.step()
+    assert bench.draining() == ["a1"], "it goes only when nothing on its way to Envoy can name it"
+    bench.takes(newer)
+    bench.takes(bench.step())
+    assert (bench.confirmed(), bench.draining()) == ({"a": 2, "b": 2}, [])
+
+
+def test_a_fleet_lingers_from_when_the_last_routes_that_name_it_went_out_of_force() -> None:
+    bench = Bench()
+    bench.put("a", 1, "a1")
+    bench.settle()
+    bench.put("a", 2, "a2")
+    bench.settle()
+    assert bench.draining() == ["a1"]
+    bench.put("a", 3, "a1", "a2")
+    named = bench.step()
+    bench.put("a", 4, "a2")
+    newer = bench.step()
+    bench.now += 10
+    bench.takes(named)
+    assert bench.step() == Step(), "they are in force"
+    bench.now += 10
+    bench.takes(newer)
+    assert bench.step() == Step(), "a worker may have them a moment longer"
+    bench.now += 1
+    assert bench.step().clusters is not None
+
+
 def test_a_drain_ends_at_its_deadline() -> None:
     bench = Bench()
     bench.put("a", 1, "a1")

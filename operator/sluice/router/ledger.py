@@ -283,7 +283,8 @@ class Ledger:
     ) -> None:
         """Which fleets stand among the clusters: those of the routes to come, those of the routes that Envoy is to
         have now, and the others until it has these routes in force and no request to them is left. Of two definitions
-        of one fleet the newer wins."""
+        of one fleet the newer wins. A fleet is leaving as soon as the routes in force name it no more: what confirms
+        these routes must tell that it drains, also while newer ones are on their way."""
         needed: set[str] = set()
         for served in (*chosen.values(), *kept.values(), *self.served.values()):
             spec = served.spec
@@ -297,20 +298,34 @@ class Ledger:
                     self._noted = None
                 else:
                     standing.stay(spec.endpoint_name, fleet, spec.timeout_seconds)
-        for name in self._standing.keys() - needed:
+        others = self._standing.keys() - needed
+        named = self._named(view) if others else frozenset()
+        for name in others:
             standing = self._standing[name]
             if not standing.used:
                 del self._standing[name]
                 continue
-            if view.scopes != self._scopes_version:
+            if named is None:
+                continue
+            if name in named:
+                standing.leaving_since = None
                 continue
             if standing.leaving_since is None:
                 standing.leaving_since = now
+            if view.scopes != self._scopes_version:
+                continue  # what is on its way may name it
             since = now - standing.leaving_since
             idle = since >= LINGER_SECONDS and activity.known and not activity.running.get(name)
             # What runs for longer than an invocation may is a stream.
             if idle or since >= max(LONGEST_STREAM_SECONDS, standing.timeout_seconds) + GRACE_SECONDS:
                 del self._standing[name]
+
+    def _named(self, view: View) -> frozenset[str] | None:
+        """The fleets that the routes in force name; None: nobody knows."""
+        in_force = self._versions.get(view.scopes)
+        if in_force is None:
+            return None
+        return frozenset(fleet.name for served in in_force.served.values() for fleet in fleets_of(served.spec))
 
     def _place(self, pods: PodsOf) -> bool:
         """Every fleet follows its pods. Whether the clusters may be others than before."""
