@@ -55,6 +55,14 @@ def test_a_wrong_value_is_named_with_what_is_allowed(variable: str, value: str, 
     assert allowed in message
 
 
+@pytest.mark.parametrize("url", ["https://ops:hun/t@er2@prometheus:9090/p", "http://prometheus/?token=hun/t@er2"])
+def test_what_lets_in_is_not_told(url: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment({"SLUICE_PROMETHEUS_URL": url})
+    assert "SLUICE_PROMETHEUS_URL: found 'http" in str(refused.value)
+    assert "er2" not in str(refused.value)
+
+
 def test_all_wrong_variables_are_told_at_once_and_unknown_ones_with_the_known() -> None:
     with pytest.raises(SettingsError) as refused:
         Settings.from_environment({"SLUICE_SETLE_SECONDS": "5", "SLUICE_WORKERS": "0"})

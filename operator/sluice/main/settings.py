@@ -27,6 +27,10 @@ LOG_FORMATS = ("json", "plain")
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT_[0-9]+_(TCP|UDP)(_(PROTO|PORT|ADDR))?$")
 
 
+# A refused address may hold a password, and the message about it ends up in a log.
+_ADDRESS = re.compile(r"(?<=://).+")
+
+
 class SettingsError(ValueError):
     """One or more settings are wrong; the message names each variable, what was found and what is allowed."""
 
@@ -368,7 +372,8 @@ class Settings:
             try:
                 values[item.name] = item.metadata["parse"](text.strip())
             except _RefusedError:
-                wrong.append(f"{variable}: found {text!r}; allowed is {item.metadata['allowed']}")
+                found = _ADDRESS.sub("***", text)
+                wrong.append(f"{variable}: found {found!r}; allowed is {item.metadata['allowed']}")
         if wrong:
             raise SettingsError("\n".join(wrong))
         return cls(**values)
