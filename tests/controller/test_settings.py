@@ -55,7 +55,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(variable: str, value: str, 
     assert allowed in message
 
 
-@pytest.mark.parametrize("url", ["https://ops:hun/t@er2@prometheus:9090/p", "http://prometheus/?token=hun/t@er2"])
+@pytest.mark.parametrize("url", ["https://ops:hunt@er2@prometheus:9090/p", "http://prometheus/?token=hun/t@er2"])
 def test_what_lets_in_is_not_told(url: str) -> None:
     with pytest.raises(SettingsError) as refused:
         Settings.from_environment({"SLUICE_PROMETHEUS_URL": url})
