@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
+from tests.cluster_backend.test_router_turns import Upgrade, look
 from tests.cluster_backend.world import World
 from tests.controller.conftest import Telemetry
 
@@ -94,6 +95,14 @@ async def test_a_failure_is_everybodys_who_asked_and_nobody_elses() -> None:
     _, answer = await place.read(1)
     answer.set_result("back")
     assert await after == "back"
+
+
+async def test_passes_at_the_same_time_list_the_nodes_once() -> None:
+    """The largest listing of all, once a minute, which is when every pass under way finds its memory too old."""
+    upgrade = Upgrade()
+    backend = upgrade.backend("router:1")
+    await asyncio.gather(*(look(backend, f"team-{number}") for number in range(16)))
+    assert upgrade.kube.calls.count(("list", "Node", "")) == 1
 
 
 @pytest.mark.apiserver
