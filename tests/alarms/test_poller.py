@@ -96,6 +96,25 @@ async def test_who_has_an_alarm_that_comes_to_fire_is_told_from_the_others(clock
     ]
 
 
+async def test_one_that_fires_since_just_before_the_first_traffic_is_told_when_it_counts(
+    poller: AlarmPoller, source: Says, clock: Stepped, woken: list[Key]
+) -> None:
+    """The pass that moved the traffic did not know of it yet, and to the one that followed it was too old. No state
+    changes any more, and nothing else is due before the end of the bake."""
+    source.states = {"a": "OK"}
+    poller.watch(key(), watch("a"))
+    await poller.poll(source)
+    source.states = {"a": "ALARM"}
+    clock.seconds = 1
+    await poller.poll(source)
+    poller.watch(key(), replace(watch("a"), traffic_since=START + timedelta(seconds=1.5)))
+    woken.clear()
+    for second in range(2, 6):
+        clock.seconds = second
+        await poller.poll(source)
+    assert woken == [key()]
+
+
 async def test_one_that_fired_and_is_ok_again_is_told(
     poller: AlarmPoller, source: Says, clock: Stepped, woken: list[Key]
 ) -> None:

@@ -180,6 +180,7 @@ class AlarmPoller:
         begun = self._clock.monotonic()
         sights = await source.read(asked)
         self._rounds[source.name] = self._clock.monotonic() - begun
+        alarmed = {about: memory.alarmed_at for about, memory in self._memories.items()}
         moved = {about for about, sight in sights.items() if self._remember(about, sight, source)}
         firing = {about for about in moved if self._memories[about].state == "ALARM"}
         for key, watched in list(self._watches.items()):
@@ -191,7 +192,7 @@ class AlarmPoller:
             watched.untold -= told
             arrived = watched.waits and self._is_read(watched)
             watched.waits = watched.waits and not arrived
-            if not firing.isdisjoint(watched.subjects.values()):
+            if not firing.isdisjoint(watched.subjects.values()) or self._comes_to_count(watched, alarmed):
                 self._fired(key)
             elif told or arrived or not moved.isdisjoint(watched.subjects.values()):
                 self._wake(key)
@@ -239,6 +240,21 @@ class AlarmPoller:
         after = watched.watch.read_after
         memories = [self._memories.get(about) for about in watched.subjects.values()]
         return after is None or all(m is not None and m.at is not None and m.at >= after for m in memories)
+
+    def _comes_to_count(self, watched: _Watched, before: Mapping[Subject, datetime | None]) -> bool:
+        """Whether an alarm was read in ALARM for the first time since the first traffic, though not for the first time:
+        a reading from the moment before counts for nothing, and the state has not changed since."""
+        since = watched.watch.traffic_since
+        if since is None:
+            return False
+        readings = ((before.get(about), self._memories.get(about)) for about in watched.subjects.values())
+        return any(
+            memory is not None
+            and memory.alarmed_at is not None
+            and memory.alarmed_at >= since
+            and (last is None or last < since)
+            for last, memory in readings
+        )
 
     def _remember(self, about: Subject, sight: Sight, source: Source) -> bool:
         """Whether the state is another one now."""
