@@ -51,6 +51,9 @@ class Reporter:
         except (Conflict, Gone, KubeUnavailable, Forbidden, Rejected) as error:
             logger.warning("the report %s was not written: %s", name, error)
             self._objects.pop(number, None)
+            # Perhaps it was: a call without an answer may be obeyed later. What stands there is not known any more, and
+            # must not pass for what stood there before it.
+            self._written.pop(number, None)
             return False
         self._written[number] = part
         return True
