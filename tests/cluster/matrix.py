@@ -270,9 +270,16 @@ def policy(row: Row, *, side_by_side: bool = False) -> dict[str, Any]:
         bake = max(bake, 20)
     if row.stage == "FinalBaking" and (side_by_side or row.trigger != "none"):
         bake, final = 3, 45
+    # While the API server is away nobody can turn anything back.
+    outage = FROZEN_SECONDS if row.disturbance == "API server frozen" and row.is_turned else 0
+    if row.stage == "FinalBaking":
+        final += outage
+    else:
+        bake += outage
     half = {"type": "CAPACITY_PERCENT", "value": 50}
     if row.policy == "ROLLING":  # its final bake is as long as the others
-        wait = GATHER_SECONDS - 10 if side_by_side and row.stage == "FinalBaking" else max(bake, final)
+        short = GATHER_SECONDS - 10 + outage
+        wait = short if side_by_side and row.stage == "FinalBaking" else max(bake, final)
         return {
             "rollingUpdatePolicy": {
                 "maximumBatchSize": half,
