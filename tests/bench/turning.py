@@ -23,8 +23,8 @@ from tests.bench.routing import NAMESPACE, Routing, address_of, until
 
 from localcluster.prometheus import Prometheus
 
-MANY, FEW = 500, 20
-BEHIND_ROUTERS, FEW_BEHIND_ROUTERS = 100, 10
+AT_ONCE, FEW = (50, 500), 10
+"""The chart permits 50 deployments at once; ten times as many are what the operator can do."""
 CALLERS, MOST_CALLS = 8, 1000
 FIRST_BAD: dict[str, Any] = {
     "name": "first-bad",
@@ -45,27 +45,35 @@ ALERT: dict[str, Any] = {
 }
 
 
-def cloudwatch(directory: Path, *, quick: bool) -> list[Figure]:
+def _of_each(measure: Callable[[Path, int], list[Figure]]) -> Callable[..., list[Figure]]:
+    """A part of the benchmark that measures one number of endpoints after the other."""
+
+    def part(directory: Path, *, quick: bool) -> list[Figure]:
+        counts = (FEW,) if quick else AT_ONCE
+        return [figure for endpoints in counts for figure in measure(directory / str(endpoints), endpoints)]
+
+    return part
+
+
+def cloudwatch(directory: Path, endpoints: int) -> list[Figure]:
     """All endpoints are in the bake of a canary when the one alarm of all of them fires."""
-    endpoints = FEW if quick else MANY
     with crowd(directory, endpoints, reporting=True) as (world, operator):
         return _turned_back("a CloudWatch alarm's state", world, operator, endpoints, lambda: set_alarm(world, "ALARM"))
 
 
-def promql(directory: Path, *, quick: bool) -> list[Figure]:
+def promql(directory: Path, endpoints: int) -> list[Figure]:
     """Each endpoint has a condition of its own, and all come true with the same scrape."""
-    return _by_prometheus("a metric's value, scraped each second,", directory, CONDITION, quick=quick)
+    return _by_prometheus("a metric's value, scraped each second,", directory, endpoints, CONDITION)
 
 
-def alert(directory: Path, *, quick: bool) -> list[Figure]:
+def alert(directory: Path, endpoints: int) -> list[Figure]:
     """The same as alerts of one rule, which Prometheus evaluates every second."""
-    return _by_prometheus("a metric's value, scraped and evaluated each second,", directory, ALERT, RULE, quick=quick)
+    return _by_prometheus("a metric's value, scraped and evaluated each second,", directory, endpoints, ALERT, RULE)
 
 
 def _by_prometheus(
-    what: str, directory: Path, alarm: Mapping[str, Any], *rules: Mapping[str, Any], quick: bool
+    what: str, directory: Path, endpoints: int, alarm: Mapping[str, Any], *rules: Mapping[str, Any]
 ) -> list[Figure]:
-    endpoints = FEW if quick else MANY
     (files := directory / "prometheus").mkdir(parents=True)
     with ExitStack() as stack:
         exporter = stack.enter_context(_exporter(endpoints))
@@ -76,9 +84,9 @@ def _by_prometheus(
         return _turned_back(what, world, operator, endpoints, exporter.fire, {"alarms": [alarm]})
 
 
-def traffic(directory: Path, *, quick: bool) -> list[Figure]:
+def traffic(directory: Path, endpoints: int) -> list[Figure]:
     """Every canary gives its first bad answer within a few seconds, behind two real routers."""
-    endpoints, pod = FEW_BEHIND_ROUTERS if quick else BEHIND_ROUTERS, 1
+    pod = 1
     with crowd(directory / "stage", endpoints, reporting=False, pod_of_new=lambda: pod) as (world, _):
         world.pod(2, "bad", directory / "requests")
         pod = 2
@@ -241,9 +249,9 @@ def _exporter(endpoints: int) -> Iterator[_Exporter]:
 
 
 PARTS: dict[str, Callable[..., list[Figure]]] = {
-    "deployments-turned-back": cloudwatch,
-    "deployments-turned-back-promql": promql,
-    "deployments-turned-back-alert": alert,
-    "deployments-turned-back-traffic": traffic,
+    "deployments-turned-back": _of_each(cloudwatch),
+    "deployments-turned-back-promql": _of_each(promql),
+    "deployments-turned-back-alert": _of_each(alert),
+    "deployments-turned-back-traffic": _of_each(traffic),
 }
 """Each takes a directory of its own and `quick`."""
