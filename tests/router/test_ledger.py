@@ -180,6 +180,21 @@ def test_a_drain_ends_at_its_deadline() -> None:
     assert bench.step().clusters is not None, "480 s and 5 more"
 
 
+def test_however_many_fleets_of_an_endpoint_drain_all_are_told() -> None:
+    """Ten variants that are deployed five times while streams run."""
+    bench = Bench()
+    for generation in range(1, 7):
+        bench.put("a", generation, *(f"a{generation}-{variant}" for variant in range(10)))
+        bench.activity = Activity({}, {f"a{old}-{variant}": 1 for old in range(generation) for variant in range(10)})
+        bench.settle()
+        bench.now += 60
+    assert len(bench.draining()) == 50
+    report, _ = bench.ledger.report(
+        resolve(bench.routes.values(), {}), bench.routes.values(), bench.view, bench.activity
+    )
+    assert RouteReport.model_validate(report[0].model_dump(by_alias=True)) == report[0]
+
+
 def test_a_fleet_that_is_wanted_again_stays() -> None:
     bench = Bench()
     bench.put("a", 1, "a1", "a2")

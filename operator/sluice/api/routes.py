@@ -115,7 +115,8 @@ class RouteReport(RouteModel):
     uid: Annotated[str, Field(max_length=64)]
     generation: int
     fleets: Annotated[tuple[FleetReport, ...], Field(max_length=42)] = ()
-    draining: Annotated[tuple[Annotated[str, Field(max_length=63)], ...], Field(max_length=42)] = ()
+    # Not bounded: of as many deployments as there were while the longest of these requests ran.
+    draining: tuple[Annotated[str, Field(max_length=63)], ...] = ()
     """Fleets that the route has let go of while requests to them are still running in this router."""
 
 
