@@ -12,6 +12,7 @@ from sluice.cluster import records
 from sluice.cluster.labels import endpoint_labels, endpoint_selector, is_ours
 from sluice.cluster.problems import FAILURES, problem
 from sluice.cluster.rendering import Rendering, UnknownInstanceType
+from sluice.cluster.router import updated_spec
 from sluice.cluster.seen import is_current
 from sluice.cluster.turns import RouterTurns
 from sluice.core.cluster.actions import (
@@ -27,7 +28,14 @@ from sluice.core.cluster.actions import (
     ScaleFleet,
     WriteRoute,
 )
-from sluice.core.cluster.names import ANNOTATION_OWNER, ANNOTATION_TEMPLATE, LABEL_FLEET, ROUTER, record_name
+from sluice.core.cluster.names import (
+    ANNOTATION_OWNER,
+    ANNOTATION_REPLICAS,
+    ANNOTATION_TEMPLATE,
+    LABEL_FLEET,
+    ROUTER,
+    record_name,
+)
 from sluice.core.cluster.observation import FleetRecord
 from sluice.core.identity import Owner
 from sluice.core.observation import CallProblem
@@ -179,7 +187,8 @@ class Actor:
                     retry_after_seconds=30.0,
                 )
             )
-        if not update or is_current(found, metadata["annotations"].get(ANNOTATION_TEMPLATE)):
+        said = metadata["annotations"]
+        if not update or is_current(found, said.get(ANNOTATION_TEMPLATE), said.get(ANNOTATION_REPLICAS)):
             return
         if kind == "RoleBinding":  # what it binds can never be written; agents that lack it for a moment try again
             await self._kube.delete(kind, metadata["namespace"], metadata["name"], uid=found["metadata"]["uid"])
@@ -189,8 +198,9 @@ class Actor:
             field: {**(found["metadata"].get(field) or {}), **(metadata.get(field) or {})}
             for field in ("labels", "annotations")
         }
+        spec = updated_spec(found, manifest) if kind == "Deployment" else manifest["spec"]
         await self._kube.replace(
-            kind, metadata["namespace"], {**found, "metadata": {**found["metadata"], **marks}, "spec": manifest["spec"]}
+            kind, metadata["namespace"], {**found, "metadata": {**found["metadata"], **marks}, "spec": spec}
         )
 
 

@@ -217,7 +217,7 @@ class Observer:
         Deployment is believed for a minute once it was found as it should be."""
         if router is None:
             return False, False
-        current = seen.is_current(router, self._rendering.router_template(namespace))
+        current = seen.is_current(router, self._rendering.router_template(namespace), self._rendering.router_replicas)
         uid, now = str(router["metadata"]["uid"]), self._clock.monotonic()
         known = self._complete.get(namespace)
         if known is not None and known[1] == uid and now - known[0] < REMEMBERED_SECONDS:

@@ -86,6 +86,11 @@ class Rendering:
         """A namespace's router in the order of its creation; its Deployment comes last."""
         return router.objects(self._installation.installation_id, namespace, self._routers(namespace))
 
+    @property
+    def router_replicas(self) -> str:
+        """ANNOTATION_REPLICAS of every router's Deployment."""
+        return str(self._installation.routers.replicas)
+
     def router_eviction_seconds(self, namespace: str) -> int:
         """What a router has to end when it is evicted because it does not follow: its invocations are let end, its
         streams are not, as everything else waits."""

@@ -11,6 +11,7 @@ from sluice.api.names import INVOKE, INVOKE_ALLOWED
 from sluice.api.routes import LONGEST_STREAM_SECONDS
 from sluice.core.cluster.names import (
     ANNOTATION_OWNER,
+    ANNOTATION_REPLICAS,
     ANNOTATION_TEMPLATE,
     LABEL_ROUTER,
     ROUTER,
@@ -162,8 +163,23 @@ def deployment(settings: RouterSettings) -> Object:
             }
         },
     )
-    made["metadata"]["annotations"][ANNOTATION_TEMPLATE] = digest(template)
+    said = {ANNOTATION_TEMPLATE: digest(template), ANNOTATION_REPLICAS: str(settings.replicas)}
+    made["metadata"]["annotations"].update(said)
     return made
+
+
+def updated_spec(standing: Mapping[str, Any], rendered: Object) -> Object:
+    """The spec that a router's Deployment gets which stands. Its template is left alone where it was rendered from the
+    same: what others wrote there, a restart by hand for one, replaces no pods a second time. One that does not say what
+    was asked for, as older operators made it, has no fewer pods afterwards."""
+    before, now = standing["metadata"].get("annotations") or {}, rendered["metadata"]["annotations"]
+    has, asked = int(standing["spec"].get("replicas", 1)), int(rendered["spec"]["replicas"])
+    if ANNOTATION_REPLICAS not in before:
+        replicas = max(has, asked)
+    else:
+        replicas = has if before[ANNOTATION_REPLICAS] == now[ANNOTATION_REPLICAS] else asked
+    same = before.get(ANNOTATION_TEMPLATE) == now[ANNOTATION_TEMPLATE]
+    return {**(standing if same else rendered)["spec"], "replicas": replicas}
 
 
 def pod_template(settings: RouterSettings) -> Object:

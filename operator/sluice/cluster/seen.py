@@ -10,6 +10,7 @@ from sluice.cluster import pods, records
 from sluice.cluster.labels import is_retained
 from sluice.core.cluster.names import (
     ANNOTATION_FLEET_HASH,
+    ANNOTATION_REPLICAS,
     ANNOTATION_TEMPLATE,
     ANNOTATION_VARIANT,
     LABEL_FLEET,
@@ -151,9 +152,12 @@ def router_deployment(deployment: Object | None, *, complete: bool, current: boo
     )
 
 
-def is_current(item: Object, template: str | None) -> bool:
-    """Whether an object of a router is what this operator would render; None: it is always the same."""
-    return template is None or (item["metadata"].get("annotations") or {}).get(ANNOTATION_TEMPLATE) == template
+def is_current(item: Object, template: str | None, replicas: str | None = None) -> bool:
+    """Whether an object of a router is what this operator would render, with so many pods asked for (None: it is always
+    the same, and nobody asks)."""
+    wanted = {ANNOTATION_TEMPLATE: template, ANNOTATION_REPLICAS: replicas}
+    said = item["metadata"].get("annotations") or {}
+    return all(value is None or said.get(name) == value for name, value in wanted.items())
 
 
 def is_rolling(deployment: Object, template: str) -> bool:

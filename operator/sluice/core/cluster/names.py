@@ -17,6 +17,9 @@ ANNOTATION_OWNER: Final = f"{GROUP}/owner"
 ANNOTATION_TEMPLATE: Final = f"{GROUP}/template"
 """Digest of what the pod template was rendered from besides the revision (instance types, images, defaults): tells
 whether a newer operator or an edited instance type would render it differently (TemplateOutdated)."""
+ANNOTATION_REPLICAS: Final = f"{GROUP}/replicas"
+"""On a router's Deployment: how many pods the installation asked for when it was last written. Where it has another
+count, that is a person's or a scaler's, and stays until the installation asks for something else."""
 
 ROUTER: Final = "sluice-router"
 """The name of a namespace's router Deployment, Service, ServiceAccount, RoleBinding, PDB and NetworkPolicy."""
