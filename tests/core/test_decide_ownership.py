@@ -106,6 +106,8 @@ def test_adoption_compares_the_models_of_instance_pools_too(image: str) -> None:
         '{"accountId": "999988887777", "region": "eu-west-1", "endpointName": "churn"}',
         '{"accountId": 1}',
         "churn",
+        pytest.param("[" * 100_000, id="brackets in brackets"),
+        pytest.param('{"accountId": ' * 5000, id="objects in objects"),
     ],
 )
 def test_an_edited_pin_reaches_nobody_elses_endpoint(forged: str, deleting: bool) -> None:

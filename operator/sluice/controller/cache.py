@@ -381,7 +381,7 @@ def _claim(key: Key, state: Object) -> tuple[tuple[str, str, str], ...]:
         return ()
     try:
         place = pinned_place(state)
-    except (ValueError, RecursionError):  # an annotation is what anybody can write: brackets in thousands of brackets
+    except ValueError:  # an annotation is what anybody can write
         return ()
     return (place.claim,) if place else ()
 

@@ -56,9 +56,9 @@ def pinned_place(endpoint: Object) -> Place | None:
     try:
         pin = json.loads(text)
         return Place(str(pin["accountId"]), str(pin["region"]), str(pin["endpointName"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:  # also brackets in thousands of brackets
         raise ValueError(
-            f"metadata.annotations[{names.EXTERNAL}]: found {text!r}, allowed is what the operator wrote there: "
+            f"metadata.annotations[{names.EXTERNAL}]: found {text!r:.200}, allowed is what the operator wrote there: "
             '{"accountId": ..., "region": ..., "endpointName": ...}; restore it'
         ) from error
 
