@@ -93,6 +93,22 @@ def test_admission_counts_the_same_waits(kind: str, total: int) -> None:
             assert guardrails.wait_seconds(config, total) == waits, f"{kind} {type_} {value} of {total}"
 
 
+@pytest.mark.parametrize("totals", [(1,), (2, 3), (1, 1), (4, 100)])
+@pytest.mark.parametrize("kind", ["CANARY", "LINEAR"])
+def test_a_start_counts_the_waits_of_shares_that_weights_split(kind: str, totals: tuple[int, ...]) -> None:
+    """One instance, or several variants: more steps than whole instances would take, and a deadline before their end
+    would turn back whatever is deployed."""
+    counts = dict(zip("abc", totals, strict=False))
+    config = policy(kind, value=10, wait=600, final=0)
+    waits = sum(step.wait_seconds for step in planned(config, *totals))
+    for timeout, fits in ((waits, False), (waits + 1, True)):
+        config["blueGreenUpdatePolicy"]["maximumExecutionTimeoutInSeconds"] = timeout
+        found = plans.too_long(config, counts)
+        assert (found is None) == fits, found
+    assert found is None
+    assert plans.too_long(policy(kind, value=10, wait=3600), counts) is None, "no deadline of its own"
+
+
 @pytest.mark.parametrize("total", COUNTS)
 def test_all_at_once_is_one_step(total: int) -> None:
     [step] = planned(blue_green(final=11), total)

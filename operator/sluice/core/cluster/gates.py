@@ -24,6 +24,7 @@ def _guarded(d: Draft, desired: Revision) -> bool:
     """The deploymentConfig fits the instance counts."""
     config, counts = plans.config_of(d.spec, d.status), _counts(d, desired)
     finding = guardrails.check(config, counts)
+    finding = finding or plans.too_long(config, counts)
     if finding is None and plans.replaces(d.spec, config):
         finding = replacing.refused(counts)
     if finding is None:

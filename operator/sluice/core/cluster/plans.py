@@ -6,9 +6,11 @@ Sizes, rounding and waits are SageMaker's (core.guardrails)."""
 from collections.abc import Mapping
 from typing import Any
 
+from sluice.api.reasons import Reason
 from sluice.api.status import EndpointStatus, PlanStep
 from sluice.core import guardrails
 from sluice.core.cluster import batches
+from sluice.core.finding import Finding
 
 
 def config_of(endpoint_spec: Mapping[str, Any], status: EndpointStatus) -> Mapping[str, Any] | None:
@@ -60,6 +62,22 @@ def plan(
         parts = _linear_percents(routing["linearStepSize"], counts)
         return (*(PlanStep(traffic_percent=share, wait_seconds=wait) for share in parts if share < 100), final)
     return (final,)
+
+
+def too_long(deployment_config: Mapping[str, Any] | None, counts: Mapping[str, int]) -> Finding | None:
+    """A maximumExecutionTimeoutInSeconds within which the waits alone do not end. guardrails.check counts SageMaker's
+    steps, which are whole instances of each variant; a share that is split by weights takes more of them."""
+    timeout = policy_of(deployment_config).get("maximumExecutionTimeoutInSeconds")
+    waits = sum(step.wait_seconds for step in plan(deployment_config, counts, counts)) if timeout else 0
+    if timeout is None or int(timeout) > waits:
+        return None
+    policy = guardrails.policy_name(deployment_config)
+    field = "rollingUpdatePolicy" if policy == guardrails.ROLLING else "blueGreenUpdatePolicy"
+    return Finding(
+        Reason.INVALID_DEPLOYMENT_CONFIG,
+        f"found {timeout} s, but the waits alone take {waits} s; allowed is more than {waits}",
+        f"spec.deploymentConfig.{field}.maximumExecutionTimeoutInSeconds",
+    )
 
 
 def _canary_percent(size: Mapping[str, Any], counts: Mapping[str, int]) -> float:
