@@ -426,3 +426,29 @@ def test_a_promotion_taken_away_can_be_said_to_the_next_deployment_of_the_revisi
             stage.alarms["errors"].state = "OK"
             del stage.endpoint["metadata"]["annotations"]["sluice.dev/promote"]
             stage.annotate(retry=attempt)
+
+
+def test_a_pause_that_stands_does_not_hold_up_what_a_person_brings_back() -> None:
+    stage = served()
+    good = name_of(stage)
+    stage.image("new:1")
+    stage.in_service()
+    stage.annotate(pause="true", rollback=good)
+    stage.until("HeldByRollback", type_="Stalled", most=60)
+    assert name_of(stage) == good
+    stage.edit("Model", primaryContainer={"image": "third:1"})
+    reach(stage, "Provisioning")
+    stage.until("Paused", most=60)
+
+
+def test_what_a_person_brings_back_is_paused_by_its_name() -> None:
+    stage = served()
+    good = name_of(stage)
+    stage.image("new:1")
+    stage.in_service()
+    stage.annotate(pause=good, rollback=good)
+    stage.until("Paused", most=60)
+    stage.run(60)
+    assert name_of(stage) != good
+    stage.annotate(pause="")
+    stage.until("HeldByRollback", type_="Stalled", most=60)

@@ -2,7 +2,8 @@
 
 pause          `true`, or the revision's name: holds as long as the annotation stands. Bakes stand still and no step is
                taken; alarms, health and the deadline go on rolling back. Taking the annotation away resumes the bake
-               with what was left of it.
+               with what was left of it. A revision that a person brings back is held by its name only: a `true` that
+               has stood for long must not hold up the way out.
 promote        `<revision>`: all bakes that are left are skipped; `<revision>/<step>`: that step's. Goes past a pause
                and past alarms that cannot be read, never past one that fires.
 ignore-firing  `<revision>`: alarms that fire before its first traffic count once they have been OK."""
@@ -74,14 +75,15 @@ def _after_a_clock_went_back(d: Draft) -> None:
 
 
 def _take_pause(d: Draft, deployment: DeploymentStatus, said: str | None) -> None:
-    wanted = d.annotation(names.PAUSE) in {"true", deployment.revision} and deployment.stage not in ENDING
+    brought_back = d.desired is not None and d.desired.fleet_hash != deployment.fleet_hash
+    held = {deployment.revision} if brought_back else {"true", deployment.revision}
+    wanted = d.annotation(names.PAUSE) in held and deployment.stage not in ENDING
     if said is not None and not wanted:
-        over = said in {"true", deployment.revision}
-        text = (
-            f"the deployment is {deployment.stage}, nothing of it can be paused"
-            if over
-            else _pause(deployment.revision)
-        )
+        text = _pause(deployment.revision)
+        if said in held:
+            text = f"the deployment is {deployment.stage}, nothing of it can be paused"
+        elif said == "true":
+            text = f"a person brings {deployment.revision} back: only its name pauses that"
         acknowledge(d, capabilities.PAUSE, said, CommandResult.REFUSED, text)
     elif said is not None:
         acknowledge(d, capabilities.PAUSE, said, CommandResult.DONE, f"revision {deployment.revision} is paused")
