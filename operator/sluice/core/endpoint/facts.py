@@ -18,6 +18,10 @@ _MENDED_BY_PEOPLE = frozenset(
 )  # fmt: skip
 
 
+LONGEST_SECONDS = 600.0
+"""Between two attempts, before they are spread."""
+LONGEST_BACKOFF_SECONDS = 1.25 * LONGEST_SECONDS
+
 HOUSEKEEPING = frozenset({"AddTags", "DeleteTags", "ListTags", "DeleteModel", "DeleteEndpointConfig"})
 """Calls that tidy up beside an endpoint which serves as it should."""
 
@@ -79,7 +83,7 @@ def take_problem(d: Draft) -> None:
         return
     before = d.status.problem
     same = before is not None and (before.operation, before.reason) == (problem.operation, problem.reason)
-    if same and before is not None and before.next_attempt is not None and before.next_attempt > d.now:
+    if same and waiting(d):
         return  # The same trouble again, before its time: nothing new to write down.
     count = before.count + 1 if same and before is not None else 1
     d.set(
@@ -98,15 +102,18 @@ def take_problem(d: Draft) -> None:
 def backoff_seconds(problem: CallProblem, count: int, salt: str) -> float:
     """Until the next attempt: what the service asked for, else 1, 2, 4 .. 60 s (10 min where a person must act);
     spread by up to a quarter, so that a thousand Endpoints do not come back at once."""
-    longest = 600.0 if not problem.transient or problem.reason in _MENDED_BY_PEOPLE else 60.0
-    base = max(problem.retry_after_seconds or 0.0, min(longest, 2.0 ** min(count - 1, 10)))
+    longest = LONGEST_SECONDS if not problem.transient or problem.reason in _MENDED_BY_PEOPLE else 60.0
+    base = max(min(problem.retry_after_seconds or 0.0, LONGEST_SECONDS), min(longest, 2.0 ** min(count - 1, 10)))
     return base * (1.0 + int(short(salt, str(count), length=4), 16) / 0xFFFF / 4)
 
 
 def waiting(d: Draft) -> bool:
-    """Whether the next attempt is still to come."""
+    """Whether the next attempt is still to come. One that is further away than any backoff was noted before the clock
+    went back: it is due."""
     problem = d.status.problem
-    return problem is not None and problem.next_attempt is not None and problem.next_attempt > d.now
+    if problem is None or problem.next_attempt is None:
+        return False
+    return d.now < problem.next_attempt <= d.now + timedelta(seconds=LONGEST_BACKOFF_SECONDS)
 
 
 def say_problem(d: Draft) -> None:
