@@ -8,7 +8,7 @@ from tests.core.cluster_stage import ClusterStage, blue_green
 
 from sluice.api.reasons import CommandResult, Reason
 from sluice.core.actions import StoreRevision
-from sluice.core.cluster.actions import EnsureFleet, ScaleFleet, WriteRoute
+from sluice.core.cluster.actions import DeleteFleet, EnsureFleet, EnsureRouter, ScaleFleet, WriteRoute
 from sluice.core.observation import CallProblem
 
 
@@ -111,6 +111,42 @@ def test_traffic_goes_back_although_something_else_is_refused() -> None:
     assert stage.percent_new() == 100
 
 
+def test_a_router_that_cannot_be_brought_up_to_date_holds_nothing_up() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.run(3)
+    stage.router_outdated = ""
+    stage.step(killed_after=0)
+    stage.step(problem=_refused("EnsureRouter"), killed_after=0)
+    assert stage.condition("Stalled") == ("True", "QuotaExceeded")
+    stage.cluster.fleets.clear()
+    stage.step()
+    assert [type(action) for action in stage.actions] == [EnsureFleet]
+    stage.cluster.fleets.clear()
+    stage.cluster.route = None
+    stage.status = stage.status.model_copy(update={"problem": None})
+    stage.step()
+    assert [type(action) for action in stage.actions] == [EnsureFleet, WriteRoute, EnsureRouter]
+
+
+def test_what_cannot_be_deleted_does_not_hold_up_the_fleets_in_service() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=0))
+    stage.in_service()
+    stage.image("good:2")
+    for _ in range(100):
+        stage.step(killed_after=0 if any(isinstance(action, DeleteFleet) for action in stage.actions) else None)
+        if stage.stages and stage.stages[-1] == "CleaningUp":
+            break
+    new = next(name for name, fleet in stage.cluster.fleets.items() if fleet.image == "good:2")
+    for _ in range(5):
+        del stage.cluster.fleets[new]
+        stage.step(killed_after=0)
+        if any(isinstance(action, DeleteFleet) for action in stage.actions):
+            break
+        stage.do(next(action for action in stage.actions if isinstance(action, EnsureFleet)))
+    assert [type(action) for action in stage.actions][:2] == [EnsureFleet, DeleteFleet]
+
+
 def test_in_a_rollback_the_routes_come_first() -> None:
     stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=60))
     stage.in_service()
@@ -149,6 +185,41 @@ def test_what_serves_and_is_stored_nowhere_is_left_alone_until_a_person_says_ret
     assert _images(stage) == ["good:2"]
 
 
+def test_what_serves_and_is_stored_nowhere_goes_when_all_that_follow_it_are_there() -> None:
+    stage = ClusterStage({"variantName": "a", "initialInstanceCount": 4})
+    stage.in_service()
+    stage.run(3)
+    [old] = stage.cluster.fleets
+    stage.revisions.clear()
+    stage.image("good:2")
+    stage.run(10)
+    stage.room = 5  # one pod more than there are
+    stage.annotate(retry="1")
+    stage.run(60)
+    assert old in stage.cluster.fleets
+    assert stage.percent_new() == 0, "one pod cannot answer what four did"
+    assert "a 1/4 instances ready" in stage.message()
+    stage.room = None
+    stage.in_service()
+    assert stage.percent_new() == 100
+    stage.run(10)
+    assert _images(stage) == ["good:2"]
+
+
+def test_a_deadline_that_ends_within_the_waits_keeps_the_deployment_from_starting() -> None:
+    config = blue_green("LINEAR", wait=600, final=0, value=10)
+    config["blueGreenUpdatePolicy"]["maximumExecutionTimeoutInSeconds"] = 1800
+    stage = ClusterStage({"variantName": "a", "initialInstanceCount": 1}, deploymentConfig=config)
+    stage.in_service()
+    stage.image("good:2")
+    stage.until("InvalidDeploymentConfig", type_="Stalled", most=20)
+    assert "the waits alone take 5400 s" in stage.message()
+    assert len(stage.cluster.fleets) == 1
+    config["blueGreenUpdatePolicy"]["maximumExecutionTimeoutInSeconds"] = 7200
+    stage.edit("Endpoint", deploymentConfig=config)
+    stage.until("Deploying", type_="Reconciling", most=20)
+
+
 # Edits and commands at the wrong moment ---------------------------------------------------------------------------
 
 
@@ -178,6 +249,23 @@ def test_a_clock_that_goes_back_delays_no_start() -> None:
     stage.step(-3600)
     stage.run(10)
     assert stage.status.deployment is not None
+
+
+def test_a_clock_that_goes_back_does_not_put_off_what_was_refused_before() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.cluster.fleets.clear()
+    stage.step(killed_after=0)
+    stage.step(problem=_refused("EnsureFleet"), killed_after=0)
+    assert not stage.actions
+    stage.step(-7200)
+    assert stage.cluster.fleets, "due is what is further away than any attempt is put off"
+    stage.cluster.fleets.clear()
+    stage.step(killed_after=0)
+    stage.step(problem=_refused("EnsureFleet"), killed_after=0)
+    assert not stage.actions, "and from then on it is put off as ever"
+    stage.step(60.0)
+    assert stage.cluster.fleets
 
 
 def test_a_clock_that_goes_back_begins_the_bake_anew_and_no_longer() -> None:

@@ -95,3 +95,25 @@ def test_references_are_read_anew_before_something_is_begun_or_given_up(image: s
     stage.step()
     assert stage.status.deployment.stage == "RollingBack"
     assert stage.decision.confirm_references
+
+
+def test_an_edit_beside_retained_weights_never_leaves_nobody_to_ask() -> None:
+    """Live are 0 and 1, retained; the spec says 1 and 1. Variant b is set to 0 there: only a's weight, which the spec
+    had all the time, can be meant to answer."""
+    stage = ClusterStage(
+        {"variantName": "a", "initialVariantWeight": 0},
+        {"variantName": "b", "initialVariantWeight": 1},
+        retainAllVariantProperties=True,
+    )
+    stage.in_service()
+    stage.edit_variant("a", initialVariantWeight=1)
+    stage.image("two:1")
+    stage.step()
+    stage.in_service()
+    stage.run(3)
+    assert [v.desired_weight for v in stage.status.production_variants] == [0, 1]
+    stage.edit_variant("b", initialVariantWeight=0)
+    stage.step()
+    stage.in_service()
+    assert stage.cluster.route is not None
+    assert [fleet.weight for fleet in stage.cluster.route.spec.fleets] == [1_000_000, 0]

@@ -119,6 +119,21 @@ def test_a_pause_does_not_stop_the_deadline() -> None:
     assert "paused since" in ended(stage).message
 
 
+def test_a_bake_that_a_late_start_has_put_past_the_deadline_ends_at_the_deadline() -> None:
+    policy = blue_green("CANARY", wait=900, final=0)
+    policy["blueGreenUpdatePolicy"]["maximumExecutionTimeoutInSeconds"] = 1000
+    stage = served(policy)
+    stage.cluster.start_seconds = 400
+    stage.image("new:1")
+    reach(stage, "Baking", 1, most=600)
+    late = deployment(stage).deadline
+    assert deployment(stage).bake_until > late
+    assert stage.decision is not None
+    assert stage.decision.look_again == late, "nobody else wakes it at that moment"
+    stage.step((late - stage.now).total_seconds())
+    assert deployment(stage).stage == "RollingBack"
+
+
 def test_alarms_outrank_a_pause() -> None:
     stage = watched()
     stage.image("new:1")

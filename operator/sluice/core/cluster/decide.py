@@ -6,15 +6,17 @@ plan        create, serve, deploy, go back, delete; each keeps up what must stan
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sluice.api import names
 from sluice.api.reasons import Cause, CommandResult, Reason
 from sluice.core import capabilities, guardrails
 from sluice.core.actions import Action, DropRevision, PatchEndpoint
-from sluice.core.cluster import deletion, deploy, fleets, gates, haste, keeping, life, rolling, sides, steering
-from sluice.core.cluster.actions import EnsureFleet, EvictRouter, ScaleFleet, WriteRoute
+from sluice.core.cluster import deletion, deploy, fleets, gates, haste, keeping, life, rolling, routers, sides, steering
+from sluice.core.cluster.actions import EnsureFleet, EnsureRouter, EvictRouter, ScaleFleet, WriteRoute
 from sluice.core.cluster.routing import Side
+from sluice.core.conditions import Verdict
 from sluice.core.decision import Decision
 from sluice.core.endpoint import bookkeeping, commands, deployment, facts, freezing, latches
 from sluice.core.endpoint.draft import Draft, Pass, deletion_asked, has_finalizer
@@ -39,6 +41,7 @@ def _decide(d: Draft, given: Pass) -> None:
     if given.cluster is None:
         _unseen(d)
         return
+    d.unanswered = routers.unanswered(given.cluster)
     reason = freezing.frozen(d)
     if deletion_asked(given.endpoint):
         freezing.unless_frozen(d, reason, _guarded(deletion.delete))
@@ -81,18 +84,33 @@ def _guarded(step: Any) -> Any:
 
     def run(d: Draft) -> None:
         step(d)
+        # The first action that fails ends a pass: what must stand does not wait for the router's update.
+        d.actions.sort(key=lambda action: isinstance(action, EnsureRouter) and action.update)
         if not d.actions:
             d.set(problem=None)
         elif facts.waiting(d):
             d.actions[:] = [action for action in d.actions if _cannot_wait(d, action)]
+            found = d.verdict
             facts.say_problem(d)
+            _not_ready_all_the_same(d, found)
 
     return run
 
 
+def _not_ready_all_the_same(d: Draft, found: Verdict | None) -> None:
+    """Trouble on the way to the API server keeps Ready as it was, but not where the plan has seen that it is not."""
+    said = d.verdict
+    if found is None or said is None or not said.keep_ready or found.kind == "ready" or found.keep_ready:
+        return
+    d.verdict = replace(said, keep_ready=False, message=f"{said.message}; {found.message}")
+
+
 def _cannot_wait(d: Draft, action: Action) -> bool:
-    """Traffic goes back whatever else failed: routes are written, and a router that holds them up is evicted."""
+    """Traffic goes back whatever else failed: routes are written, and a router that holds them up is evicted. And a
+    router that cannot be brought up to date serves as it is: nothing waits for that."""
     problem, deployment = d.status.problem, d.status.deployment
+    if problem is not None and problem.operation == EnsureRouter.__name__ and keeping.seen(d).router.complete:
+        return not isinstance(action, EnsureRouter)  # only its update is refused
     if deployment is None or deployment.stage != "RollingBack" or not isinstance(action, WriteRoute | EvictRouter):
         return False
     return problem is None or problem.operation != type(action).__name__
@@ -152,7 +170,7 @@ def _plan(d: Draft) -> None:
 def _old_comes_last(d: Draft, serving: Side) -> None:
     """The first action that fails ends a pass: what fails at the old fleets does not hold up the new ones."""
     deployment = d.status.deployment
-    if deployment is None or deployment.stage == "RollingBack":
+    if deployment is None or deployment.stage == "RollingBack" or deployment.fleet_hash == serving.fleet_hash:
         return
     old = {fleet.name for fleet in keeping.seen(d).fleets if fleet.fleet_hash == serving.fleet_hash}
     old |= {fleet.name for fleet in fleets.wanted(str(d.metadata["name"]), serving, {})}

@@ -238,6 +238,8 @@ def bake(d: Draft) -> None:
     d.set_deployment(stage="FinalBaking" if last else "Baking", stage_since=d.now, bake_until=until)
     summaries.confirmed(d, step.traffic_percent)
     d.again_at(d.now if holds.promoted(deployment) else until)
+    if deployment.deadline is not None:
+        d.again_at(deployment.deadline)  # which a late start may have put before the bake's end
     say(d, words.baking(d.status.deployment or deployment))
 
 
@@ -293,7 +295,10 @@ def _clean(d: Draft, serving: Side, deployment: DeploymentStatus) -> None:
     ended(d, deployment.revision, deployment.fleet_hash, Outcome.SUCCEEDED, Cause.NONE, None, deployment.start_time)
     d.again(0.0)
     same = d.desired is not None and d.desired.fleet_hash == deployment.fleet_hash
-    if same and d.given.resolution.finding is None and not live.wanted_changes(d):
+    if silent := fleets.silent(keeping.seen(d), held):
+        text = fleets.starting(keeping.seen(d), silent)
+        d.reconciling(Reason.PENDING, f"Revision {deployment.revision} is in service: {text}.")
+    elif same and d.given.resolution.finding is None and not live.wanted_changes(d):
         d.ready(f"Revision {deployment.revision} is in service.")
     elif same:
         d.reconciling(Reason.PENDING, f"Revision {deployment.revision} is in service; what was edited since follows.")

@@ -93,6 +93,12 @@ def ready(seen: ClusterObservation, fleet: Wanted, least: int | None = None) -> 
     return not fleet.sample or routers.sees_healthy(seen, fleet.name, count)
 
 
+def silent(seen: ClusterObservation, fleets: Iterable[Wanted]) -> tuple[Wanted, ...]:
+    """The fleets of production variants without a ready pod."""
+    found = ((fleet, seen.fleet(fleet.name)) for fleet in fleets if not fleet.shadow)
+    return tuple(fleet for fleet, here in found if here is None or here.ready == 0)
+
+
 def trouble(seen: ClusterObservation, fleets: Iterable[Wanted]) -> tuple[Wanted, PodTrouble] | None:
     """The worst thing that blocks one of the fleets; pods that merely start are no trouble."""
     found = []

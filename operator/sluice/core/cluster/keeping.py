@@ -45,15 +45,25 @@ def keep(
 ) -> Progress:
     """Keep the fleets and write the routes of a split. Tells whether the routes are in force; `require_ready`: with
     ready hosts wherever weight rises (never in a rollback)."""
-    router(d)
     sides = {split.serving.fleet_hash: split.serving}
     if split.deployed is not None:
         sides[split.deployed.fleet_hash] = split.deployed
-    for fleet in standing:
-        made(d, fleet, sides)
+    _make(d, sides, standing)
     progress = route(d, split, rolling_back=rolling_back, require_ready=require_ready)
     record(d)
     return progress
+
+
+def make(d: Draft, side: routing.Side, standing: Iterable[fleets.Wanted]) -> None:
+    """Keep the router and the fleets of a revision, and leave the routes as they are."""
+    _make(d, {side.fleet_hash: side}, standing)
+    record(d)
+
+
+def _make(d: Draft, sides: dict[str, routing.Side], standing: Iterable[fleets.Wanted]) -> None:
+    router(d)
+    for fleet in standing:
+        made(d, fleet, sides)
 
 
 def router(d: Draft) -> None:

@@ -210,6 +210,10 @@ def create(d: Draft) -> None:
     keeping.store(d, begun)
     side = sides.side(begun, ())
     wanted = fleets.wanted(_name(d), side, {})
+    if recovery.others_answer(d, wanted):
+        keeping.make(d, side, wanted)
+        _say_creating(d, wanted, routers.Progress(False), intent)
+        return
     progress = keeping.keep(d, Split(side, excluded=fleets.strangers(keeping.seen(d))), wanted)
     keeping.clean_up(d, frozenset(fleet.name for fleet in wanted))
     if progress.done and all(fleets.ready(keeping.seen(d), fleet, fleet.count) for fleet in wanted):
@@ -333,6 +337,8 @@ def serve(d: Draft, serving: Side) -> bool:
         text = progress.rejected or f"waiting for {progress.waiting_for}"
         reason = Reason.ROUTER_NOT_CONVERGED if progress.rejected else Reason.WAITING_FOR_ROUTERS
         keep_ready = not edited and not progress.rejected and routers.serves(keeping.seen(d))
+        if keep_ready and _without_pods(d, wanted):
+            return False  # whatever routers have confirmed, nobody answers
         d.reconciling(reason, text, keep_ready=keep_ready)
         return False
     d.set(
@@ -385,15 +391,17 @@ def note_live(d: Draft) -> None:
     if not changes:
         return
     weights, counts = spec_weights(desired.endpoint_config), spec_counts(desired.endpoint_config)
+    edited = {change.variant_name: change.desired_weight for change in changes if change.desired_weight is not None}
+    live_weights = {v.variant_name: edited.get(v.variant_name, v.desired_weight) for v in d.status.production_variants}
+    if not any(live_weights.values()):
+        live_weights |= weights  # beside weights that a deployment retained, the edited ones would leave nobody to ask
     d.set(
         intent=Intent(operation="UpdateEndpointWeightsAndCapacities", variants=_merged(d, changes), time=d.now),
         last_modified_time=d.now,
         production_variants=tuple(
             v.model_copy(
                 update={
-                    "desired_weight": weights.get(v.variant_name, v.desired_weight)
-                    if weights.get(v.variant_name) != v.last_applied_weight
-                    else v.desired_weight,
+                    "desired_weight": live_weights[v.variant_name],
                     "last_applied_weight": weights.get(v.variant_name),
                     "last_applied_count": counts.get(v.variant_name),
                 }

@@ -4,7 +4,7 @@ from sluice.api import names
 from sluice.api.reasons import Cause, CommandResult, Outcome, Reason
 from sluice.api.status import DeploymentStatus, Latch, PlannedCount, PlanStep, VariantSummary
 from sluice.core import capabilities, guardrails
-from sluice.core.cluster import instances, keeping, plans
+from sluice.core.cluster import fleets, instances, keeping, plans
 from sluice.core.cluster.names import fleet_name
 from sluice.core.cluster.routing import percent_on
 from sluice.core.endpoint.commands import acknowledge, named, unanswered
@@ -88,6 +88,18 @@ def rolling_back(d: Draft, serving: Revision) -> None:
             message=LOST,
         ),
     )
+
+
+def others_answer(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> bool:
+    """Whether requests are answered by fleets of which nothing is known any more, as their revision is stored nowhere,
+    or that were in service, while those that are created to follow them (`wanted`) do not have all their pods yet. What
+    was only being created itself gives way at once."""
+    seen, mine = keeping.seen(d), {fleet.name for fleet in wanted}
+    if all((here := seen.fleet(fleet.name)) is not None and here.ready >= fleet.count for fleet in wanted):
+        return False
+    taking = {f.name for f in seen.route.spec.fleets if f.weight and f.name not in mine} if seen.route else set()
+    created = {s.fleet_hash for s in d.given.stored if s.outcome != Outcome.SUCCEEDED}
+    return any(f.ready and f.name in taking and f.fleet_hash not in created for f in seen.fleets)
 
 
 def _other(d: Draft, serving: Revision) -> Revision | None:

@@ -164,6 +164,18 @@ def sees_none(seen: ClusterObservation, fleet: str) -> bool:
     return bool(counts) and not any(counts)
 
 
+def unanswered(seen: ClusterObservation) -> str:
+    """Why no request is answered now, whoever is to answer it; empty: some are. While a deployment runs the endpoint's
+    status is Updating whatever becomes of the pods."""
+    if seen.route is None:
+        return "there are no routes"
+    if not ready(seen):
+        return "no router is ready"
+    taking = {fleet.name for fleet in seen.route.spec.fleets if fleet.weight}
+    alive = [fleet for fleet in seen.fleets if fleet.name in taking and fleet.ready and fleet.reachable]
+    return "" if any(not sees_none(seen, fleet.name) for fleet in alive) else "no fleet with traffic has a ready pod"
+
+
 def failing_sample(seen: ClusterObservation, fleet: str) -> tuple[int, int]:
     """(pods of the fleet that do not pass the sample invocation, of so many), by the router that callers reach and that
     sees most of them fail. Envoy counts a pod that it ejected a moment ago, because it broke off requests, among

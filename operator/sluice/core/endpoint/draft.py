@@ -80,6 +80,8 @@ class Draft:
         self.confirm_references = False
         self.notes: list[EventNote] = []
         """Events beside those that the status' differences make."""
+        self.unanswered = ""
+        """Why nobody answers requests, whatever the endpoint's status says (backend Cluster)."""
         self._again: datetime | None = None
 
     def fork(self) -> "Draft":
@@ -269,6 +271,9 @@ class Draft:
         if word is None:
             truth: Truth = "False"
             message = "No endpoint yet."
+        elif word in SERVING and self.unanswered:
+            truth = "False"
+            message = f"{who} does not answer requests (endpoint status {word}): {self.unanswered}."
         elif word in SERVING:
             truth, message = "True", f"{who} answers requests (endpoint status {word})."
         else:
