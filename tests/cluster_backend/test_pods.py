@@ -241,6 +241,12 @@ CASES = [
         ("init container loader ended with exit code 2", "Traceback: bug"),
     ),
     Case(
+        "an init container of somebody else's ends with brackets in brackets",
+        pod(spec=LOADER, initContainerStatuses=[container("loader", state=ended(2, "[" * 4096))]),
+        "ModelDataFailed",
+        ("init container loader ended with exit code 2",),
+    ),
+    Case(
         "the loader is at work",
         pod(spec=LOADER, initContainerStatuses=[container("loader", state=running())]),
         "Starting",
@@ -415,9 +421,28 @@ def test_what_is_recorded_is_read_back() -> None:
     assert json.loads(told["model"]) == VERSION, "as the loader reads it: source -> JSON of the version"
 
 
-@pytest.mark.parametrize("data", [None, {}, {"images.json": "x", "versions.json": "{}"}, {"versions.json": "[]"}])
+DEEP = "[" * 100_000
+"""Anybody who may write ConfigMaps of the namespace may write this."""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        {"images.json": "x", "versions.json": "{}"},
+        {"versions.json": "[]"},
+        pytest.param({"images.json": "[]", "versions.json": DEEP}, id="deep versions"),
+        pytest.param({"images.json": DEEP, "versions.json": "{}"}, id="deep images"),
+    ],
+)
 def test_a_record_that_is_none_is_none(data: Any) -> None:
     assert records.read({"data": data}) is None
+
+
+def test_a_version_that_cannot_be_read_is_another_one() -> None:
+    assert not records.same_version(DEEP, '{"eTag":"a"}')
+    assert records.same_version(DEEP, DEEP)
 
 
 @pytest.mark.parametrize(

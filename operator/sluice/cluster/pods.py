@@ -370,7 +370,7 @@ def _said(ended: Object) -> Mapping[str, Any]:
     """A termination message that is a JSON object; kubelet keeps the last 4096 bytes of it."""
     try:
         said = json.loads(str(ended.get("message") or ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, Mapping) else {}
 

@@ -52,7 +52,7 @@ def read(item: Mapping[str, Any]) -> FleetRecord | None:
             versions={str(name): version_text(version) for name, version in json.loads(data[RECORD_KEY]).items()},
             at=datetime.fromisoformat(data[_TIME_KEY]) if data.get(_TIME_KEY) else None,
         )
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
 
@@ -74,6 +74,6 @@ def same_version(one: str, other: str) -> bool:
 def _fields(version: str) -> Mapping[str, Any] | None:
     try:
         found = json.loads(version)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, Mapping) else None
