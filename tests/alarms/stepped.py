@@ -1,5 +1,6 @@
 """Time that a test steps, and a source that says what the test wants."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -37,10 +38,13 @@ class Says:
         self.states: dict[str, str] = {}
         self.asked: list[set[str]] = []
         self.closed = False
+        self.forgot = asyncio.Event()
 
     async def read(self, subjects: Collection[Subject]) -> Mapping[Subject, Sight]:
         asked = {subject: _called(subject) for subject in subjects}
         self.asked.append(set(asked.values()))
+        if not asked:
+            self.forgot.set()
         at = self._clock.now()
         return {
             subject: Sight(self.states.get(called), at, "said so" if self.states else "away")

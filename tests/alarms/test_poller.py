@@ -260,6 +260,27 @@ async def test_it_runs_reads_what_is_watched_and_rests_when_nothing_is() -> None
     assert source.closed
 
 
+async def test_a_source_that_has_nothing_to_read_any_more_forgets() -> None:
+    """Else it would take all that came until it is asked again for something new."""
+    source = Says(Stepped())
+    source.period_seconds = 0.0
+    source.states = {"a": "OK"}
+    poller = AlarmPoller(SystemClock(), (source,))
+    moved = asyncio.Queue[Key]()
+    poller.on_moved(moved.put_nowait, moved.put_nowait)
+    running = asyncio.create_task(poller.run())
+    async with asyncio.timeout(60):
+        for _ in range(2):
+            poller.watch(key(), watch("a"))
+            assert await moved.get() == key()
+            poller.watch(key(), None)
+            await source.forgot.wait()
+            source.forgot.clear()
+    assert source.asked[0] == {"a"}, "and not before there was something"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_the_end_of_a_bake_wakes_once_with_the_first_reading_of_every_alarm_after_it(
     poller: AlarmPoller, source: Says, woken: list[Key], clock: Stepped
 ) -> None:

@@ -23,6 +23,8 @@ class Routers:
     def __init__(self, *frozen: str) -> None:
         self._frozen = frozen
         self.answered: list[datetime] = []
+        self.requests = 0
+        """That have ended, each with an error."""
 
     async def __call__(self, namespace: str) -> tuple[RouterAddress, ...]:
         address = FROZEN if namespace in self._frozen else GOOD
@@ -30,9 +32,10 @@ class Routers:
 
     async def answer(self, request: web.Request) -> web.Response:
         self.answered.append(SystemClock().now())
-        none = {"requests": 0, "errors4xx": 0, "errors5xx": 0, "timedOut": 0, "latency": []}
+        number = self.requests
+        each = {"requests": number, "errors4xx": 0, "errors5xx": number, "timedOut": 0, "latency": []}
         fleets = request.query.getall("fleet")
-        return web.json_response({"uptimeSeconds": 9, "fleets": dict.fromkeys(fleets, none)})
+        return web.json_response({"uptimeSeconds": 9000, "fleets": dict.fromkeys(fleets, each)})
 
 
 @asynccontextmanager
@@ -80,3 +83,14 @@ async def test_a_reading_is_no_younger_than_what_it_says() -> None:
         found = await made.read([asked("team-a")])
     assert len(routers.answered) == 1
     assert found[asked("team-a")].at <= routers.answered[0]
+
+
+async def test_what_came_while_nothing_was_watched_is_not_new() -> None:
+    routers = Routers()
+    async with source(routers) as made:
+        assert (await made.read([asked("team-a")]))[asked("team-a")].state == "INSUFFICIENT_DATA"
+        assert await made.read(()) == {}
+        routers.requests = 1000
+        assert (await made.read([asked("team-a")]))[asked("team-a")].state == "INSUFFICIENT_DATA"
+        routers.requests = 1001
+        assert (await made.read([asked("team-a")]))[asked("team-a")].state == "ALARM"

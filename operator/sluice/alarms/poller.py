@@ -54,7 +54,8 @@ class Source(Protocol):
         ...
 
     async def read(self, subjects: Collection[Subject]) -> Mapping[Subject, Sight]:
-        """What it says of these. Ends within some seconds, and raises nothing."""
+        """What it says of these. Of others it keeps nothing, so it is asked for none at all when the last one is no
+        longer watched. Ends within some seconds, and raises nothing."""
         ...
 
     async def close(self) -> None:
@@ -201,6 +202,8 @@ class AlarmPoller:
         news = self._news[source.name]
         while True:
             if not self._subjects_of(source):
+                if source.name in self._rounds:
+                    await source.read(())
                 await news.wait()
             news.clear()
             begun = self._clock.monotonic()

@@ -124,6 +124,8 @@ class PrometheusSource:
         queries = [subject for subject in subjects if isinstance(subject, Query)]
         self._held = {query: held for query, held in self._held.items() if query in subjects}
         at = self._clock.now()  # a reading is no younger than what it tells
+        if not subjects:
+            return {}
         if self._settings.url is None:
             return {subject: Sight(UNREADABLE, self._clock.now(), _NOT_SET) for subject in subjects}
         end = self._clock.monotonic() + self._settings.round_seconds
