@@ -122,6 +122,27 @@ def test_a_rolling_deployment_goes_back_with_its_capacity_before_its_traffic() -
     stage.in_service()
 
 
+def test_lost_while_old_instances_start_again_they_are_waited_for_all_the_same() -> None:
+    """In mid-rollback the old fleet is told its full size, and has half of it."""
+    stage = served(rolling(25, wait=30))
+    old = next(iter(stage.cluster.fleets.values()))
+    stage.image("two:1")
+    reach(stage, "Baking", 3)
+    stage.capped[old.name] = 2  # no room for the others yet
+    stage.image("one:1")
+    reach(stage, "RollingBack")
+    stage.run(5)
+    stage.image("two:1")
+    assert (old.replicas, old.ready) == (4, 2)
+    lose(stage)
+    stage.run(20)
+    assert 100 - stage.percent_new() <= 25 * old.ready, "capacity before traffic"
+    assert deployment(stage).stage == "RollingBack"
+    stage.capped.clear()
+    reach(stage, "Provisioning")
+    stage.in_service()
+
+
 def test_in_a_blue_green_deployment_the_old_fleet_is_whole_and_takes_all_at_once() -> None:
     stage = served(blue_green("CANARY", wait=60, final=5))
     stage.image("two:1")

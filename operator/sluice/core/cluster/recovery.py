@@ -43,10 +43,11 @@ def _hold_again(d: Draft) -> None:
 
 
 def rolling_back(d: Draft, serving: Revision) -> None:
-    """The fleets in service have fewer instances than they should, and another revision answers for the rest: a rolling
-    deployment was under way. It goes back in its order, capacity before traffic, and starts anew then."""
+    """The fleets in service have fewer ready instances than they should, and another revision answers for the rest: a
+    rolling deployment was under way. It goes back in its order, capacity before traffic, and starts anew then."""
     seen, old = keeping.seen(d), spec_counts(serving.endpoint_config)
-    standing = {fleet.variant: fleet.replicas for fleet in seen.fleets if fleet.fleet_hash == serving.fleet_hash}
+    # Pods that answer: on its way back, fleets are told their full size before they have it.
+    standing = {fleet.variant: fleet.ready for fleet in seen.fleets if fleet.fleet_hash == serving.fleet_hash}
     other = _other(d, serving)
     config = plans.config_of(d.spec, d.status)
     if (
