@@ -57,6 +57,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "instance type with an unknown field": ({"instanceTypes": {"ml.m5.large": {"gpus": 1}}}, "gpus"),
     "cache that is no path": ({"clusterBackend": {"modelCacheDirectories": ["models"]}}, "modelCacheDirectories"),
     "network that is none": ({"clusterBackend": {"isolatedEgressNetworks": ["anywhere"]}}, "isolatedEgressNetworks"),
+    "network of 33 bits": (
+        {"clusterBackend": {"isolatedEgressNetworks": ["10.0.0.0/33"]}},
+        "isolatedEgressNetworks",
+    ),
+    "network of five": ({"clusterBackend": {"isolatedEgressNetworks": ["10.0.0.0.0/8"]}}, "isolatedEgressNetworks"),
+    "network of 300": ({"clusterBackend": {"isolatedEgressNetworks": ["300.0.0.0/8"]}}, "isolatedEgressNetworks"),
+    "network beyond IPv6": ({"clusterBackend": {"isolatedEgressNetworks": ["fd00::/129"]}}, "isolatedEgressNetworks"),
     "no router": ({"router": {"replicas": 0}}, "replicas"),
     "invocations without a time": ({"clusterBackend": {"invocationTimeoutSeconds": 0}}, "invocationTimeoutSeconds"),
     "streams that drain for hours": ({"router": {"streamDrainSeconds": 3601}}, "streamDrainSeconds"),
@@ -167,6 +174,18 @@ def test_the_operator_takes_what_the_chart_gives() -> None:
     namespaced = Settings.from_environment(helm.environment(helm.objects(values=helm.case("namespaced"))))
     assert namespaced.watch_namespaces == ("team-a", "team-b")
     assert namespaced.installation_id == "prod-1"
+
+
+def test_a_network_by_one_of_its_addresses_is_that_network() -> None:
+    """As Kubernetes takes it. An operator that refuses what the schema lets through does not start, and helm has said
+    nothing."""
+    networks = ["10.0.0.1/8", "192.168.255.255/32", "0.0.0.0/0", "::/0", "fd00::1/8", "2001:DB8::/128"]
+    values = {"clusterBackend": {"isolatedEgressNetworks": networks}}
+    given = helm.environment(helm.objects(values=values)) | {variable_name("identity"): "pod"}
+    settings = Settings.from_environment(given)
+    assert settings.isolated_egress_networks == (
+        "10.0.0.0/8", "192.168.255.255/32", "0.0.0.0/0", "::/0", "fd00::/8", "2001:db8::/128",
+    )  # fmt: skip
 
 
 def test_a_plain_install_runs_with_the_operators_defaults() -> None:

@@ -128,7 +128,9 @@ def _names(what: str) -> tuple[Parse, str]:
 def _networks() -> tuple[Parse, str]:
     def parse(text: str) -> tuple[str, ...]:
         try:
-            return tuple(str(ipaddress.ip_network(word.strip())) for word in text.split(",") if word.strip())
+            # 10.0.0.1/8 is 10.0.0.0/8, as Kubernetes has it: the chart's schema cannot tell them apart.
+            words = (word.strip() for word in text.split(","))
+            return tuple(str(ipaddress.ip_network(word, strict=False)) for word in words if word)
         except ValueError:
             raise _RefusedError from None
 
