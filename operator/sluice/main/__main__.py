@@ -14,6 +14,10 @@ from sluice.main.settings import Settings, SettingsError
 from sluice.main.wiring import EXIT_FAILED, serve
 
 EXIT_SETTINGS = 2
+RECURSION_LIMIT = 12_000
+"""An API server takes what is nested 10000 levels deep (maxNestingDepth in sigs.k8s.io/json), Python reads 1000. Who
+may run a pod as a router may write a RouterReport like that, and kopf ends when it cannot read an object. To read one
+takes 2 MB of the main thread's stack."""
 
 logger = logging.getLogger("sluice.main")
 
@@ -31,6 +35,7 @@ async def _main(settings: Settings) -> int:
 
 def main() -> None:
     """Run and exit."""
+    sys.setrecursionlimit(RECURSION_LIMIT)
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
