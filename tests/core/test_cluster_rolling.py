@@ -221,3 +221,18 @@ def test_what_was_scaled_to_nothing_before_does_not_break_the_way_back(
     assert {f.variant: f.replicas for f in stage.cluster.fleets.values()} == {
         name: 0 if name in idle else count for name, count in (("a", 4), ("b", 2))
     }
+
+
+def test_batches_that_start_slowly_are_each_given_their_time() -> None:
+    """Twenty of seven minutes: no batch is late, and neither is the whole."""
+    stage = ClusterStage({"variantName": "a", "initialInstanceCount": 20}, deploymentConfig=rolling(5, wait=10))
+    stage.in_service()
+    stage.cluster.start_seconds = 420
+    stage.image("good:2")
+    for _ in range(1500):
+        stage.step(10.0)
+        if stage.status.deployment is None and stage.condition("Ready")[0] == "True":
+            break
+    assert stage.status.last_deployment is not None
+    assert stage.status.last_deployment.outcome is Outcome.SUCCEEDED
+    assert {fleet.image for fleet in stage.cluster.fleets.values()} == {"good:2"}

@@ -53,7 +53,9 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
     waits = sum(step.wait_seconds for step in steps)
     first = {name: 0 if replaces else count for name, count in batches.new_of(steps[0]).items()}
     asked = plans.policy_of(config).get("maximumExecutionTimeoutInSeconds")
-    limit = timedelta(seconds=int(asked)) if asked else fleets.budget(wanted) + timedelta(seconds=waits + SLACK_SECONDS)
+    # Each batch of a rolling deployment has the time to start that trigger() gives it.
+    starts = fleets.budget(wanted) * (len(steps) if guardrails.policy_name(config) == guardrails.ROLLING else 1)
+    limit = timedelta(seconds=int(asked)) if asked else starts + timedelta(seconds=waits + SLACK_SECONDS)
     d.set(
         endpoint_status="Updating",
         settle=None,

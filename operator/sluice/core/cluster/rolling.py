@@ -102,8 +102,9 @@ def _take_retry(d: Draft, green: Side | None, deployment: DeploymentStatus) -> N
     if green is None or d.desired is None or d.desired.fleet_hash != deployment.fleet_hash:
         return
     done = [step for step in deployment.plan if step.traffic_percent <= (deployment.traffic_percent or 0.0)]
-    waits = sum(step.wait_seconds for step in deployment.plan[len(done) :])
-    budget = fleets.budget(_wanted(d, green, deployment.plan[-1]))
+    left = deployment.plan[len(done) :]
+    waits = sum(step.wait_seconds for step in left)
+    budget = fleets.budget(_wanted(d, green, deployment.plan[-1])) * max(1, len(left))
     d.set_deployment(
         stage="Provisioning" if len(done) < len(deployment.plan) else "Shifting",
         step=len(done),
