@@ -2,6 +2,7 @@
 an upgrade. Without an API server."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,7 @@ from sluice.cluster.backend import KubernetesBackend
 from sluice.cluster.rendering import Installation, Rendering
 from sluice.cluster.router import RouterSettings
 from sluice.cluster.template import FleetDefaults
+from sluice.cluster.turns import LONG_SECONDS
 from sluice.core.cluster.actions import EnsureRouter
 from sluice.core.cluster.names import ROUTER
 from sluice.core.cluster.observation import RouterDeployment
@@ -147,3 +149,36 @@ async def test_a_router_that_lacks_a_pod_holds_the_others_up_only_where_the_upgr
     upgrade.has_rolled("a")
     upgrade.clock.skip(60)
     assert (await look(backend, "b")).held == ""
+
+
+async def test_a_router_that_holds_up_the_others_for_long_is_named_once(
+    upgrade: Upgrade, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every Endpoint goes on being Ready meanwhile: nothing else says that an upgrade has come to a stand."""
+    caplog.set_level(logging.INFO, "sluice.cluster")
+    backend = upgrade.backend("router:2")
+
+    async def wait(seconds: int) -> None:
+        for _ in range(seconds // 30):
+            upgrade.clock.skip(30)
+            for space in ("b", "c"):
+                assert (await look(backend, space)).held_by == "a"
+            await look(backend, "a")
+
+    await one_pass(backend, "a")
+    upgrade.has_rolled("a", available=1)
+    await wait(int(LONG_SECONDS) - 30)
+    assert caplog.messages == []
+    await wait(600)
+    (message,) = caplog.messages
+    assert "the router of namespace a" in message
+    assert "kubectl rollout status -n a deployment/sluice-router" in message
+    upgrade.has_rolled("a")
+    upgrade.clock.skip(600)
+    for space in ("b", "c"):
+        assert (await look(backend, space)).held_by == ""
+    upgrade.has_rolled("a", available=1)
+    await wait(int(LONG_SECONDS) - 30)
+    assert len(caplog.messages) == 1, "it is another time"
+    await wait(60)
+    assert len(caplog.messages) == 2

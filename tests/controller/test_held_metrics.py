@@ -1,4 +1,5 @@
-"""How many deployments the limits keep from starting, as Prometheus sees it."""
+"""How many deployments the limits keep from starting, and how many routers wait for another one, as Prometheus sees
+it."""
 
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ from tests.core.watched import reach
 
 from sluice.api.reasons import Reason
 from sluice.controller.cluster_metrics import ClusterMetrics
+from sluice.core.cluster.observation import ClusterObservation, RouterDeployment
 from sluice.core.cluster.peers import Bounds, ImageRollback, Peer
 from sluice.core.identity import Key
 
@@ -26,6 +28,9 @@ class Shown:
     def held(self, reason: Reason, namespace: str = "team-a") -> float | None:
         labels = {"namespace": namespace, "reason": str(reason)}
         return self.registry.get_sample_value("sluice_deployments_held", labels)
+
+    def routers_held(self, by: str) -> float | None:
+        return self.registry.get_sample_value("sluice_routers_held", {"by": by})
 
 
 @pytest.fixture
@@ -71,3 +76,20 @@ def test_whom_the_brake_holds_is_counted(shown: Shown) -> None:
     reach(stage, "Provisioning")
     shown.metrics.decided(KEY, stage.status)
     assert shown.held(Reason.IMAGE_BRAKED) is None
+
+
+def test_namespaces_whose_routers_wait_are_counted_by_the_one_that_they_wait_for(shown: Shown) -> None:
+    waits = ClusterObservation(router=RouterDeployment(exists=True, held="it is being replaced", held_by="team-z"))
+    shifts = ClusterObservation(router=RouterDeployment(exists=True, held="Endpoint fraud shifts traffic"))
+    elsewhere = Key("Endpoint", "team-b", "churn")
+    for key in (KEY, OTHER, elsewhere):
+        shown.metrics.saw(key, waits)
+    shown.metrics.saw(Key("Endpoint", "team-c", "churn"), shifts)
+    assert shown.routers_held("team-z") == 2
+    assert shown.routers_held("") is None
+    shown.metrics.saw(KEY, ClusterObservation())
+    assert shown.routers_held("team-z") == 2, "another Endpoint of the namespace has not looked since"
+    shown.metrics.forget(OTHER)
+    assert shown.routers_held("team-z") == 1
+    shown.metrics.saw(elsewhere, ClusterObservation())
+    assert shown.routers_held("team-z") is None

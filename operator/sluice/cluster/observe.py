@@ -17,7 +17,7 @@ from sluice.cluster.problems import FAILURES, Failure, leaves, problem
 from sluice.cluster.remembered import REMEMBERED_SECONDS, Remembered
 from sluice.cluster.rendering import Rendering
 from sluice.cluster.shared import SharedReads
-from sluice.cluster.turns import RouterTurns
+from sluice.cluster.turns import Holdups, RouterTurns
 from sluice.core.cluster.names import ANNOTATION_TEMPLATE, ROUTER
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.identity import Owner
@@ -70,6 +70,7 @@ class Observer:
         self._remembered = Remembered(clock)
         self._zones: tuple[float, _Zones] | None = None
         self._turns = turns or RouterTurns()
+        self._holdups = Holdups(clock)
         self._rolling: tuple[float, str] | None = None
         """When a router was last found being replaced, and its namespace."""
         self._complete: dict[str, tuple[float, str]] = {}
@@ -106,6 +107,7 @@ class Observer:
         zones = looks.zones.result()
         router, router_pods = looks.router.result()
         complete, current = await self._judge_router(owner.namespace, router)
+        held, held_by = await self._held(owner) if router is not None and not current else ("", "")
         route, fleets = looks.route.result(), looks.fleets.result()
         return ClusterObservation(
             fleets=seen.fleets(
@@ -117,7 +119,8 @@ class Observer:
                 router,
                 complete=complete,
                 current=current,
-                held=await self._held(owner) if router is not None and not current else "",
+                held=held,
+                held_by=held_by,
             ),
             namespace_terminating=looks.terminating.result(),
             neighbours=self._neighbours(owner.namespace, owner.name) + looks.retained.result(),
@@ -187,14 +190,18 @@ class Observer:
             found += item["metadata"]["name"] != owner.name and is_retained(item)
         return found
 
-    async def _held(self, owner: Owner) -> str:
-        """Why the router may not be brought up to date now. Routers are replaced one namespace at a time."""
+    async def _held(self, owner: Owner) -> tuple[str, str]:
+        """(why the router may not be brought up to date now, the other namespace if one is why). Routers are replaced
+        one namespace at a time."""
         if shifts := self._shifting(owner.namespace, owner.name):
-            return f"Endpoint {shifts} shifts traffic"
+            return f"Endpoint {shifts} shifts traffic", ""
         since = self._turns.written
         place = await self._find_rolling(owner.namespace)
         self._turns.looked(owner.namespace, since=since, free=place is None)
-        return f"the router of namespace {place} is being replaced" if place is not None else ""
+        if place is None:
+            return "", ""
+        self._holdups.found(place, waiting=owner.namespace)
+        return f"the router of namespace {place} is being replaced", place
 
     async def _find_rolling(self, namespace: str) -> str | None:
         """Another namespace whose router is being replaced. Once found it is believed for some seconds: every Endpoint

@@ -137,7 +137,9 @@ def routers(router: Iterable[Object], reports: Iterable[Object], endpoint: str) 
     return tuple(sorted(found, key=lambda one: one.pod))
 
 
-def router_deployment(deployment: Object | None, *, complete: bool, current: bool, held: str = "") -> RouterDeployment:
+def router_deployment(
+    deployment: Object | None, *, complete: bool, current: bool, held: str = "", held_by: str = ""
+) -> RouterDeployment:
     """The namespace's router; `current`: all of it is what this operator would render, `held`: why it may not be
     replaced."""
     if deployment is None:
@@ -149,6 +151,7 @@ def router_deployment(deployment: Object | None, *, complete: bool, current: boo
         ready=int((deployment.get("status") or {}).get("readyReplicas") or 0),
         replicas=int(deployment["spec"].get("replicas", 1)),
         held=held,
+        held_by=held_by,
     )
 
 

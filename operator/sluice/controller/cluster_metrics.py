@@ -33,6 +33,8 @@ class _Shown:
     wanted: Counter[str]
     ready: Counter[str]
     behind: int
+    router_held_by: str
+    """The namespace for whose router the Endpoint's waits to be brought up to date; empty: it waits for none."""
 
 
 class ClusterMetrics(Collector):
@@ -59,7 +61,7 @@ class ClusterMetrics(Collector):
 
     def saw(self, key: Key, seen: ClusterObservation) -> None:
         """A pass has looked."""
-        shown = _Shown(Counter(), Counter(), Counter(), _behind(seen))
+        shown = _Shown(Counter(), Counter(), Counter(), _behind(seen), seen.router.held_by)
         for fleet in seen.fleets:
             shown.fleets[fleet.variant] += 1
             shown.wanted[fleet.variant] += fleet.replicas
@@ -90,11 +92,14 @@ class ClusterMetrics(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The state of every Endpoint's last pass."""
-        fleets, wanted, ready, behind, held = families = self._families()
+        fleets, wanted, ready, behind, held, routers_held = families = self._families()
         for (namespace, reason), number in sorted(
             Counter((key.namespace, reason) for key, reason in self._held.items()).items()
         ):
             held.add_metric([namespace, reason], number)
+        waiting = {(key.namespace, one.router_held_by) for key, one in self._shown.items() if one.router_held_by}
+        for by, number in sorted(Counter(by for _, by in waiting).items()):
+            routers_held.add_metric([by], number)
         for key, shown in list(self._shown.items()):
             place = [key.namespace, key.name]
             behind.add_metric(place, shown.behind)
@@ -117,6 +122,11 @@ class ClusterMetrics(Collector):
                 "sluice_deployments_held",
                 "Deployments that do not start because of a limit",
                 labels=["namespace", "reason"],
+            ),
+            GaugeMetricFamily(
+                "sluice_routers_held",
+                "Namespaces whose router waits to be brought up to date until another namespace's is",
+                labels=["by"],
             ),
         )
 

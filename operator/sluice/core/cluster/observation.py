@@ -121,6 +121,8 @@ class RouterDeployment:
     held: str = ""
     """Why it may not be brought up to date now: another Endpoint of the namespace shifts, or another namespace's router
     is being replaced. Asked only where it is not current."""
+    held_by: str = ""
+    """That other namespace."""
 
 
 @dataclass(frozen=True, slots=True)
