@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tests.router.harness.caller import client, order
@@ -106,3 +107,19 @@ def test_of_the_admin_interface_only_metrics_and_readiness_are_open(envoy: Envoy
     assert caught.value.code in {400, 404}
     with urllib.request.urlopen(envoy.metrics + "/ready", timeout=5) as answer:  # noqa: S310 - loopback
         assert answer.read() == b"LIVE\n"
+
+
+def test_without_memory_it_refuses_requests_and_lives(tmp_path: Path, container: Start) -> None:
+    made = container("c")
+    envoy = Envoy(tmp_path / "run", heap_bytes=1 << 20)  # less than it has at the start
+    drive = Drive(envoy)
+    try:
+        envoy.start()
+        drive.put(route("Churn", fleet("churn-a", port=made.port)), ("churn-a", "127.0.0.1"))
+        drive.settle()
+        envoy.until(lambda: post(envoy, "/endpoints/Churn/invocations")[0] == 503, 30)
+        assert envoy.process is not None
+        assert envoy.process.poll() is None
+    finally:
+        envoy.kill()
+        envoy.end_serving()

@@ -5,10 +5,12 @@ None of the objects has an ownerReference: whatever is deleted in the foreground
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Final
 
 from sluice.api.names import INVOKE, INVOKE_ALLOWED
 from sluice.api.routes import LONGEST_STREAM_SECONDS
+from sluice.core import quantity
 from sluice.core.cluster.names import (
     ANNOTATION_OWNER,
     ANNOTATION_REPLICAS,
@@ -32,6 +34,8 @@ _TOKEN_DIRECTORY: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noq
 _TOKEN_SECONDS: Final = 3607
 _HUNG_RELAY_SECONDS: Final = 5
 """What it has to end when its probe fails: nobody waits for streams that hang."""
+_HEAP_SHARE: Final = Fraction(9, 10)
+"""Of the container's limit: the rest is stacks, and what the kernel counts for it."""
 _DRAIN: Final = ["python", "-m", "sluice.router", "drain"]
 FOLLOWING: Final = frozenset({"Service", "PodDisruptionBudget", "NetworkPolicy", "RoleBinding"})
 """Kinds that bear ANNOTATION_TEMPLATE like the Deployment: a newer operator, or another setting, renders them anew. The
@@ -243,7 +247,7 @@ def _bootstrap(settings: RouterSettings) -> Object:
         "bootstrap",
         settings.agent_resources,
         command=["python", "-m", "sluice.router", "bootstrap", "--out", BOOTSTRAP],
-        env=_environment(settings),
+        env=[*_environment(settings), *_heap(settings)],
         volumeMounts=[_mount("bootstrap", "/etc/envoy"), _mount("run", RUN_DIRECTORY), _mount("scratch", "/tmp")],  # noqa: S108
     )
 
@@ -351,6 +355,14 @@ def _environment(settings: RouterSettings) -> list[Object]:
         _drain_seconds(settings),
         *({"name": name, "value": value} for name, value in sorted(settings.environment.items())),
     ]
+
+
+def _heap(settings: RouterSettings) -> list[Object]:
+    """Where Envoy begins to refuse requests (its overload manager): before the kernel kills it with all of them."""
+    limit = settings.envoy_resources.get("limits", {}).get("memory")
+    if limit is None:
+        return []
+    return [{"name": "SLUICE_ROUTER_HEAP_BYTES", "value": str(int(quantity.parse(limit) * _HEAP_SHARE))}]
 
 
 def _container(settings: RouterSettings, name: str, resources: Mapping[str, Mapping[str, str]], **rest: Any) -> Object:
