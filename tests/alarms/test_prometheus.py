@@ -154,7 +154,8 @@ async def test_an_answer_of_a_part_is_none(rest: dict[str, Any], told: str | Non
     async def answer(request: web.Request) -> web.Response:
         data: dict[str, Any] = {"resultType": "scalar", "result": [0, "1"]}
         if request.path.endswith("rules"):
-            data = {"groups": [{"rules": [rule(), rule(name="B", alerts=[FIRING])]}]}
+            just_now = {"lastEvaluation": SystemClock().now().isoformat()}
+            data = {"groups": [{"rules": [rule(**just_now), rule(name="B", alerts=[FIRING], **just_now)]}]}
         return web.json_response({"status": "success", "data": data, **rest})
 
     async with Served(answer) as url:
