@@ -31,6 +31,9 @@ def _model_error(message: str, original: str) -> Json:
 TIMED_OUT_REPLY: Final = _model_error(
     "Your invocation timed out while waiting for a response from the container", "timed out"
 )
+TOO_LARGE: Final = _model_error(
+    "Received an error from the container that is larger than this endpoint takes", "%RESPONSE_CODE_DETAILS%"
+)
 CONTAINER_BROKE_OFF: Final = _model_error("The container broke off before it answered", "%RESPONSE_CODE_DETAILS%")
 
 
@@ -54,6 +57,8 @@ def local_replies() -> Json:
             ),
             _mapper(_flags(TIMED_OUT), 424, "ModelError", TIMED_OUT_REPLY),
             _mapper(_flags(BROKEN), 424, "ModelError", CONTAINER_BROKE_OFF),
+            # Envoy's only 500: it was to hold an answer as a whole, which the script asks for of errors alone.
+            _mapper(_status(500), 424, "ModelError", TOO_LARGE),
             _mapper(
                 _status(413), 413, "ValidationError", {"Message": "The request body is larger than this endpoint takes"}
             ),

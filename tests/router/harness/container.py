@@ -90,7 +90,9 @@ class Container:
 
     async def _do_answer(self, request: web.Request, order: dict[str, Any]) -> web.StreamResponse:
         return web.Response(
-            body=bytes.fromhex(order.get("hex", "")), status=order["status"], headers=order.get("headers", {})
+            body=bytes.fromhex(order.get("hex", "")) * order.get("times", 1),
+            status=order["status"],
+            headers=order.get("headers", {}),
         )
 
     async def _do_wait(self, request: web.Request, order: dict[str, Any]) -> web.StreamResponse:
