@@ -1,12 +1,14 @@
 """An unmodified boto3 through a real Envoy: every header, every error, the stream."""
 
+import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import botocore.exceptions
 import pytest
-from tests.router.harness.caller import client, order
+from tests.router.harness.caller import Load, client, order
 from tests.router.harness.container import Container
 from tests.router.harness.drive import Drive
 from tests.router.harness.envoy import Envoy
@@ -130,6 +132,15 @@ def test_original_messages_are_bounded(
     assert (answer["OriginalStatusCode"], answer["OriginalMessage"]) == (413, expected)
 
 
+@pytest.mark.usefixtures("relay")
+@pytest.mark.parametrize("operation", ["invoke_endpoint", "invoke_endpoint_with_response_stream"])
+def test_an_error_too_large_to_hold_is_a_model_error_too(envoy: Envoy, one: Container, operation: str) -> None:
+    body = order("answer", status=500, hex="78", times=2_000_000)
+    name, status, answer = refused(getattr(client(envoy.url), operation), EndpointName="Churn", Body=body)
+    assert (name, status) == ("ModelError", 424)
+    assert "larger" in answer["Error"]["Message"] or answer["OriginalStatusCode"] == 500
+
+
 def test_a_container_that_breaks_off_is_a_model_error_without_status(envoy: Envoy, one: Container) -> None:
     name, status, answer = refused(client(envoy.url).invoke_endpoint, EndpointName="Churn", Body=order("break"))
     assert (name, status, answer["OriginalStatusCode"]) == ("ModelError", 424, 0)
@@ -147,6 +158,21 @@ def test_a_late_answer_is_a_model_error_with_status_zero(envoy: Envoy, drive: Dr
         assert (name, status, answer["OriginalStatusCode"]) == ("ModelError", 424, 0)
         assert "timed out" in answer["Error"]["Message"]
     assert 2 <= time.monotonic() - started < 60, "a second each, not the minute that routes give by default"
+
+
+def test_a_request_that_waits_for_a_connection_is_under_way(envoy: Envoy, drive: Drive) -> None:
+    """Pods of a fleet that it may still reach are not to be stopped."""
+    with socket.socket() as deaf, ExitStack() as stack:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)  # who is not accepted soon fills it, and then nobody is connected
+        for _ in range(2):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(deaf.getsockname())
+        drive.put(route("Deaf", fleet("deaf", port=deaf.getsockname()[1])), ("deaf", "127.0.0.1"))
+        drive.settle()
+        with Load(envoy.url, "Deaf", concurrency=1):
+            envoy.until(lambda: envoy.ask(lambda admin: admin.activity()).running.get("deaf"), 30)
 
 
 def test_a_body_over_the_limit_is_refused(envoy: Envoy, one: Container) -> None:

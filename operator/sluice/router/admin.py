@@ -47,12 +47,15 @@ class Admin:
 
     async def activity(self) -> Activity:
         """Healthy hosts and requests of every fleet: costs Envoy a walk over all its gauges."""
-        gauges = await self._stats("Gauges", r"^cluster\.[^;]+;.*\.(membership_healthy|upstream_rq_active)$")
+        # A request that waits for a connection is pending, not active.
+        requests = ("upstream_rq_active", "upstream_rq_pending_active")
+        pattern = rf"^cluster\.[^;]+;.*\.(membership_healthy|{'|'.join(requests)})$"
+        gauges = await self._stats("Gauges", pattern)
         healthy: dict[str, int] = {}
         running: Counter[str] = Counter()
         for name, value in gauges.items():
             fleet, what = name.removeprefix("cluster.").split(";", 1)[0], name.rsplit(".", 1)[1]
-            if what == "upstream_rq_active":
+            if what in requests:
                 running[fleet] += int(value)
             else:
                 # In mode Direct a fleet has a cluster per container, each with all pods.
