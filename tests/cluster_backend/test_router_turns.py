@@ -69,6 +69,16 @@ class Upgrade:
         if available is not None:
             deployment["status"]["availableReplicas"] = available
 
+    def is_stuck(self, space: str) -> None:
+        """As above, where the one new pod that was made does not come up."""
+        self.has_rolled(space)
+        self.kube.objects["Deployment", space, ROUTER]["status"].update(replicas=3, updatedReplicas=1)
+
+    def has_no_room(self, space: str) -> None:
+        """As above, where a scaler wants more pods of the template than the quota admits."""
+        self.has_rolled(space)
+        self.kube.objects["Deployment", space, ROUTER]["spec"]["replicas"] += 3
+
     def replaced(self) -> list[str]:
         images = {
             space: self.kube.objects["Deployment", space, ROUTER]["spec"]["template"]["spec"]["containers"][0]["image"]
@@ -149,6 +159,26 @@ async def test_a_router_that_lacks_a_pod_holds_the_others_up_only_where_the_upgr
     upgrade.has_rolled("a")
     upgrade.clock.skip(60)
     assert (await look(backend, "b")).held == ""
+
+
+async def test_routers_that_are_stuck_do_not_wait_for_each_other(upgrade: Upgrade) -> None:
+    """Older operators replaced several at once. Where what they brought does not start, what mends it must reach all of
+    them: each waited for the other, for ever."""
+    for space in ("a", "b"):
+        upgrade.is_stuck(space)
+    backend = upgrade.backend("router:2")
+    assert (await look(backend, "c")).held_by == "a", "whose router is whole waits"
+    for _ in range(2):
+        for space in ("a", "b"):
+            await one_pass(backend, space)
+    assert upgrade.replaced() == ["a", "b"]
+
+
+async def test_routers_whose_scaler_finds_no_room_keep_no_other_waiting(upgrade: Upgrade) -> None:
+    for space in ("a", "b"):
+        upgrade.has_no_room(space)
+    backend = upgrade.backend("router:2")
+    assert [(await look(backend, space)).held_by for space in SPACES] == [""] * 3
 
 
 async def test_a_router_that_holds_up_the_others_for_long_is_named_once(

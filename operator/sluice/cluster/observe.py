@@ -107,7 +107,7 @@ class Observer:
         zones = looks.zones.result()
         router, router_pods = looks.router.result()
         complete, current = await self._judge_router(owner.namespace, router)
-        held, held_by = await self._held(owner) if router is not None and not current else ("", "")
+        held, held_by = await self._held(owner, router) if router is not None and not current else ("", "")
         route, fleets = looks.route.result(), looks.fleets.result()
         return ClusterObservation(
             fleets=seen.fleets(
@@ -190,13 +190,14 @@ class Observer:
             found += item["metadata"]["name"] != owner.name and is_retained(item)
         return found
 
-    async def _held(self, owner: Owner) -> tuple[str, str]:
+    async def _held(self, owner: Owner, router: Mapping[str, Any]) -> tuple[str, str]:
         """(why the router may not be brought up to date now, the other namespace if one is why). Routers are replaced
-        one namespace at a time."""
+        one namespace at a time; one that is being replaced already has its turn, also where another one is, too: two
+        that are stuck would wait for each other, and what mends them reach neither."""
         if shifts := self._shifting(owner.namespace, owner.name):
             return f"Endpoint {shifts} shifts traffic", ""
         since = self._turns.written
-        place = await self._find_rolling(owner.namespace)
+        place = None if seen.has_two_templates(router) else await self._find_rolling(owner.namespace)
         self._turns.looked(owner.namespace, since=since, free=place is None)
         if place is None:
             return "", ""

@@ -170,10 +170,16 @@ def is_rolling(deployment: Object, template: str) -> bool:
     status, wanted = deployment.get("status") or {}, int(deployment["spec"].get("replicas", 1))
     return (
         int(status.get("observedGeneration") or 0) < int(deployment["metadata"].get("generation") or 0)
-        or int(status.get("updatedReplicas") or 0) < wanted
+        or has_two_templates(deployment)
         or int(status.get("replicas") or 0) > wanted
         or (is_current(deployment, template) and int(status.get("availableReplicas") or 0) < wanted)
     )
+
+
+def has_two_templates(deployment: Object) -> bool:
+    """Whether pods of an older template stand beside those of the newest, or in place of them."""
+    status = deployment.get("status") or {}
+    return int(status.get("updatedReplicas") or 0) < int(status.get("replicas") or 0)
 
 
 def find_router(deployments: Iterable[Object]) -> Object | None:
