@@ -7,6 +7,8 @@ import pytest
 import yaml
 from tests.chart import argocd_cm, helm
 
+from sluice.core.endpoint import commands
+
 CASES: list[dict[str, Any]] = yaml.safe_load((helm.HERE / "argocd_cases.yaml").read_text())
 
 
@@ -47,7 +49,7 @@ def test_every_offered_command_exists() -> None:
 ANNOTATED = {
     "retry": ("sluice.dev/retry", "argocd-7"),
     "redeploy": ("sluice.dev/redeploy", "argocd-7"),
-    "rollback": ("sluice.dev/rollback", "churn-1"),
+    "rollback": ("sluice.dev/rollback", "churn-2/argocd-7"),
     "ignore-firing": ("sluice.dev/ignore-firing", "churn-3"),
     "pause": ("sluice.dev/pause", "churn-3"),
     "resume": ("sluice.dev/pause", None),
@@ -64,6 +66,7 @@ ANNOTATED = {
 )
 def test_a_command_sets_its_annotation_and_nothing_else(name: str, annotations: dict[str, str] | None) -> None:
     status = {
+        "revision": {"name": "churn-2"},
         "previousRevision": {"name": "churn-1"},
         "desiredRevision": {"name": "churn-3"},
         "deployment": {"revision": "churn-3", "step": 2},
@@ -72,4 +75,35 @@ def test_a_command_sets_its_annotation_and_nothing_else(name: str, annotations: 
     changed = _run(argocd_cm.action_scripts()[name], {"metadata": metadata, "status": status})
     annotation, value = ANNOTATED[name]
     expected = {**(annotations or {}), annotation: value}
-    assert dict(changed.metadata.annotations) == {key: text for key, text in expected.items() if text is not None}
+    left = changed.metadata.annotations
+    assert ({} if left is None else dict(left)) == {key: text for key, text in expected.items() if text is not None}
+
+
+@pytest.mark.parametrize(
+    ("status", "wanted"),
+    [
+        ({}, "churn-1"),
+        ({"deployment": {"revision": "churn-3", "stage": "Baking"}}, "churn-2"),
+        ({"deployment": {"revision": "churn-2", "stage": "CleaningUp"}}, "churn-1"),
+        ({"endpointStatus": "UpdateRollbackFailed"}, "churn-2"),
+    ],
+    ids=["at rest", "while it is deployed", "while the old fleet goes", "where a mix serves"],
+)
+def test_a_rollback_goes_to_what_served_before_and_is_new_with_every_click(status: dict[str, Any], wanted: str) -> None:
+    status = {"revision": {"name": "churn-2"}, "previousRevision": {"name": "churn-1"}, **status}
+    values = []
+    for version in ("7", "8"):
+        metadata = {"resourceVersion": version, "annotations": {"sluice.dev/rollback": wanted}}
+        changed = _run(argocd_cm.action_scripts()["rollback"], {"metadata": metadata, "status": status})
+        values.append(changed.metadata.annotations["sluice.dev/rollback"])
+    assert [commands.named(value) for value in values] == [wanted, wanted]
+    assert len({wanted, *values}) == 3
+
+
+@pytest.mark.parametrize("name", ["resume", "enable-reconcile"])
+def test_an_annotation_that_is_the_only_one_is_taken_away_as_well(name: str) -> None:
+    """Argo CD makes an empty list of an empty table, and takes the map as it was for an empty list (cleanReturnedObj in
+    its util/lua): a script that only empties the map changes nothing."""
+    annotation, _ = ANNOTATED[name]
+    changed = _run(argocd_cm.action_scripts()[name], {"metadata": {"annotations": {annotation: "churn-3"}}})
+    assert changed.metadata.annotations is None

@@ -9,6 +9,11 @@ local steered = obj.spec ~= nil and obj.spec.backend == "Cluster" and deployment
   and deployment.stage ~= "RollingBack" and deployment.stage ~= "CleaningUp"
 local paused = annotations["sluice.dev/pause"] ~= nil and annotations["sluice.dev/pause"] ~= ""
 
+-- What served before: see the action. While a deployment has not ended, that is what it replaces.
+local under_way = deployment ~= nil and status.revision ~= nil and deployment.revision ~= status.revision.name
+local back = status.previousRevision ~= nil or under_way
+  or (status.endpointStatus == "UpdateRollbackFailed" and status.revision ~= nil)
+
 local stalled = false
 local firing = false
 for _, one in ipairs(status.conditions or {}) do
@@ -22,7 +27,7 @@ end
 
 return {
   ["retry"] = {["disabled"] = not stalled},
-  ["rollback"] = {["disabled"] = status.previousRevision == nil},
+  ["rollback"] = {["disabled"] = not back},
   ["ignore-firing"] = {["disabled"] = not firing or status.desiredRevision == nil},
   ["pause"] = {["disabled"] = not steered or paused},
   ["resume"] = {["disabled"] = not paused},
