@@ -194,6 +194,28 @@ async def test_more_queries_than_a_round_has_room_for_take_turns() -> None:
         await made.close()
 
 
+async def test_queries_that_failed_once_have_their_turn_where_a_round_has_no_room_for_all() -> None:
+    """After a restart of Prometheus those that were read first filled every round that followed."""
+    is_up = False
+
+    async def answer(_: web.Request) -> web.Response:
+        if not is_up:
+            return web.Response(status=503)
+        await asyncio.sleep(0.2)
+        return web.json_response({"status": "success", "data": {"resultType": "scalar", "result": [0, "1"]}})
+
+    asked = {above(f"x{index}") for index in range(40)}
+    left = set(asked)
+    async with Served(answer) as url, asyncio.timeout(30):
+        made = source(url, call_seconds=5.0, round_seconds=0.5)
+        await made.read(asked)
+        is_up = True
+        while left:
+            found = await made.read(asked)
+            left -= {query for query in asked if found[query].state == "OK"}
+        await made.close()
+
+
 async def test_no_address_names_the_setting() -> None:
     (found,) = await read(None, above("vector(1)"))
     assert (found.state, "SLUICE_PROMETHEUS_URL" in (found.message or "")) == ("Unreadable", True)

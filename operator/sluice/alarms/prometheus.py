@@ -160,10 +160,14 @@ class PrometheusSource:
         return found
 
     def _in_turn(self, expressions: Collection[str]) -> list[str]:
-        """A round may have no room for all: those that were asked longest ago come first, and those that gave nothing
-        the last time, as they may take their whole time again, after all others."""
+        """A round may have no room for all: those that were asked longest ago come first. Those that gave nothing the
+        last time may take their whole time again: some of them come before all others, so that they have their turn,
+        too, the rest after them."""
         self._turns = {text: turn for text, turn in self._turns.items() if text in expressions}
-        return sorted(expressions, key=lambda text: (*self._turns.get(text, (False, -math.inf)), text))
+        turns = {text: self._turns.get(text, (False, -math.inf)) for text in expressions}
+        ordered = sorted(expressions, key=lambda text: (*turns[text], text))
+        some = [text for text in ordered if turns[text][0]][: max(1, self._settings.concurrency // 4)]
+        return [*some, *(text for text in ordered if text not in some)]
 
     # Calls ------------------------------------------------------------------------------------------------------------
 
