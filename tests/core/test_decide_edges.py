@@ -198,3 +198,52 @@ def test_maintenance_between_refused_attempts_is_no_rollback() -> None:
         assert stage.status.latch is None
     assert stage.status.last_deployment is not None
     assert stage.status.last_deployment.outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("policy", ["Report", "Correct"])
+def test_a_weight_that_was_refused_while_a_scaler_moved_the_endpoint_is_written_again(policy: str) -> None:
+    stage = Stage(driftPolicy=policy)
+    stage.bring_into_service()
+    if policy == "Report":
+        _weigh(stage, 2.0)
+        before = _seen(stage)
+    else:
+        before = _seen(stage, moved=5, desired_weight=5.0)
+    stage.step(before, seconds=60)
+    assert stage.called() == ["UpdateWeightsAndCapacities"]
+    busy = CallProblem(
+        "UpdateEndpointWeightsAndCapacities",
+        Reason.WAITING_FOR_SAGEMAKER,
+        "Cannot update in-progress endpoint",
+        retry_after_seconds=5,
+    )
+    weight = 1.0 if policy == "Report" else 5.0
+    stage.step(_seen(stage, "Updating", moved=61, desired_weight=weight), seconds=1, act_problem=busy)
+    assert stage.actions == []
+    after = _seen(stage, moved=63, desired_weight=weight, desired_instance_count=8)
+    stage.step(after, seconds=2)
+    assert stage.condition("Stalled")[0] == "False", stage.status.conditions
+    stage.step(after, seconds=20)
+    assert stage.called() == ["UpdateWeightsAndCapacities"]
+    done = 2.0 if policy == "Report" else 1.0
+    stage.settle_down(_seen(stage, moved=90, desired_weight=done, current_weight=done, desired_instance_count=8))
+    assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
+
+
+def test_a_refused_attempt_after_a_lost_one_is_no_rollback() -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
+    stage.step(stage.described(moved=2))
+    stage.step(stage.described(moved=2), seconds=6)
+    lost = CallProblem("UpdateEndpoint", Reason.UNREACHABLE, "no answer", retry_after_seconds=2)
+    stage.step(stage.described(moved=2), seconds=1, act_problem=lost)
+    stage.step(stage.described(moved=2), seconds=10)
+    assert stage.called()[-1] == "UpdateEndpoint", "the first had no effect"
+    busy = CallProblem(
+        "UpdateEndpoint", Reason.WAITING_FOR_SAGEMAKER, "Cannot update in-progress endpoint", retry_after_seconds=5
+    )
+    stage.step(stage.described("Updating", moved=18), seconds=1, act_problem=busy)
+    stage.step(stage.described(moved=20), seconds=10)  # the scaler that was in the way is done
+    assert stage.status.latch is None
+    assert stage.called()[-1] == "UpdateEndpoint"

@@ -139,13 +139,14 @@ def reject(d: Draft) -> None:
 
 def note_refused(d: Draft) -> None:
     """A call that was refused, or that an earlier one's failure kept from being made, has had no effect: what moves
-    LastModifiedTime meanwhile is somebody else's doing. Only a lost answer leaves that open."""
+    LastModifiedTime meanwhile is somebody else's doing. Only a lost answer leaves that open. What is counted are the
+    attempts that may have had one."""
     intent, problem = d.status.intent, d.observation.act_problem
     if intent is None or problem is None or intent.accepted is not None:
         return
     lost = problem.operation == intent.operation and problem.reason is Reason.UNREACHABLE
-    if not lost and intent.attempt == 1:
-        d.set(intent=intent.model_copy(update={"attempt": 0}))
+    if not lost and intent.attempt > 0:
+        d.set(intent=intent.model_copy(update={"attempt": intent.attempt - 1}))
 
 
 def note_accepted(d: Draft) -> None:
@@ -164,6 +165,7 @@ def note_accepted(d: Draft) -> None:
             and seen.pending.endpoint_config_name == intent.endpoint_config_name
         )
         or (intent.operation == "DeleteEndpoint" and seen.status == "Deleting")
+        or (intent.operation == live.OPERATION and seen.status == "RollingBack" and intent.attempt > 0)
     )
     if answered or visible:
         d.set(intent=intent.model_copy(update={"accepted": d.now}))
@@ -234,8 +236,7 @@ def plan(d: Draft) -> bool:
     if latches.holds(d.status.latch, d.spec, desired):
         d.set(settle=None)
         return False
-    gates = (settling, _guarded, _scalers_known, _alarms_quiet)
-    if any(gate(d, desired) for gate in gates):
+    if settling(d, desired) or _guarded(d, desired) or asks_scalers(d) or _alarms_quiet(d, desired):
         return True
     start(d, desired)
     return True
@@ -307,7 +308,8 @@ def _guarded(d: Draft, desired: Revision) -> bool:
     return True
 
 
-def _scalers_known(d: Draft, desired: Revision) -> bool:
+def asks_scalers(d: Draft) -> bool:
+    """Whether it is still to be asked which variants a scaler holds, for an update that is to start; says so."""
     if d.spec.get("retainAllVariantProperties") is not None or d.observation.scalable_variants is not None:
         return False
     d.reconciling(Reason.DEPLOYING, "Asking which variants a scaler holds.")
@@ -402,7 +404,9 @@ def new_deployment(d: Draft, revision: Revision, start_time: datetime, *, comman
     timeout = _timeout_seconds(config)
     retain = d.spec.get("retainAllVariantProperties")
     if retain is None:
-        retain = bool(d.observation.scalable_variants)
+        # A person's way back waits for no answer: not known, what a scaler may have made of the counts is kept.
+        scaled = d.observation.scalable_variants
+        retain = commanded if scaled is None else bool(scaled)
     return DeploymentStatus(
         revision=revision.name,
         fleet_hash=revision.fleet_hash,

@@ -37,9 +37,11 @@ def plan(d: Draft) -> bool:
             f"Somebody changes the endpoint again and again: {text}. Find out who; annotate sluice.dev/retry to go on.",
         )
         return True
+    serving, configured = d.status.revision, _config(d)
+    if configured and deployment.asks_scalers(d):
+        return True  # before the correction counts: an update resets what a scaler made of the counts
     d.set(drift=drift.model_copy(update={"corrections": (*drift.corrections[-4:], d.now)}))
-    serving = d.status.revision
-    if _config(d) and serving is not None:
+    if configured and serving is not None:
         revision = d.subject(serving.name)
         if revision is None and d.desired is not None and d.desired.fleet_hash == serving.fleet_hash:
             revision = d.desired

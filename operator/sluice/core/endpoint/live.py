@@ -111,7 +111,8 @@ def start(d: Draft, call: tuple[WantedVariant, ...]) -> None:
 
 
 def conclude(d: Draft, intent: Intent) -> None:
-    """The call was taken and the endpoint has settled: did it do what was asked?"""
+    """The endpoint has moved since the call and has settled: did the call do what was asked? One that is not known to
+    have been taken is not judged: a scaler moves the endpoint too, and the call can be made again."""
     wanted = {item.variant_name: item for item in intent.variants}
     done, failed = [], False
     for variant in d.status.production_variants:
@@ -128,6 +129,8 @@ def conclude(d: Draft, intent: Intent) -> None:
             else:
                 failed = True
         done.append(variant.model_copy(update=update))
+    if failed and intent.accepted is None:
+        return
     d.set(production_variants=tuple(done), intent=None)
     if failed:
         d.set(live_latch=latch_of(wanted_changes(d)))

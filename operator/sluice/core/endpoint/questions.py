@@ -8,7 +8,7 @@ from typing import Any
 from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.api.status import EndpointStatus
-from sluice.core import guardrails
+from sluice.core import capabilities, guardrails
 from sluice.core.endpoint import latches
 from sluice.core.endpoint.commands import unanswered
 from sluice.core.endpoint.draft import MOVING, DecideSettings, deletion_asked
@@ -57,13 +57,21 @@ def questions(
     if deleting and not unknown:
         describe = True
     deploys = not deleting and (_about_to_deploy(endpoint, status, resolution, now) or status.deployment is not None)
+    starts = (deploys and status.deployment is None) or (not deleting and _brings_back(endpoint, status))
     return Questions(
         describe=describe,
         owner=describe and unknown,
         content=describe and unknown and adopt and not deleting,
-        scalable=deploys and status.deployment is None and endpoint["spec"].get("retainAllVariantProperties") is None,
+        scalable=starts and endpoint["spec"].get("retainAllVariantProperties") is None,
         alarms=guardrails.alarm_names(endpoint["spec"].get("deploymentConfig")) if deploys else (),
     )
+
+
+def _brings_back(endpoint: Mapping[str, Any], status: EndpointStatus) -> bool:
+    """Whether an update may start that no edit asked for: a person's rollback, or the mending of drift."""
+    drifted = status.drift is not None and bool(status.drift.fields)
+    mends = drifted and endpoint["spec"].get("driftPolicy") == "Correct"
+    return mends or capabilities.ROLLBACK in unanswered(endpoint, status)
 
 
 def _about_to_deploy(
