@@ -72,6 +72,23 @@ def test_while_a_deployment_runs_serving_is_not_true_without_a_pod_or_a_router(a
     assert "no fleet with traffic has a ready pod" in stage.message("Serving")
 
 
+def test_a_look_that_fails_leaves_serving_as_it_was() -> None:
+    stage = served(deploymentConfig=blue_green("CANARY", wait=600))
+    stage.image("good:2")
+    reach(stage, "Baking")
+    for alive in (False, True):
+        for router in stage.cluster.routers:
+            router.ready = alive
+        stage.step()
+        told = stage.condition("Serving"), stage.message("Serving")
+        assert told[0] == (str(alive), "Updating")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stage, "observe", lambda: None)
+            stage.step(problem=CallProblem("ListFleets", Reason.UNREACHABLE, "no answer within 10 s"))
+        assert stage.condition("Reconciling") == ("True", "Unreachable")
+        assert (stage.condition("Serving"), stage.message("Serving")) == told
+
+
 def test_a_deployment_that_ends_without_a_pod_is_not_ready_for_a_moment() -> None:
     stage = served(deploymentConfig=blue_green(final=0))
     stage.image("good:2")

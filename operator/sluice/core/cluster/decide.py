@@ -72,6 +72,7 @@ def _decide(d: Draft, given: Pass) -> None:
 
 def _unseen(d: Draft) -> None:
     """The cluster could not be looked at: what is known stays known."""
+    d.unseen = True
     facts.say_problem(d)
     if d.verdict is None:
         d.reconciling(Reason.PENDING, "Looking at the cluster.", keep_ready=True)

@@ -82,6 +82,8 @@ class Draft:
         """Events beside those that the status' differences make."""
         self.unanswered = ""
         """Why nobody answers requests, whatever the endpoint's status says (backend Cluster)."""
+        self.unseen = False
+        """Whether nobody could look who answers: Serving stays as it was."""
         self._again: datetime | None = None
 
     def fork(self) -> "Draft":
@@ -266,11 +268,13 @@ class Draft:
         )
 
     def _with_serving(self, made: Any, generation: int) -> Any:
-        word = self.status.endpoint_status
+        word, before = self.status.endpoint_status, conditions.find(made, ConditionType.SERVING)
         who = "SageMaker" if self.spec["backend"] == names.BACKEND_SAGEMAKER else "The cluster"
-        if word is None:
-            truth: Truth = "False"
-            message = "No endpoint yet."
+        if self.unseen and before is not None:
+            truth: Truth = before.status
+            message = before.message
+        elif word is None:
+            truth, message = "False", "No endpoint yet."
         elif word in SERVING and self.unanswered:
             truth = "False"
             message = f"{who} does not answer requests (endpoint status {word}): {self.unanswered}."
