@@ -1,12 +1,14 @@
 """Whose an endpoint is, as decisions: another owner's, adopted, or under a pin that somebody edited."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from tests.core.stage import Stage, canary, model
+from tests.core.stage import EPOCH, Stage, canary, model
 
 from sluice.api.reasons import Reason
-from sluice.core.observation import HostingContent, Presence
+from sluice.core.endpoint.questions import questions
+from sluice.core.observation import Described, HostingContent, Listed, Presence
 
 
 def test_an_endpoint_of_another_owner_is_never_touched() -> None:
@@ -141,3 +143,43 @@ def test_placement_never_moves() -> None:
     assert target is not None
     assert target.credentials.region == "eu-west-1"
     assert replace(target, endpoint_name="churn") == target
+
+
+@pytest.mark.parametrize("owner", [None, "test/team-b/churn"])
+@pytest.mark.parametrize("deleting", [False, True])
+def test_an_endpoint_made_anew_by_somebody_else_is_theirs(deleting: bool, owner: str | None) -> None:
+    stage = Stage(driftPolicy="Correct")
+    stage.bring_into_service()
+    theirs = stage.described("InService", "their-config", moved=900)
+    theirs = replace(theirs, creation=EPOCH + timedelta(seconds=800))
+    if deleting:
+        stage.delete()
+    else:
+        stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
+    stage.step(theirs, seconds=1000, tags_read=False)
+    touched = stage.called()
+    for _ in range(4):
+        asked = questions(stage.endpoint, stage.status, stage.resolution(), _listed(theirs), None, stage.now)
+        stage.step(theirs, seconds=10, owner=owner, tags_read=asked.owner)
+        touched += stage.called()
+    assert not {"UpdateEndpoint", "DeleteEndpoint", "UpdateWeightsAndCapacities", "SyncTags"} & set(touched)
+    if deleting:
+        assert stage.endpoint["metadata"]["finalizers"] == []
+        assert "DeleteEndpointConfig" in touched, "what is ours is not left behind"
+    else:
+        reason = Reason.NOT_OWNED if owner is None else Reason.NAME_CONFLICT
+        assert stage.condition("Stalled") == ("True", reason)
+
+
+def test_an_endpoint_of_ours_whose_status_is_older_is_recovered() -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    made = replace(stage.described(moved=900), creation=EPOCH + timedelta(seconds=800))
+    stage.step(made, seconds=1000, tags_read=False)
+    assert stage.actions == []
+    stage.settle_down(made)
+    assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
+
+
+def _listed(seen: Described) -> Listed:
+    return Listed(seen.name, seen.status, seen.last_modified)

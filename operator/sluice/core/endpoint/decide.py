@@ -43,6 +43,7 @@ def decide(given: Pass) -> Decision:
     d = Draft(given)
     facts.take_alarms(d)
     facts.take_problem(d)
+    ownership.doubt(d)
     frozen = freezing.frozen(d)
     if deletion_asked(given.endpoint):
         finding = placement.moved(d) or given.policy.judge(ask(given, account_id=given.observation.account_id))

@@ -34,6 +34,15 @@ _IDENTITIES = frozenset(
 )  # fmt: skip
 
 
+def doubt(d: Draft) -> None:
+    """An endpoint that was created at another moment than the one in the status is another one, though its ARN is the
+    same: somebody deleted ours and made one of that name between two looks. Whose it is, is asked anew."""
+    seen, known = d.described, d.status.creation_time
+    if seen is not None and known is not None and seen.creation != known:
+        facts.forget_endpoint(d)
+        d.set(intent=None, deployment=None, settle=None)
+
+
 def establish(d: Draft, seen: Described) -> bool:
     """Make sure the endpoint is ours before it is touched. True if this decided the pass."""
     if d.status.endpoint_arn is not None:
