@@ -423,6 +423,21 @@ def test_names_that_would_fill_the_memory() -> None:
     assert len(added) < 1000
 
 
+def test_links_whose_targets_would_fill_the_memory() -> None:
+    tree, added = Tree(0), []
+
+    def add_all() -> None:
+        for number in range(100_000):
+            link = tarfile.TarInfo(str(number))
+            link.type, link.linkname = tarfile.SYMTYPE, f"{number:06}" * 600
+            tree.add(link)
+            added.append(number)
+
+    with pytest.raises(BadMember, match="of names"):
+        add_all()
+    assert len(added) < 50_000
+
+
 def test_a_member_larger_than_the_disk_is_refused_before_it_is_written(load: Callable[..., Any]) -> None:
     with pytest.raises(LoadFailed, match="are free on the volume") as caught:
         load(packed(raw(b"f", b"0", 2**55, b"1" * 512)))

@@ -1,5 +1,7 @@
 """The node's cache: one download for many pods, and nothing trusted that is not whole."""
 
+import errno
+import hashlib
 import json
 import os
 import shutil
@@ -140,6 +142,46 @@ def test_what_has_no_version_is_not_cached(web: WebServer, target: Path, cache: 
     run(ask(uri, target, cache))
     assert not cache.exists()
     assert content(target) == TREE
+
+
+def test_another_s3_service_neither_fills_nor_reads_what_is_kept_of_this_one(
+    web: WebServer, target: Path, cache: Path
+) -> None:
+    """Any Model may name a service, and that one may say of a version what it likes."""
+    true, false = b"true" * 1000, b"evil" * 1000
+    e_tag = f'"{hashlib.md5(true, usedforsecurity=False).hexdigest()}-2"'  # of parts: not compared with the bytes
+    web.serve("/theirs/models/m.bin", false, e_tag)
+    web.serve("/ours/models/m.bin", true, e_tag)
+    for service, body in (("theirs", false), ("ours", true), ("theirs", false)):
+        place = source("s3://models/m.bin", target.with_name(service), kind="Object")
+        run(request(place, endpointUrl=f"{web.url}/{service}", cacheDirectory=str(cache)))
+        assert content(target.with_name(service)) == {"m.bin": body}
+
+
+def told_before(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    usage = shutil.disk_usage
+
+    def full(path: Any) -> Any:
+        return usage(path)._replace(free=10 if Path(path).is_relative_to(cache) else 10**12)
+
+    monkeypatch.setattr(shutil, "disk_usage", full)
+
+
+def noticed_at_the_end(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+
+@pytest.mark.parametrize("fill", [told_before, noticed_at_the_end])
+def test_a_cache_without_room_keeps_no_pod_from_its_data(
+    uri: str, target: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, fill: Any
+) -> None:
+    fill(monkeypatch, cache)
+    assert run(ask(uri, target, cache)).placed_bytes == 300_004
+    assert content(target) == TREE
+    assert not [path for path in cache.iterdir() if path.is_dir()]
 
 
 def test_two_loaders_at_once_download_once(web: WebServer, tmp_path: Path, cache: Path) -> None:

@@ -1,5 +1,6 @@
 """The init container's process: exit codes, messages, deadlines, and what a restarted one goes on with."""
 
+import errno
 import json
 import os
 import signal
@@ -168,6 +169,27 @@ def test_a_source_that_was_whole_is_not_fetched_again(web: WebServer, tmp_path: 
     assert [each.range for each in web.asked if each.path == "/good.tar.gz"] == [(0, 0)]
     assert content(tmp_path / "t" / "good") == {"a": b"1"}
     assert loaded.placed_bytes == 2
+
+
+@pytest.mark.parametrize("end", [OSError(errno.EIO, "Input/output error"), SystemExit()], ids=["error", "killed"])
+def test_what_was_moved_in_part_is_not_taken_for_the_whole(
+    web: WebServer, target: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    files = {name: name.encode() for name in "abcdef"}
+    asked = request(source(web.serve("/m.tar.gz", archive(files)), target))
+    rename = Path.rename
+
+    def breaking(path: Path, place: Path) -> Path:
+        if path.name == "d":
+            raise end
+        return rename(path, place)
+
+    monkeypatch.setattr(Path, "rename", breaking)
+    with pytest.raises((LoadFailed, SystemExit)):
+        run(asked)
+    monkeypatch.undo()
+    run(asked)
+    assert content(target) == files
 
 
 def test_a_server_that_trickles_is_cut_off_at_the_deadline(web: WebServer, target: Path, tmp_path: Path) -> None:

@@ -83,6 +83,11 @@ def make_nothing(volume: Path) -> str:
     return "m/"
 
 
+def make_circle(volume: Path) -> str:
+    (volume / "m").symlink_to("m")
+    return "m/"
+
+
 def make_root_out(volume: Path) -> str:
     (volume / "m").symlink_to("/etc")
     return "m/"
@@ -96,6 +101,7 @@ def make_root_out(volume: Path) -> str:
         (make_folder_link, "a link to a folder"),
         (make_pipe, "neither a file nor a folder"),
         (make_nothing, "no file in this folder"),
+        (make_circle, "a link goes in circles"),
         (make_root_out, "leads out of the volume"),
         (lambda volume: "absent/", "No such file"),
     ],

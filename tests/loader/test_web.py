@@ -74,6 +74,28 @@ def test_a_server_that_does_not_say_the_size(web: WebServer, target: Path) -> No
     assert refused(request(source(uri, other, kind="Object"), sizeLimitBytes=len(BODY) - 1)).reason == "TooLarge"
 
 
+def test_what_comes_anew_without_a_size_is_counted_once_and_leaves_nothing_of_the_first_try(
+    web: WebServer, target: Path
+) -> None:
+    asked_for = iter(range(100))
+
+    def breaking(handler: Answering, asked: Asked) -> None:
+        if asked.range is not None:
+            chunked(handler, asked)
+            return
+        handler.head(200, Transfer_Encoding="chunked")
+        body = BODY if next(asked_for) == 0 else b"short"
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(body), body))
+        if body is BODY:
+            handler.close_connection = True
+        else:
+            handler.wfile.write(b"0\r\n\r\n")
+
+    uri = web.answer("/m.bin", breaking)
+    run(request(source(uri, target, kind="Object"), sizeLimitBytes=len(BODY)))
+    assert content(target) == {"m.bin": b"short"}
+
+
 def test_the_object_changes_between_its_parts(web: WebServer, target: Path) -> None:
     asked_for = iter(range(100))
 
@@ -301,6 +323,13 @@ def test_a_denied_object_says_what_is_needed(fake: FakeS3, target: Path) -> None
     assert str(failed).startswith("failed to download model data from s3://models/m.bin: AccessDenied: because")
     assert "s3:GetObject" in str(failed)
     assert [asked.method for asked in fake.web.asked] == ["HEAD", "GET"]
+
+
+def test_a_server_that_is_no_s3_is_named(web: WebServer, target: Path) -> None:
+    """The console of another S3 service answers every path with a page."""
+    web.answer("/models/m.bin", lambda handler, _: handler.plain(200, b"<html>"))
+    failed = refused(request(source("s3://models/m.bin", target, kind="Object"), endpointUrl=web.url))
+    assert f"the answer of {web.url} has no ETag: it is no S3 service" in str(failed)
 
 
 def test_a_slow_down_is_outlived(fake: FakeS3, target: Path) -> None:

@@ -11,6 +11,10 @@ from sluice.loader.failure import LoadFailed, failed, shown, size_text
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
+class NoRoom(LoadFailed):
+    """A volume is full, whatever the limit."""
+
+
 class Budget:
     """Counts what is downloaded and what is unpacked against the limit. Thread-safe."""
 
@@ -26,7 +30,7 @@ class Budget:
         return self._placed
 
     def download(self, uri: str, count: int) -> None:
-        """So many bytes more are going to be downloaded. Raises TooLarge."""
+        """So many bytes more (less, where a try starts over) are going to be downloaded. Raises TooLarge."""
         with self._lock:
             self._downloaded += count
             self._check(uri, self._downloaded, "to download")
@@ -51,18 +55,21 @@ def check_room(uri: str, directory: Path, count: int) -> None:
     """Raises TooLarge when the volume has less room than is needed."""
     free = shutil.disk_usage(directory).free
     if count > free:
-        raise failed(
+        raise _no_room(
             uri,
             f"{size_text(count)} are needed and {size_text(free)} are free on the volume; a larger volumeSizeInGB or "
             "node disk is needed",
-            "TooLarge",
         )
 
 
 def write_failed(uri: str, error: OSError) -> LoadFailed:
     """The failure when the disk does not take what is written."""
     if error.errno in _FULL:
-        return failed(uri, "there is no room left on the volume", "TooLarge")
+        return _no_room(uri, "there is no room left on the volume")
     return LoadFailed(
         "ModelDataFailed", f"failed to write model data of {shown(uri)}: {error.strerror or error} ({error.filename})"
     )
+
+
+def _no_room(uri: str, why: str) -> NoRoom:
+    return NoRoom("TooLarge", str(failed(uri, why)))

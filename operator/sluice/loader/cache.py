@@ -1,8 +1,9 @@
 """A node's cache of model data: two pods that need the same version of the same source download it once.
 
-An entry is a directory named by the digest of URI and version. It is built beside, under a lock, and renamed into place
-with a manifest of its files; a file that is not there or has another size makes it worth nothing. Nothing is ever
-evicted: whoever offers the directory (an administrator's volume) bounds it."""
+An entry is a directory named by the digest of URI, version and S3 service. It is built beside, under a lock, and
+renamed into place with a manifest of its files; a file that is not there or has another size makes it worth nothing.
+Nothing is ever evicted: whoever offers the directory (an administrator's volume) bounds it, and when it is full, data
+comes without it."""
 
 import errno
 import fcntl
@@ -88,9 +89,11 @@ class Cache:
             os.close(file)
 
 
-def cache_key(uri: str, identity: str, form: str) -> str:
-    """The name of an entry. `form`: how the target is made from the source, since one object can serve in two ways."""
-    return hashlib.sha256(json.dumps([uri, identity, form]).encode()).hexdigest()
+def cache_key(uri: str, identity: str, form: str, service: str | None) -> str:
+    """The name of an entry. `form`: how the target is made from the source, since one object can serve in two ways.
+    `service`: the URL of another S3 than AWS'; its answers are nobody else's."""
+    named = [uri, identity, form] if service is None else [uri, identity, form, service]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def copy_tree(tree: Path, into: Path, deadline: Deadline) -> None:

@@ -167,6 +167,10 @@ class Download:
                     idle = 1 if item.in_parts and got > before else idle + 1
                     if not item.in_parts:
                         self._progress.add(-got)
+                        if length is None:
+                            # Counted as it came; and a shorter one must not end with what is left of this.
+                            self._budget.download(self._uri, -got)
+                            os.ftruncate(file, 0)
                         got = 0
                     pause(self._uri, error, idle, self._deadline, self._tuning)
         finally:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sluice.loader.budget import Budget, write_failed
+from sluice.loader.budget import Budget, NoRoom, write_failed
 from sluice.loader.cache import Cache, Entry, cache_key, copy_tree, tree_bytes
 from sluice.loader.deadline import Deadline
 from sluice.loader.download import Download
@@ -72,6 +72,8 @@ def load(request: LoadRequest, deadline: Deadline | None = None, tuning: Tuning 
         doors.deadline.check()
         target = Path(source.target)
         try:
+            # A run that is cut off among the moves leaves a part of the tree, which the next one must not take for all.
+            remove(staging(target) / "ready")
             move_in(staging(target) / "tree", target)
         except OSError as error:
             raise write_failed(source.uri, error) from error
@@ -145,31 +147,52 @@ def _prepare(source: Source, found: Found, doors: _Doors) -> None:
         return
     remove(place / "tree")
     remove(place / "ready")
-    if doors.cache is None or source.scheme == "file" or not found.version.as_json().keys() & {"eTag", "digest"}:
-        before = doors.budget.placed_bytes
-        _build(source, found, place, doors)
-        ready.note(doors.budget.placed_bytes - before)
+    if (
+        doors.cache is not None
+        and source.scheme != "file"
+        and found.version.as_json().keys() & {"eTag", "digest"}
+        and _from_cache(source, found, doors.cache, place, doors)
+    ):
         return
-    key = cache_key(source.uri, found.version.identity, f"{source.kind} {source.unpacked}")
-    with doors.cache.entry(key, doors.deadline, to_build=False) as entry:
+    before = doors.budget.placed_bytes
+    _build(source, found, place, doors)
+    ready.note(doors.budget.placed_bytes - before)
+
+
+def _from_cache(source: Source, found: Found, cache: Cache, place: Path, doors: _Doors) -> bool:
+    """Take the source from the node's cache, into which it is brought if it is not there. False: it has no room."""
+    # Another S3 service, which any Model may name, says of the same URI and version what it likes.
+    service = doors.s3.endpoint_url if source.scheme == "s3" else None
+    key = cache_key(source.uri, found.version.identity, f"{source.kind} {source.unpacked}", service)
+    with cache.entry(key, doors.deadline, to_build=False) as entry:
         if entry.whole():
             logger.info("%s: is in this node's cache", source.name)
             _take(source, entry, place, doors)
-            return
-    with doors.cache.entry(key, doors.deadline, to_build=True) as entry:
+            return True
+    with cache.entry(key, doors.deadline, to_build=True) as entry:
         if not entry.whole():
-            _build_entry(source, found, entry, doors)
+            try:
+                _build_entry(source, found, entry, doors)
+            except NoRoom as full:
+                # Nothing is ever evicted: no pod of this node would start any more.
+                logger.warning("%s: this node's cache has no room, the data comes without it: %s", source.name, full)
+                remove(entry.building)
+                return False
         _take(source, entry, place, doors)
+    return True
 
 
 def _build_entry(source: Source, found: Found, entry: Entry, doors: _Doors) -> None:
-    remove(entry.directory)
-    entry.building.mkdir(exist_ok=True)
-    remove(entry.building / "tree")
     # What goes into the cache is counted when it is taken from it.
     budget = Budget(doors.budget.limit_bytes)
-    _build(source, found, entry.building, _Doors(doors.s3, doors.web, budget, doors.deadline, doors.tuning, None))
-    entry.publish()
+    try:
+        remove(entry.directory)
+        entry.building.mkdir(exist_ok=True)
+        remove(entry.building / "tree")
+        _build(source, found, entry.building, _Doors(doors.s3, doors.web, budget, doors.deadline, doors.tuning, None))
+        entry.publish()
+    except OSError as error:
+        raise write_failed(source.uri, error) from error
 
 
 def _take(source: Source, entry: Entry, place: Path, doors: _Doors) -> None:

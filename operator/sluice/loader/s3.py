@@ -77,6 +77,11 @@ class S3:
         self._client: Any = None
 
     @property
+    def endpoint_url(self) -> str | None:
+        """Of another S3 than AWS'."""
+        return self._request.endpoint_url
+
+    @property
     def client(self) -> Any:
         """botocore's client, made when it is first needed: https sources need no credentials."""
         with self._lock:
@@ -129,6 +134,8 @@ class S3:
             if recorded is None or wanted is None:
                 raise failed(source.uri, gone.code) from None
             raise moved(source.uri, str(recorded), f"{gone.code} (that version is gone)", "this fleet runs") from None
+        if not head.get("ETag"):
+            raise failed(source.uri, f"the answer of {self.endpoint_url or 'S3'} has no ETag: it is no S3 service")
         item.e_tag = head["ETag"].strip('"')
         modified = head.get("LastModified")
         version = Version(

@@ -11,7 +11,8 @@ MAX_DEPTH: Final = 256
 """Directories one below the other; what removes a tree goes through them by recursion."""
 MAX_ENTRIES: Final = 1_000_000
 MAX_NAMES_BYTES: Final = 128 * 1024**2
-"""Of all names together, those of directories that are only implied included: the picture is held in memory."""
+"""Of all names together, those of directories that are only implied and what links name included: the picture is held
+in memory."""
 MAX_LINK_HOPS: Final = 40
 """As many as Linux follows."""
 _DIRECTORY: Final = 1
@@ -51,7 +52,8 @@ class Tree:
         if member.islnk():
             self.linked(member)
         elif kind == _LINK:
-            self._targets[path] = self._target(member)
+            self._targets[path] = target = self._target(member)
+            self._names_bytes += len(target)
         self._enter(path, kind)
         return path
 

@@ -32,6 +32,8 @@ def find_in_volume(source: Source) -> Found:
         return Found(version, (_item(source, path, path.name, status),), local_path=str(path))
     except OSError as error:
         raise failed(source.uri, f"{error.strerror or error}") from error
+    except RuntimeError as error:  # pathlib's, before Python 3.13
+        raise failed(source.uri, f"a link goes in circles: {named(str(error))}") from error
 
 
 def _volume_of(path: Path) -> Path:
