@@ -32,11 +32,20 @@ def test_a_forged_revision_deletes_nobody_elses_objects(deleting: bool) -> None:
     assert "forged" not in stage.revisions
 
 
+def nested(levels: int) -> Any:
+    """An object in an object, as deep as the API server takes it and json reads it."""
+    made: dict[str, Any] = {}
+    for _ in range(levels):
+        made = {"a": made}
+    return made
+
+
 @pytest.mark.parametrize(
     "data",
     [None, "text", {}, {"spec": {"template": {}}}, {"fleetHash": 5}, {"endpointConfig": {"productionVariants": [5]}},
      {"models": {}}, {"sagemaker": {"endpointConfigName": "x" * 64, "modelNames": []}}, {"fleetHash": "x" * 500},
-     {"sagemaker": {"endpointConfigName": "x", "modelNames": 7}}],
+     {"sagemaker": {"endpointConfigName": "x", "modelNames": 7}},
+     {"endpointConfig": {"productionVariants": [{"variantName": "a"}], "metricsConfig": nested(900)}}],
 )  # fmt: skip
 def test_what_is_no_revision_is_left_alone(data: Any) -> None:
     stage = Stage()

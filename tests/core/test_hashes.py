@@ -83,9 +83,13 @@ def test_what_does_not_need_a_fleet(changes: Any) -> None:
         {"config": lambda c: c["productionVariants"][0].update(instanceType="ml.m5.xlarge")},
         {"config": lambda c: c["productionVariants"].pop()},
         {"config": lambda c: c["dataCaptureConfig"].update(initialSamplingPercentage=20)},
+        {"config": lambda c: c.update(asyncInferenceConfig={"outputConfig": {}})},
         {"redeploy": "again"},
     ],
-    ids=["image", "environment", "empty value", "container order", "instance type", "variant", "capture", "redeploy"],
+    ids=[
+        *("image", "environment", "empty value", "container order", "instance type", "variant", "capture"),
+        *("asynchronous by defaults", "redeploy"),
+    ],
 )
 def test_what_needs_a_fleet(changes: Any) -> None:
     changed = build(**changes)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sluice.api.status import RevisionStatus
 from sluice.core.classification import fleet_view, live_view
-from sluice.core.hashing import digest, short
+from sluice.core.hashing import canonical, digest, short
 from sluice.core.identity import Owner
 from sluice.core.requests import HostingRequests, hosting_requests
 
@@ -184,7 +184,10 @@ def fleet_digest(backend: str, endpoint_config: RawSpec, models: Mapping[str, Ra
                 variant["instancePools"] = pools
         if kept:
             config[list_name] = [kept[name] for name in sorted(kept)]
-    return digest({"endpointConfig": config, "redeploy": redeploy or None})
+    # The digest leaves empty objects out, and this one is the whole difference: asynchronous, with every default.
+    asynchronous = config.get("asyncInferenceConfig")
+    by_default = {"asynchronous": True} if asynchronous is not None and not canonical(asynchronous) else {}
+    return digest({"endpointConfig": config, "redeploy": redeploy or None, **by_default})
 
 
 def stored_revision(controller_revision: Mapping[str, Any]) -> StoredRevision:
@@ -211,7 +214,7 @@ def stored_revision(controller_revision: Mapping[str, Any]) -> StoredRevision:
         if not all(variant["variantName"] for variant in stored.endpoint_config["productionVariants"]):
             raise ValueError("a variant without a name")
         stored.revision(Owner("", "", ""))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:  # also of hundreds of levels
         raise ValueError(
             f"ControllerRevision {metadata['name']} carries Sluice's label but is no revision of Sluice's "
             f"({type(error).__name__}: {error}); it is left alone"
