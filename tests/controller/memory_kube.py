@@ -18,6 +18,8 @@ class MemoryKube:
         self.away = False
         self.before: dict[str, list[object]] = {}
         """Per verb: callables that run once before the next such call (to change something in between)."""
+        self.lost: list[Exception | None] = []
+        """What the next writes of a status raise instead of answering; they are done all the same."""
         self._versions = itertools.count(1000)
 
     def put(self, item: Object) -> Object:
@@ -63,7 +65,11 @@ class MemoryKube:
     async def replace_status(self, kind: str, namespace: str, body: Object) -> Object:
         self._call("replace_status", kind, body["metadata"]["name"])
         current = self._check(self._place(body), body["metadata"]["resourceVersion"])
-        return self.put({**current, "status": body["status"]})
+        stored = self.put({**current, "status": body["status"]})
+        failure = self.lost.pop(0) if self.lost else None
+        if failure is not None:
+            raise failure
+        return stored
 
     async def patch_metadata(
         self,

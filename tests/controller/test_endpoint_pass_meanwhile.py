@@ -1,14 +1,16 @@
 """What changes between a pass's look and its action voids the pass, and the next one decides anew."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
+import pytest
 from prometheus_client.exposition import generate_latest
 from tests.controller.objects import model
-from tests.controller.pass_world import KEY, World
+from tests.controller.pass_world import ALLOWED, KEY, World
 
 from sluice.api import names
 from sluice.controller.cache import Source
-from sluice.ports.kube import Conflict, Object
+from sluice.ports.kube import Conflict, KubeUnavailable, Object
 
 
 async def test_a_deployment_is_not_started_from_references_that_changed_meanwhile(world: World) -> None:
@@ -116,3 +118,29 @@ async def test_an_endpoint_that_goes_while_its_pass_runs_leaves_nothing_behind(w
     assert await world.run() is None
     assert b'name="churn"' not in generate_latest(world.metrics.registry)
     assert world.aws.forgotten == [KEY], "nobody asks SageMaker about it any more"
+
+
+@pytest.mark.parametrize("lost", [KubeUnavailable("connection reset"), Conflict("sent twice, met itself")], ids=repr)
+@pytest.mark.parametrize("answered_first", [False, True])
+async def test_what_a_status_says_is_told_also_where_the_answer_to_its_write_was_lost(
+    world: World, lost: Exception, *, answered_first: bool
+) -> None:
+    """The API server wrote it, and nobody heard: the next pass finds the status as it would have it, with nothing left
+    to say."""
+    undisturbed = World(ALLOWED)
+    await undisturbed.run_until_ready()
+    await undisturbed.events.flush()
+    world.kube.lost = [*([None] if answered_first else []), *([lost, None] * 20)]
+    for _ in range(30):
+        with suppress(KubeUnavailable):
+            await world.run()
+        await world.clock.step(1.0)
+    await world.events.flush()
+    assert [reason for _, reason, _ in world.kube.events] == [reason for _, reason, _ in undisturbed.kube.events]
+    assert "Ready" in {reason for _, reason, _ in world.kube.events}
+    assert _ended(world) == _ended(undisturbed) > 0
+
+
+def _ended(world: World) -> float:
+    counted = (sample for family in world.metrics.registry.collect() for sample in family.samples)
+    return sum(sample.value for sample in counted if sample.name == "sluice_deployments_total")

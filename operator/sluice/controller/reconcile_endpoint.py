@@ -111,6 +111,9 @@ class EndpointReconciler:
         self._memories: dict[Key, _Memory] = {}
         self._doubtful: set[Key] = set()
         """Endpoints whose last status may have been written or not: read anew before anything is decided."""
+        self._unsaid: dict[Key, tuple[Pass, Decision]] = {}
+        """What was decided and may have been written all the same, though no answer says so: told once it is seen to
+        stand. The pass that sees it has nothing left to say."""
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass. Returns the seconds until the next is due; raises what the queue backs off for."""
@@ -131,6 +134,7 @@ class EndpointReconciler:
         """The Endpoint is gone."""
         self._memories.pop(key, None)
         self._doubtful.discard(key)
+        self._unsaid.pop(key, None)
         self._metrics.hide_endpoint(key)
         for site in self._sites.values():
             site.forget(key)
@@ -149,6 +153,9 @@ class EndpointReconciler:
         if status.format_version > FORMAT_VERSION:
             logger.error("left alone: its status has format %d, newer than this operator's", status.format_version)
             return "refused", None
+        unsaid = self._unsaid.pop(key, None)
+        if unsaid is not None and unsaid[0].status != unsaid[1].status == status:
+            self._announce(key, *unsaid, endpoint)
         resolution = await self._resolve(key, endpoint, status)
         name = resolution.revision.name if resolution.revision else ""
         with about(revision=name):
@@ -229,8 +236,10 @@ class EndpointReconciler:
             persisted = await self._persist(key, given, decision)
             written = True
         except _DroppedError:
+            self._unsaid[key] = (given, decision)  # a request that was sent once more conflicts with itself
             raise
         except Exception:
+            self._unsaid[key] = (given, decision)
             self._doubtful.add(key)  # the API server may have written it all the same
             raise
         finally:
