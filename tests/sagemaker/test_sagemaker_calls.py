@@ -147,6 +147,26 @@ async def test_a_write_is_not_starved_by_looks_that_queue(simulator: Simulator, 
     door.close()
 
 
+async def test_a_write_that_waited_behind_calls_that_hang_is_not_made(
+    simulator: Simulator, telemetry: CountingTelemetry
+) -> None:
+    door = aws(telemetry, AwsSettings(threads=2, longest_wait_for_write_seconds=0.5))
+    request = {"ModelName": "m", "PrimaryContainer": {"Image": "registry.example/churn:1"}}
+    account = await door.account(OWN)
+    await door.call(OWN, "sagemaker", "ListEndpoints")
+    simulator.fault("latency", operation="ListEndpoints", seconds=3.0)
+    looks = [asyncio.create_task(door.call(OWN, "sagemaker", "ListEndpoints")) for _ in range(2)]
+    await asyncio.sleep(0.2)
+    with pytest.raises(CallFailed) as caught:
+        await door.call(OWN, "sagemaker", "CreateModel", **request)
+    assert (caught.value.problem.reason, caught.value.problem.transient) == (Reason.THROTTLED, True)
+    await asyncio.gather(*looks)
+    assert "CreateModel" not in simulator.counts()
+    assert door.rate(account.account_id, REGION, "sagemaker") == AwsSettings().calls_per_second, "nobody throttles"
+    assert (await door.call(OWN, "sagemaker", "CreateModel", **request))["ModelArn"]
+    door.close()
+
+
 async def test_a_write_goes_out_once_even_if_its_answer_is_lost(
     calls: AwsCalls, hosting: Hosting, simulator: Simulator
 ) -> None:

@@ -6,6 +6,7 @@ whose answer was lost is settled by the next pass from what stands in SageMaker.
 would go around the limiter and the counters."""
 
 import asyncio
+import math
 import random
 import re
 import time
@@ -24,7 +25,16 @@ from sluice.core.identity import Credentials
 from sluice.ports.aws import Account, Service
 from sluice.ports.clock import Clock
 from sluice.ports.telemetry import Telemetry
-from sluice.sagemaker.errors import Call, CallFailed, Fault, classify, over_own_rate, role_not_an_arn, unreachable
+from sluice.sagemaker.errors import (
+    Call,
+    CallFailed,
+    Fault,
+    classify,
+    no_thread_in_time,
+    over_own_rate,
+    role_not_an_arn,
+    unreachable,
+)
 from sluice.sagemaker.limiter import RateLimiter
 from sluice.sagemaker.sessions import Sessions
 
@@ -116,8 +126,9 @@ class AwsCalls:
         attempts = self._settings.read_attempts if reads else 1
         for attempt in range(1, attempts + 1):
             await self._wait_for(limiter, Call(service, operation, credentials), reads=reads)
+            latest = math.inf if reads else time.monotonic() + self._settings.longest_wait_for_write_seconds
             try:
-                return await self._run(lane.threads, Call(service, operation, credentials), request)
+                return await self._run(lane.threads, Call(service, operation, credentials), request, latest)
             except CallFailed as failure:
                 if failure.fault is Fault.THROTTLED:
                     limiter.throttled(self._clock.monotonic())
@@ -169,7 +180,9 @@ class AwsCalls:
         if wait > 0:
             await asyncio.sleep(wait)
 
-    async def _run(self, pool: ThreadPoolExecutor, call: Call, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _run(
+        self, pool: ThreadPoolExecutor, call: Call, request: Mapping[str, Any], latest: float = math.inf
+    ) -> Mapping[str, Any]:
         refused = self._refused.get(call.credentials)
         if refused is not None and self._clock.monotonic() < refused.until:
             failure = refused.failure
@@ -179,7 +192,7 @@ class AwsCalls:
         try:
             # Not wait_for: in Python 3.11 it may swallow the cancellation of a caller whose answer has just come.
             async with asyncio.timeout(deadline):
-                answer = await loop.run_in_executor(pool, self._invoke, call, request)
+                answer = await loop.run_in_executor(pool, self._invoke, call, request, latest)
         except TimeoutError:
             raise unreachable(call, "DeadlineExceeded", f"nothing within {deadline:.0f} s") from None
         except CallFailed as failure:
@@ -196,8 +209,8 @@ class AwsCalls:
         self._sessions.drop(credentials)
         self._accounts.pop(credentials, None)
 
-    def _invoke(self, call: Call, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """In a worker thread."""
+    def _invoke(self, call: Call, request: Mapping[str, Any], latest: float) -> Mapping[str, Any]:
+        """In a worker thread, which may have been long in coming: not after `latest` (time.monotonic)."""
         started = time.monotonic()
         code = "ok"
         try:
@@ -205,6 +218,8 @@ class AwsCalls:
                 client = self._sessions.client(call.credentials, call.service)
             except ValueError as error:  # a setting in the environment that botocore cannot read
                 raise unreachable(call, type(error).__name__, f"the AWS settings are not usable: {error}") from None
+            if time.monotonic() > latest:
+                raise no_thread_in_time(call, self._settings.longest_wait_for_write_seconds)
             method: Callable[..., Mapping[str, Any]] = getattr(client, xform_name(call.operation))
             return method(**request)
         except CallFailed as failure:

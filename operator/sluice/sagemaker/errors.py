@@ -207,6 +207,16 @@ def over_own_rate(call: Call, delay_seconds: float, calls_per_second: float) -> 
     return _failed(Fault.THROTTLED, Reason.THROTTLED, call, text, "OwnRateLimit", round(delay_seconds, 1))
 
 
+def no_thread_in_time(call: Call, longest_seconds: float) -> CallFailed:
+    """A write that the calls before it, which hang, kept waiting too long. It was not made: its answer is not lost,
+    though what hangs is the way (and nobody throttles)."""
+    text = (
+        f"{call.action} was not made: earlier calls in this account and region wait for their answers, and took all of "
+        f"its {longest_seconds:.0f} s"
+    )
+    return _failed(Fault.UNREACHABLE, Reason.THROTTLED, call, text, "CallsInFlight", THROTTLED_RETRY_SECONDS)
+
+
 def redact(text: str) -> str:
     """The text without credentials, cut to what a status can hold."""
     for pattern, replacement in _SECRETS:
