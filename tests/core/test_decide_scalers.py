@@ -1,4 +1,4 @@
-"""What a scaler made of the counts stays, whatever brings a revision back: a person, or the mending of drift."""
+"""Beside a scaler: what it made of the counts stays, whatever brings a revision back, and its work troubles nobody."""
 
 import pytest
 from tests.core.stage import Stage, denied, two_revisions
@@ -58,3 +58,28 @@ def test_what_the_spec_says_of_retaining_needs_no_question() -> None:
     assert not _asks(stage).scalable
     stage.step(seen, seconds=1, scalable=None)
     assert not _retains(stage)
+
+
+@pytest.mark.parametrize("word", ["Updating", "RollingBack"])
+def test_a_scaler_at_work_leaves_ready_as_it_was(word: str) -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    variant = stage.status.production_variants[0].model_copy(update={"desired_instance_count": 8})
+    stage.step(stage.described(word, moved=5, variants=(variant,)), seconds=60)
+    assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
+    assert stage.condition("Serving")[0] == "True"
+    assert stage.condition("Reconciling")[0] == "True"
+    stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
+    stage.step(stage.described(word, moved=5, variants=(variant,)), seconds=1)
+    assert stage.condition("Ready")[0] == "False", "an edit that waits is no green lie"
+
+
+@pytest.mark.parametrize("what", ["weights", "config"])
+def test_what_else_somebody_changes_is_not_ready_while_it_runs(what: str) -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    weight = 5.0 if what == "weights" else 1.0
+    variant = stage.status.production_variants[0].model_copy(update={"desired_weight": weight})
+    pending = stage.pending("foreign") if what == "config" else None
+    stage.step(stage.described("Updating", moved=5, variants=(variant,), pending=pending), seconds=60)
+    assert stage.condition("Ready") == ("False", Reason.ENDING_FOREIGN_UPDATE)

@@ -253,7 +253,8 @@ def _wait(d: Draft) -> None:
     elif word == "Deleting":
         d.reconciling(Reason.DELETING, "SageMaker is deleting the endpoint.")
     elif word == "RollingBack":
-        d.reconciling(Reason.ROLLING_BACK, "SageMaker is rolling a weight or count change back.")
+        text = "SageMaker is rolling a weight or count change back."
+        d.reconciling(Reason.ROLLING_BACK, text, keep_ready=drift.only_scales(d))
     elif queued and d.desired is not None:
         d.reconciling(
             Reason.WAITING_FOR_SAGEMAKER,
@@ -265,7 +266,8 @@ def _wait(d: Draft) -> None:
     elif d.status.intent is not None:
         d.reconciling(Reason.UPDATING_VARIANTS, f"SageMaker is changing {live.describe(d.status.intent.variants)}.")
     else:
-        d.reconciling(Reason.ENDING_FOREIGN_UPDATE, "Somebody else's update is running.")
+        text = "Somebody else's update is running."
+        d.reconciling(Reason.ENDING_FOREIGN_UPDATE, text, keep_ready=drift.only_scales(d))
 
 
 def _bring_back(d: Draft, revision_name: str) -> bool:

@@ -57,6 +57,13 @@ def plan(d: Draft) -> bool:
     return True
 
 
+def only_scales(d: Draft) -> bool:
+    """Whether what moves is somebody else's change of counts, as a scaler makes one every few minutes: no call of ours
+    is under way, no other configuration is pending (SageMaker shows those of updates alone), the weights are ours."""
+    seen = d.described
+    return d.status.intent is None and seen is not None and seen.pending is None and not (_config(d) or _weights(d))
+
+
 def _config(d: Draft) -> list[str]:
     seen, serving = d.described, d.status.revision
     if seen is None or serving is None or seen.endpoint_config_name is None:
