@@ -152,6 +152,31 @@ def test_an_endpoints_series_follow_its_state_and_go_with_it(metrics: Metrics) -
     assert b"churn" not in generate_latest(metrics.registry)
 
 
+@pytest.mark.parametrize(
+    ("word", "truth", "shown"),
+    [
+        (None, "False", None),
+        ("Creating", "False", None),
+        ("InService", "True", 1),
+        ("InService", "False", 0),  # no router answers
+        ("OutOfService", "False", 0),
+        ("Failed", "False", 0),
+        ("Deleting", "False", None),
+    ],
+)
+def test_who_does_not_answer_is_told_where_an_answer_is_expected(
+    metrics: Metrics, word: str | None, truth: str, shown: float | None
+) -> None:
+    condition = {"type": "Serving", "status": truth, "reason": "X", "lastTransitionTime": NOW}
+    told = EndpointStatus.model_validate({"endpointStatus": word, "conditions": [condition]})
+    before = told.model_copy(update={"endpoint_status": "Updating"})
+    for status in (before, told):
+        metrics.show_endpoint(KEY, "Cluster", status)
+    assert value(metrics, "sluice_endpoint_serving", namespace="team", name="churn") == shown
+    metrics.hide_endpoint(KEY)
+    assert b"churn" not in generate_latest(metrics.registry)
+
+
 def test_deployments_under_way_are_counted_by_where_they_are(metrics: Metrics) -> None:
     def running(stage: str) -> float | None:
         return value(metrics, "sluice_deployments_running", namespace="team", policy="CANARY", stage=stage)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sluice.api.reasons import Cause, Outcome
+from sluice.api.reasons import Cause, ConditionType, Outcome
 from sluice.api.status import EndpointStatus
 from sluice.core.identity import Key
 
@@ -58,11 +58,17 @@ class Metrics:
             ["namespace", "name", "state"],
             registry=registry,
         )
+        self._serving = Gauge(
+            "sluice_endpoint_serving",
+            "1 while an Endpoint answers requests, else 0",
+            ["namespace", "name"],
+            registry=registry,
+        )
         self._running: dict[Key, tuple[str, str]] = {}
         registry.register(_Running(self._running))
         self._build = Gauge("sluice_build_info", "1; the operator's version", ["version"], registry=registry)
         self._build.labels(version).set(1)
-        self._shown: dict[Key, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self._shown: dict[Key, tuple[tuple[str, ...], tuple[str, ...], float | None]] = {}
 
     def watch(
         self,
@@ -128,12 +134,15 @@ class Metrics:
         config = (status.revision.endpoint_config_name if status.revision else None) or ""
         info = (key.namespace, key.name, backend, config)
         state = (key.namespace, key.name, _state_of(status))
-        if self._shown.get(key) == (info, state):
+        serving = _serving(status)
+        if self._shown.get(key) == (info, state, serving):
             return
         self._unshow(key)
         self._info.labels(*info).set(1)
         self._state.labels(*state).set(1)
-        self._shown[key] = (info, state)
+        if serving is not None:
+            self._serving.labels(key.namespace, key.name).set(serving)
+        self._shown[key] = (info, state, serving)
 
     def hide_endpoint(self, key: Key) -> None:
         """An Endpoint is gone."""
@@ -145,6 +154,8 @@ class Metrics:
         if shown is not None:
             self._info.remove(*shown[0])
             self._state.remove(*shown[1])
+            if shown[2] is not None:
+                self._serving.remove(key.namespace, key.name)
 
 
 def _state_of(status: EndpointStatus) -> str:
@@ -154,6 +165,13 @@ def _state_of(status: EndpointStatus) -> str:
         if truths.get(word) == "True":
             return word
     return "Pending"
+
+
+def _serving(status: EndpointStatus) -> float | None:
+    """Condition Serving as a number; None where nobody expects an answer: before, while it is made, as it goes."""
+    if status.endpoint_status in {None, "Creating", "Deleting"}:
+        return None
+    return float(any(c.type == ConditionType.SERVING and c.status == "True" for c in status.conditions))
 
 
 class _ReadBySource(Collector):
