@@ -4,6 +4,7 @@ import bz2
 import contextlib
 import gzip
 import io
+import logging
 import lzma
 import os
 import stat
@@ -21,6 +22,7 @@ from sluice.loader.deadline import Deadline
 from sluice.loader.failure import LoadFailed
 from sluice.loader.paths import STAGING
 from sluice.loader.place import remove
+from sluice.loader.progress import Progress
 from sluice.loader.tree import BadMember, Tree
 from sluice.loader.unpack import Bounds, unpack
 
@@ -442,6 +444,16 @@ def test_a_member_larger_than_the_disk_is_refused_before_it_is_written(load: Cal
     with pytest.raises(LoadFailed, match="are free on the volume") as caught:
         load(packed(raw(b"f", b"0", 2**55, b"1" * 512)))
     assert caught.value.reason == "TooLarge"
+
+
+def test_the_log_says_how_far_the_unpacking_is(
+    load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Progress.__init__, "__defaults__", (0.0,))
+    with caplog.at_level(logging.INFO, logger="sluice.loader"):
+        load(packed(member("a", data=b"1" * 1024), member("b", data=b"2" * 1024)))
+    told = [record.getMessage().partition("unpacked: ")[2].split(",")[0] for record in caplog.records]
+    assert [each for each in told if each] == ["1.0 KiB", "2.0 KiB", "2.0 KiB"]
 
 
 def test_times_are_kept(load: Callable[..., Any], target: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ from tests.loader.loading import QUICK, archive, content, request, run, source, 
 from tests.loader.webserver import Answering, Asked, WebServer
 
 from sluice.loader import message
+from sluice.loader.budget import Budget
+from sluice.loader.deadline import Deadline
+from sluice.loader.download import Download
 from sluice.loader.failure import BadRequest, LoadFailed
+from sluice.loader.item import Checks, Found, Item
 from sluice.loader.load import Loaded
 from sluice.loader.paths import STAGING
 from sluice.loader.request import parse
@@ -146,6 +151,46 @@ def test_what_cannot_be_trusted_is_fetched_anew(web: WebServer, target: Path, da
     run(asked)
     assert content(target) == {"m.bin": BODY}
     assert len(web.asked) == 1 + 16
+
+
+class _Given:
+    """A file of a store that says a checksum. Implements Reader."""
+
+    def __init__(self, chunks: Callable[[], Iterator[bytes]], sha256: str) -> None:
+        self._chunks = chunks
+        self._sha256 = sha256
+
+    def read(self, start: int, length: int | None) -> Iterator[bytes]:
+        return self._chunks()
+
+    def checks(self) -> Checks:
+        return Checks({"sha256": self._sha256})
+
+
+def test_what_was_damaged_goes_when_nobody_writes_beside_it_any_more(tmp_path: Path) -> None:
+    directory, there = tmp_path / "download", []
+    begun = threading.Event()
+
+    def bad() -> Iterator[bytes]:
+        assert begun.wait(60)
+        yield b"0"
+
+    def slow() -> Iterator[bytes]:
+        yield b"1"
+        begun.set()
+        wait_for(lambda: download._failures)
+        there.append(directory.exists())
+        yield b"2"
+
+    found = Found(
+        Version(digest="one"),
+        (Item("bad", 1, _Given(bad, "0")), Item("slow", 2, _Given(slow, "0"))),
+    )
+    download = Download("s3://models/m/", found, directory, Budget(None), Deadline(60), QUICK)
+    with pytest.raises(LoadFailed, match="it was damaged on the way"):
+        download.run()
+    assert there == [True]
+    assert not directory.exists()
 
 
 def test_a_torn_last_line_of_the_journal_is_not_read(web: WebServer, target: Path) -> None:

@@ -4,9 +4,11 @@ from a server that can be told to make them."""
 import base64
 import datetime
 import hashlib
+import socket
 import ssl
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -16,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from tests.loader.loading import archive, content, refused, request, run, source, start
+from tests.loader.loading import QUICK, archive, content, refused, request, run, source, start
 from tests.loader.webserver import Answering, Asked, WebServer
 
 from sluice.loader.checksum import hexdigest
@@ -38,6 +40,22 @@ def test_a_file_comes_in_parts_each_once_and_of_one_version(web: WebServer, targ
     parts = Counter(asked.range for asked in web.asked[1:])
     assert parts == {(at, at + 65535): 1 for at in range(0, len(BODY), 65536)}
     assert {asked.headers["if-match"] for asked in web.asked[1:]} == {'"one"'}
+
+
+def test_of_several_addresses_the_next_is_asked_where_one_does_not_answer(
+    web: WebServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a host has an IPv6 address, too, that this node does not reach."""
+    known = socket.getaddrinfo
+
+    def both(host: str, port: int, *rest: Any, **more: Any) -> Any:
+        first = known("::1", port, *rest, **more)
+        return first if host == "::1" else first + known("127.0.0.1", port, *rest, **more)
+
+    uri = web.serve("/m.bin", BODY)
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    run(request(source(uri, target, kind="Object")), replace(QUICK, attempts=1))
+    assert content(target) == {"m.bin": BODY}
 
 
 def test_an_empty_file(web: WebServer, target: Path) -> None:

@@ -41,6 +41,7 @@ class Download:
         self._taking = threading.Lock()
         self._left: dict[int, int] = {}
         self._failures: list[BaseException] = []
+        self._damaged = False
 
     def run(self) -> Path:
         """The directory with the files. Raises LoadFailed; what was brought is then kept for the next try."""
@@ -63,6 +64,12 @@ class Download:
                 thread.join()
         finally:
             self._journal.close()
+        if self._damaged:
+            # Not while others write into it: the removal would fail, and be told instead.
+            try:
+                remove(self._journal.directory)
+            except OSError as error:
+                raise write_failed(self._uri, error) from error
         telling = [failure for failure in self._failures if not isinstance(failure, Stopped)]
         if telling:
             raise telling[0]
@@ -197,7 +204,7 @@ class Download:
             return
         found = self._hash(self._path(item), algorithm)
         if found != checks.digests[algorithm]:
-            remove(self._journal.directory)
+            self._damaged = True
             raise failed(
                 self._uri,
                 f"{named(item.path)} has {algorithm} {found}, but the store says {checks.digests[algorithm]}: it was "

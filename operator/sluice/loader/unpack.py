@@ -16,8 +16,9 @@ from typing import Any, BinaryIO, Final, cast
 
 from sluice.loader.budget import Budget, check_room, write_failed
 from sluice.loader.deadline import Deadline
-from sluice.loader.failure import LoadFailed, failed, named, size_text
+from sluice.loader.failure import LoadFailed, failed, named, shown, size_text
 from sluice.loader.place import DIRECTORY_MODE, FILE_MODE
+from sluice.loader.progress import Progress
 from sluice.loader.tree import BadMember, Tree
 
 CHUNK_BYTES: Final = 1024 * 1024
@@ -75,6 +76,7 @@ class _Unpacking:
         self._deadline = deadline
         self._tree = Tree(len(os.fsencode(into)))
         self._until_room_check = 0
+        self._progress = Progress(f"{shown(uri)}: unpacked", None)
 
     def run(self) -> None:
         self._into.mkdir(mode=DIRECTORY_MODE)
@@ -100,6 +102,7 @@ class _Unpacking:
         if not count:
             raise BadMember("it is empty")
         self._link()
+        self._progress.end()
 
     def _unpack(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = self._tree.add(member)
@@ -135,6 +138,7 @@ class _Unpacking:
                 view = memoryview(chunk)
                 while view:
                     view = view[file.write(view) :]
+                self._progress.add(len(chunk))
             os.fchmod(file.fileno(), mode)
             if math.isfinite(member.mtime) and 0 <= member.mtime < _LATEST_TIME:
                 os.utime(file.fileno(), (member.mtime, member.mtime))

@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import urllib3
 from botocore.httpsession import get_cert_path
-from urllib3.exceptions import HTTPError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 from urllib3.response import BaseHTTPResponse
 
 from sluice.loader.deadline import LONGEST_SOCKET_WAIT_SECONDS
@@ -97,18 +97,29 @@ class Web:
     def _request(self, uri: str, first: SplitResult, url: SplitResult, headers: dict[str, str]) -> BaseHTTPResponse:
         same_host = (url.scheme, url.hostname, url.port) == (first.scheme, first.hostname, first.port)
         host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
-        address = self._address(uri, host, port, anywhere=url.hostname == first.hostname, plain=url.scheme == "http")
+        found = self._addresses(uri, host, port, anywhere=url.hostname == first.hostname, plain=url.scheme == "http")
         send = {"Accept-Encoding": "identity", "User-Agent": "sluice-loader", "Host": _host_header(url), **headers}
         if same_host and first.username is not None:
             pair = f"{unquote(first.username)}:{unquote(first.password or '')}"
             send["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        try:
-            return self._pool(url.scheme, host, port, address).urlopen(
-                "GET", path, headers=send, retries=False, redirect=False, preload_content=False, decode_content=False
-            )
-        except (HTTPError, ssl.SSLError) as error:
-            raise _unreachable(uri, host, error) from error
+        unreached: Exception = OSError("it has no address")
+        for address in found:
+            try:
+                return self._pool(url.scheme, host, port, address).urlopen(
+                    "GET",
+                    path,
+                    headers=send,
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                    decode_content=False,
+                )
+            except (ConnectTimeoutError, NewConnectionError) as error:
+                unreached = error
+            except (HTTPError, ssl.SSLError) as error:
+                raise _unreachable(uri, host, error) from error
+        raise _unreachable(uri, host, unreached) from unreached
 
     def _pool(self, scheme: str, host: str, port: int, address: str) -> urllib3.HTTPConnectionPool:
         """Connections to the address that was looked at, so that a name that changes in between leads nowhere else."""
@@ -129,8 +140,8 @@ class Web:
             self._pools[key] = pool
         return self._pools[key]
 
-    def _address(self, uri: str, host: str, port: int, *, anywhere: bool, plain: bool) -> str:
-        """An address of the host. `anywhere`: it is the user's own host, which may well be a private one."""
+    def _addresses(self, uri: str, host: str, port: int, *, anywhere: bool, plain: bool) -> list[str]:
+        """The addresses of the host. `anywhere`: it is the user's own host, which may well be a private one."""
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
@@ -141,7 +152,7 @@ class Web:
                 raise failed(uri, f"plain http to {host}, which is not this host")
             if not anywhere and (not address.is_global or address.is_multicast):
                 raise failed(uri, f"it redirects to {host}, which is in a private network")
-        return str(found[0][4][0])
+        return [str(place[0]) for *_, place in found]
 
 
 class WebFile:
