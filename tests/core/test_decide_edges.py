@@ -247,3 +247,17 @@ def test_a_refused_attempt_after_a_lost_one_is_no_rollback() -> None:
     stage.step(stage.described(moved=20), seconds=10)  # the scaler that was in the way is done
     assert stage.status.latch is None
     assert stage.called()[-1] == "UpdateEndpoint"
+
+
+def test_a_reason_that_stood_there_before_a_lost_call_is_not_the_reason_of_its_end() -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    stage.edit("Model", primaryContainer={"image": "repo/churn:2"})
+    before = stage.described(moved=2, failure_reason="the update before was rolled back")
+    stage.step(before)
+    stage.step(before, seconds=6)
+    assert stage.called()[-1] == "UpdateEndpoint"
+    # The process is gone before the call; a scaler moves the endpoint before the next one looks.
+    stage.step(stage.described(moved=40, failure_reason="the update before was rolled back"), seconds=60)
+    assert stage.status.latch is None
+    assert stage.called()[-1] == "UpdateEndpoint"

@@ -45,6 +45,8 @@ def _conclude_update(d: Draft, intent: Intent) -> None:
     seen = d.described
     if seen is None:
         return
+    # SageMaker goes on showing why an earlier update ended.
+    told_why = seen.failure_reason is not None and d.status.failure_reason != d.given.status.failure_reason
     if seen.status == "InService" and seen.endpoint_config_name == intent.endpoint_config_name:
         _succeeded(d, intent)
     elif seen.status == "UpdateRollbackFailed" and _took_effect(d, intent):
@@ -52,7 +54,7 @@ def _conclude_update(d: Draft, intent: Intent) -> None:
     elif (
         _took_effect(d, intent)
         and intent.attempt > 0
-        and (intent.accepted is not None or seen.failure_reason or intent.attempt >= _LOST_WITHOUT_TRACE)
+        and (intent.accepted is not None or told_why or intent.attempt >= _LOST_WITHOUT_TRACE)
     ):
         _ended_badly(d, intent, Outcome.ROLLED_BACK)
 
