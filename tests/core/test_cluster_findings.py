@@ -79,6 +79,24 @@ def test_a_channel_is_a_directory(channel: str) -> None:
     assert judged(model(additionalModelDataSources=[{"channelName": "...", "s3DataSource": S3}])) is None
 
 
+@pytest.mark.parametrize("place", ["u:secret@minio:99999", "minio:http", "[::1", "a]b", ":443", "minio:0"])
+def test_a_url_has_a_host_and_a_port(place: str) -> None:
+    """The schema's patterns let these through."""
+    url = f"https://{place}/m.tar.gz"
+    access = {"kubernetes": {"modelDataAccess": {"s3EndpointUrl": f"https://{place}"}}}
+    for finding in (judged(model(modelDataUrl=url)), judged({**model(), **access})):
+        assert finding is not None
+        assert finding.reason is Reason.INVALID_SPEC
+        assert "secret" not in finding.message
+        assert place.rpartition("@")[2] in finding.message
+
+
+@pytest.mark.parametrize("place", ["minio", "minio:9000", "[::1]:9000", "user:secret@minio"])
+def test_a_url_that_can_be_called(place: str) -> None:
+    access = {"kubernetes": {"modelDataAccess": {"s3EndpointUrl": f"http://{place}"}}}
+    assert judged({**model(modelDataUrl=f"https://{place}/m.tar.gz?signature=1"), **access}) is None
+
+
 @pytest.mark.parametrize(
     ("path", "allowed", "permitted"),
     [

@@ -6,6 +6,7 @@ What can be ignored without that is class `ignored` in the classification, and o
 import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from sluice.api.reasons import Reason
 from sluice.core.finding import Finding
@@ -69,6 +70,8 @@ def _all(
         for path, container in _containers(model):
             yield from _container(f"Model/{name}.spec.{path}", container)
         yield from _cache(name, model, cache_directories)
+        access = (model.get("kubernetes") or {}).get("modelDataAccess") or {}
+        yield from _url(access.get("s3EndpointUrl"), f"Model/{name}.spec.kubernetes.modelDataAccess.s3EndpointUrl")
 
 
 def _variant(path: str, variant: Mapping[str, Any]) -> Iterator[Finding]:
@@ -100,6 +103,7 @@ def _container(path: str, container: Mapping[str, Any]) -> Iterator[Finding]:
         yield _unsupported(
             "only SageMaker knows model packages; set image, and the model data beside it", f"{path}.modelPackageName"
         )
+    yield from _url(container.get("modelDataUrl"), f"{path}.modelDataUrl")
     for source in container.get("additionalModelDataSources") or ():
         if source["channelName"] in {".", ".."}:
             yield Finding(
@@ -107,6 +111,25 @@ def _container(path: str, container: Mapping[str, Any]) -> Iterator[Finding]:
                 f"found {source['channelName']!r}, allowed is a name that a directory can have",
                 f"{path}.additionalModelDataSources[].channelName",
             )
+
+
+def _url(url: str | None, field: str) -> Iterator[Finding]:
+    """A host or port that is none: the API server's pattern, which is SageMaker's, lets it through, and neither the
+    NetworkPolicy nor the loader can be made of it."""
+    if not (url or "").startswith(("https://", "http://")):
+        return
+    try:
+        parts = urlsplit(url)
+        why = "" if parts.hostname and parts.port != 0 else "no host, or port 0"
+    except ValueError as error:
+        why = str(error)
+    if why:
+        place = str(url).split("/")[2].rpartition("@")[2]  # a password and a signature are nobody's to read
+        yield Finding(
+            Reason.INVALID_SPEC,
+            f"found {place!r:.200}, allowed is a host, and perhaps a port from 1 to 65535 ({why}); correct it",
+            field,
+        )
 
 
 def _cache(name: str, model: RawSpec, allowed: tuple[str, ...]) -> Iterator[Finding]:
