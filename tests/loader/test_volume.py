@@ -101,7 +101,7 @@ def make_root_out(volume: Path) -> str:
         (make_folder_link, "a link to a folder"),
         (make_pipe, "neither a file nor a folder"),
         (make_nothing, "no file in this folder"),
-        (make_circle, "a link goes in circles"),
+        (make_circle, "Too many levels of symbolic links"),
         (make_root_out, "leads out of the volume"),
         (lambda volume: "absent/", "No such file"),
     ],

@@ -1,5 +1,6 @@
 """Model data in a mounted volume: a file, or a folder with everything below it."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -32,8 +33,8 @@ def find_in_volume(source: Source) -> Found:
         return Found(version, (_item(source, path, path.name, status),), local_path=str(path))
     except OSError as error:
         raise failed(source.uri, f"{error.strerror or error}") from error
-    except RuntimeError as error:  # pathlib's, before Python 3.13
-        raise failed(source.uri, f"a link goes in circles: {named(str(error))}") from error
+    except RuntimeError as error:  # pathlib's word for it before Python 3.13
+        raise failed(source.uri, os.strerror(errno.ELOOP)) from error
 
 
 def _volume_of(path: Path) -> Path:
