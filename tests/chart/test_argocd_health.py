@@ -53,8 +53,8 @@ ANNOTATED = {
     "ignore-firing": ("sluice.dev/ignore-firing", "churn-3"),
     "pause": ("sluice.dev/pause", "churn-3"),
     "resume": ("sluice.dev/pause", None),
-    "promote": ("sluice.dev/promote", "churn-3/2"),
-    "promote-full": ("sluice.dev/promote", "churn-3"),
+    "promote": ("sluice.dev/promote", "churn-3/2/argocd-7"),
+    "promote-full": ("sluice.dev/promote", "churn-3//argocd-7"),
     "disable-reconcile": ("sluice.dev/reconcile", "disabled"),
     "enable-reconcile": ("sluice.dev/reconcile", None),
 }

@@ -199,6 +199,26 @@ def test_promote_in_full_skips_what_is_left_but_neither_pods_nor_routers(policy:
     assert sorted(set(stage.seen_percents))[-1] == 100
 
 
+@pytest.mark.parametrize("value", ["{}/1/2", "{}//2"], ids=["one bake", "in full"])
+def test_promote_is_said_again_when_the_same_revision_is_deployed_again(value: str) -> None:
+    """A value is acted on once: what follows the second slash tells it from the same said before."""
+    stage = served(blue_green("CANARY", wait=60, final=60))
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    revision, serving = deployment(stage).revision, stage.status.revision
+    assert serving is not None
+    stage.annotate(promote=value.format(revision).removesuffix("/2").removesuffix("/"), rollback=serving.name)
+    stage.run(60)
+    stage.annotate(retry="1")
+    reach(stage, "Baking", 1)
+    assert deployment(stage).revision == revision
+    stage.annotate(promote=value.format(revision))
+    stage.run(40)
+    assert ("promote", value.format(revision), "Done") in acks(stage)
+    running = stage.status.deployment
+    assert running is None or running.step == 2, "it did not take the 60 s"
+
+
 def test_promote_of_something_else_is_refused() -> None:
     stage = served(blue_green("CANARY", wait=60, final=60))
     stage.annotate(promote="churn-other")

@@ -5,7 +5,8 @@ pause          `true`, or the revision's name: holds as long as the annotation s
                with what was left of it. A revision that a person brings back is held by its name only: a `true` that
                has stood for long must not hold up the way out.
 promote        `<revision>`: all bakes that are left are skipped; `<revision>/<step>`: that step's. Goes past a pause
-               and past alarms that cannot be read, never past one that fires.
+               and past alarms that cannot be read, never past one that fires. Said again of a revision that is deployed
+               again: `<revision>//<anything>`, `<revision>/<step>/<anything>`.
 ignore-firing  `<revision>`: alarms that fire before its first traffic count once they have been OK."""
 
 from datetime import timedelta
@@ -103,7 +104,7 @@ def _take_promote(d: Draft, deployment: DeploymentStatus, said: str | None) -> N
     if said is None:
         return
     steps, step = len(deployment.plan), deployment.step or 0
-    revision, _, number = said.partition("/")
+    revision, number = (*said.split("/"), "")[:2]  # what follows a second slash only tells it from the same said before
     wanted = steps if not number else int(number) if number.isdecimal() else -1
     if revision != deployment.revision or wanted < 0:
         text = f"allowed is {deployment.revision}, which skips all bakes that are left, or {deployment.revision}/{step}"
