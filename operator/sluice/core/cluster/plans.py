@@ -75,7 +75,7 @@ def too_long(deployment_config: Mapping[str, Any] | None, counts: Mapping[str, i
     field = "rollingUpdatePolicy" if policy == guardrails.ROLLING else "blueGreenUpdatePolicy"
     return Finding(
         Reason.INVALID_DEPLOYMENT_CONFIG,
-        f"found {timeout} s, but the waits alone take {waits}; allowed is none, or more than {waits} and at most 28800 "
+        f"found {timeout} s, but the waits alone take {waits} s; allowed is none, or more than {waits} and up to 28800 "
         "(take larger steps or shorter waits where that is not enough)",
         f"spec.deploymentConfig.{field}.maximumExecutionTimeoutInSeconds",
     )
