@@ -107,8 +107,9 @@ KINDS: Final = (
         (
             _READY,
             _ROLLED_OUT,
-            Column("VARIANTS", ".spec.productionVariants[*].variantName", "The production variants.", priority=1),
-            Column("MODELS", ".spec.productionVariants[*].modelName", "Their Models.", priority=1),
+            # An API server prints the first match alone.
+            Column("FIRST-VARIANT", ".spec.productionVariants[0].variantName", "The first variant.", priority=1),
+            Column("FIRST-MODEL", ".spec.productionVariants[0].modelName", "Its Model.", priority=1),
             _MESSAGE,
             _AGE,
         ),
