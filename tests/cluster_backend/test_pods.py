@@ -412,6 +412,16 @@ def test_a_pod_that_runs_something_else_is_a_stranger() -> None:
     assert [(one.reason, one.pods) for one in found.troubles] == [("ImageDrift", 2)]
 
 
+def test_an_image_that_a_node_has_by_another_name_is_the_same() -> None:
+    """A node that has it from a mirror too reports that name: the pod ran what the others ran, and got no requests."""
+    mirrored = DIGEST.replace("registry.example", "mirror.example")
+    for first, second in ((DIGEST, mirrored), (mirrored, "docker-pullable://" + DIGEST)):
+        record = pods.ran(ready_pod("first", first))
+        found = pods.judge([ready_pod("first", first), ready_pod("second", second)], record, deployment())
+        assert (found.ready, found.strangers) == (2, ())
+        assert pods.differences(ready_pod("other", OTHER), record)
+
+
 def test_what_is_recorded_is_read_back() -> None:
     record = pods.ran(ready_pod("first", versions={"model": VERSION, "additional/x": {"digest": "sha256:1"}}))
     item = records.config_map(Owner("prod", "team", "churn"), "churn-a-1", record)

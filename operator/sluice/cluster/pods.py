@@ -105,7 +105,7 @@ def differences(pod: Object, record: FleetRecord) -> tuple[str, ...]:
     found = [
         f"image {image.specified} is {image.resolved}, the fleet runs {known[image.specified]}"
         for image in _images(pod)
-        if known.get(image.specified, image.resolved) != image.resolved
+        if not _same_image(known.get(image.specified, image.resolved), image.resolved)
     ]
     found += [
         f"model data {name} is {version}, the fleet runs {record.versions[name]}"
@@ -122,6 +122,12 @@ def resolved_image(specified: str, image_id: str) -> str:
     if "@" in plain or not plain:
         return plain
     return f"{_without_tag(specified)}@{plain}"
+
+
+def _same_image(one: str, other: str) -> bool:
+    """Whether two resolved images are the same content. A node that has an image from two repositories reports either
+    name for both (kubernetes/kubernetes#95385); the digest is what runs."""
+    return one.rpartition("@")[2] == other.rpartition("@")[2]
 
 
 def _images(pod: Object) -> tuple[ImageSeen, ...]:
