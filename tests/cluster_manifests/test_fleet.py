@@ -108,6 +108,16 @@ def test_workers_by_accelerators_or_cpus(limits: dict[str, str], cpu: str, worke
     assert containers.workers({"requests": {"cpu": cpu}, "limits": limits}) == workers
 
 
+@pytest.mark.parametrize("amount", [-1, "-1", "-500m", "1e1.5", "1e-100"])
+@pytest.mark.parametrize("resource", ["cpu", "nvidia.com/gpu"])
+def test_an_amount_that_is_none_is_the_api_servers_to_refuse(resource: str, amount: Any) -> None:
+    """The schema lets it through, and every pass renders the pods that are asked for: it ended them all."""
+    asked = {"limits": {resource: amount}}
+    (container,) = spec(a_fleet({**one(), "kubernetes": {"resources": asked}}))["containers"]
+    assert container["resources"]["limits"][resource] == str(amount)
+    assert int(variables(container)["SAGEMAKER_MODEL_SERVER_WORKERS"]) >= 1
+
+
 @pytest.mark.parametrize(
     ("instance_type", "overrides", "count", "expected"),
     [

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, Final
 
 from sluice.core import quantity
@@ -51,10 +52,20 @@ def platform_variables(resources: Mapping[str, Any], *, region: str | None, port
 def workers(resources: Mapping[str, Any]) -> int:
     """One worker for each accelerator, else for each CPU that the container asks for, at least one."""
     limits = resources.get("limits") or {}
-    accelerators = int(sum(quantity.parse(value) for name, value in limits.items() if "/" in name))
+    accelerators = int(sum(_amount(value) for name, value in limits.items() if "/" in name))
     if accelerators:
         return accelerators
-    return max(1, math.ceil(quantity.parse((resources.get("requests") or {}).get("cpu", 1))))
+    return max(1, math.ceil(_amount((resources.get("requests") or {}).get("cpu", 1))))
+
+
+def _amount(value: str | int) -> Fraction:
+    """An amount of the Model's own, none if it is none (negative, or an exponent of three digits): the schema lets it
+    through, and the API server refuses the Deployment with the field. Every pass renders what is asked for, so an
+    error here would end them all, those of what serves too."""
+    try:
+        return quantity.parse(value)
+    except ValueError:
+        return Fraction(0)
 
 
 def resource_shares(instance_type: InstanceType, overrides: Mapping[str, Any], count: int) -> list[Object]:
