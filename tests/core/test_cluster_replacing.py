@@ -246,6 +246,24 @@ def test_one_instance_is_refused_as_it_would_be_an_outage() -> None:
     stage.in_service()
 
 
+def test_it_is_judged_by_the_counts_that_it_starts_with() -> None:
+    """Live are four instances; the spec's one is what the deployment takes, as it says not to retain counts."""
+    stage = at_work(
+        1,
+        50,
+        retainAllVariantProperties=True,
+        excludeRetainedVariantProperties=[{"variantPropertyType": "DesiredInstanceCount"}],
+    )
+    [fleet] = stage.cluster.fleets.values()
+    stage.room = None
+    stage.scale(fleet, 4)
+    stage.run(10)
+    stage.image("new:1")
+    stage.until("InvalidDeploymentConfig")
+    assert "found true with one instance of variant a" in stage.message()
+    assert [(f.image, f.ready) for f in stage.cluster.fleets.values()] == [("repo/churn:1", 4)]
+
+
 def test_it_says_nothing_where_nothing_rolls() -> None:
     stage = ClusterStage({"variantName": "a", "initialInstanceCount": 1}, kubernetes=FIRST)
     stage.in_service()

@@ -42,7 +42,7 @@ HELD_ANEW = timedelta(seconds=300)
 
 def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
     """Persist the plan, store the revision, make the new fleets."""
-    counts, variants = _variants(d, revision)
+    counts, variants = variants_of(d, revision)
     config = None if commanded else plans.config_of(d.spec, d.status)
     old = sides.counts(d.status.production_variants)
     replaces = plans.replaces(d.spec, config)
@@ -90,7 +90,7 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
     d.reconciling(Reason.DEPLOYING, f"Revision {revision.name} under {guardrails.policy_name(config)}: Provisioning.")
 
 
-def _variants(d: Draft, revision: Revision) -> tuple[dict[str, int], tuple[VariantSummary, ...]]:
+def variants_of(d: Draft, revision: Revision) -> tuple[dict[str, int], tuple[VariantSummary, ...]]:
     """The new revision's counts and weights: the spec's, or the live ones that it retains (UpdateEndpoint's
     RetainAllVariantProperties and ExcludeRetainedVariantProperties)."""
     counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
@@ -317,7 +317,7 @@ def stands(d: Draft, stored: StoredRevision) -> bool:
     if stored.fleet_hash != before.fleet_hash:
         return False
     revision = stored.revision(d.given.resolution.owner)
-    counts, _ = _variants(d, revision)
+    counts, _ = variants_of(d, revision)
     old = fleets.wanted(str(d.metadata["name"]), sides.side(revision, ()), counts)
     return all(fleets.ready(keeping.seen(d), fleet, fleet.count) for fleet in old)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sluice.api import names
 from sluice.api.reasons import CommandResult, Reason
 from sluice.core import capabilities, guardrails
-from sluice.core.cluster import alarms, limits, plans, replacing
+from sluice.core.cluster import alarms, deploy, limits, plans, replacing
 from sluice.core.cluster.alarms import Hold
 from sluice.core.endpoint import deployment
 from sluice.core.endpoint.commands import acknowledge, unanswered
@@ -22,7 +22,8 @@ Gate = Callable[[Draft, Revision], bool]
 
 def _guarded(d: Draft, desired: Revision) -> bool:
     """The deploymentConfig fits the instance counts."""
-    config, counts = plans.config_of(d.spec, d.status), _counts(d, desired)
+    config = plans.config_of(d.spec, d.status)
+    counts, _ = deploy.variants_of(d, desired)  # those that it starts with
     finding = guardrails.check(config, counts)
     finding = finding or plans.too_long(config, counts)
     if finding is None and plans.replaces(d.spec, config):
@@ -31,14 +32,6 @@ def _guarded(d: Draft, desired: Revision) -> bool:
         return False
     d.stalled(finding.reason, finding.text())
     return True
-
-
-def _counts(d: Draft, desired: Revision) -> dict[str, int]:
-    counts = spec_counts(desired.endpoint_config)
-    if d.spec.get("retainAllVariantProperties"):
-        kept = {v.variant_name: v.desired_instance_count for v in d.status.production_variants}
-        counts = {name: kept.get(name) or count for name, count in counts.items()}
-    return counts
 
 
 def _alarms_quiet(d: Draft, desired: Revision) -> bool:
