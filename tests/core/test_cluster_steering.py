@@ -226,10 +226,11 @@ def test_promote_of_something_else_is_refused() -> None:
     assert acks(stage) == [("promote", "churn-other", "Refused")]
     stage.image("new:1")
     reach(stage, "Baking", 1)
-    for value in ("other", f"{deployment(stage).revision}/2", f"{deployment(stage).revision}/x", "true"):
+    revision = deployment(stage).revision
+    for value in ("other", f"{revision}/2", f"{revision}/x", "true", f"{revision}/{'9' * 5000}"):
         stage.annotate(promote=value)
         stage.step()
-        assert acks(stage) == [("promote", value, "Refused")]
+        assert acks(stage) == [("promote", value[:253], "Refused")]
         assert f"{deployment(stage).revision}/1" in (stage.status.commands[0].message or "")
     assert deployment(stage).promoted_step is None
 

@@ -105,7 +105,7 @@ def _take_promote(d: Draft, deployment: DeploymentStatus, said: str | None) -> N
         return
     steps, step = len(deployment.plan), deployment.step or 0
     revision, number = (*said.split("/"), "")[:2]  # what follows a second slash only tells it from the same said before
-    wanted = steps if not number else int(number) if number.isdecimal() else -1
+    wanted = steps if not number else int(number) if number.isdecimal() and len(number) < 10 else -1
     if revision != deployment.revision or wanted < 0:
         text = f"allowed is {deployment.revision}, which skips all bakes that are left, or {deployment.revision}/{step}"
     elif deployment.stage in ENDING:
