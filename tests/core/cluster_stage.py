@@ -391,10 +391,10 @@ class ClusterStage:
         return next((c.message for c in self.status.conditions if c.type == type_), "")
 
     def percent_new(self) -> float:
-        """Percent of the requests that go to fleets of the revision asked for, by the routes as they stand."""
+        """Percent of the requests that go to fleets of the revision asked for, by the routes as they stand; 0 where the
+        spec names what is not there."""
         desired = self.resolution().revision
-        assert desired is not None
-        if self.cluster.route is None:
+        if desired is None or self.cluster.route is None:
             return 0.0
         mine = {f.name for f in self.cluster.fleets.values() if f.fleet_hash == desired.fleet_hash}
         return sum(f.weight for f in self.cluster.route.spec.fleets if f.name in mine) / 10_000

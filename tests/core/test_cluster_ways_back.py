@@ -452,3 +452,69 @@ def test_what_a_person_brings_back_is_paused_by_its_name() -> None:
     assert name_of(stage) != good
     stage.annotate(pause="")
     stage.until("HeldByRollback", type_="Stalled", most=60)
+
+
+# While the spec names what is not there -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("under_way", [True, False], ids=["under way", "long after"])
+def test_a_rollback_that_is_said_while_a_model_is_missing_holds_when_it_is_back(under_way: bool) -> None:
+    """What the spec asks for cannot be resolved, so what it asked for last is what is turned away: else it would be
+    deployed again by itself, over the head of whoever turned it back."""
+    stage = served(blue_green("CANARY", wait=20, final=20))
+    good = name_of(stage)
+    stage.image("two:1")
+    if under_way:
+        reach(stage, "Baking", 1)
+    else:
+        stage.in_service()
+    missing = stage.objects.pop(("Model", "churn"))
+    stage.step()
+    stage.annotate(rollback=good, pause="true")
+    stage.run(60)
+    assert stage.status.deployment is None, "a pause of true holds no rollback up"
+    assert name_of(stage) == good
+    assert ended(stage).outcome is (Outcome.ROLLED_BACK if under_way else Outcome.SUCCEEDED)
+    stage.objects["Model", "churn"] = missing
+    stage.run(60)
+    assert stage.condition("Stalled") == ("True", "HeldByRollback")
+    stage.annotate(retry="1", pause="")
+    reach(stage, "Baking", 1)
+
+
+def test_a_rollback_is_under_way_when_the_missing_model_is_back() -> None:
+    stage = served(blue_green("CANARY", wait=20, final=20))
+    good = name_of(stage)
+    stage.image("two:1")
+    stage.in_service()
+    missing = stage.objects.pop(("Model", "churn"))
+    stage.step()
+    stage.annotate(rollback=good)
+    reach(stage, "Provisioning")
+    stage.objects["Model", "churn"] = missing
+    stage.until("HeldByRollback", type_="Stalled", most=60)
+    assert name_of(stage) == good
+    assert ended(stage).outcome is Outcome.SUCCEEDED
+    stage.image("three:1")
+    reach(stage, "Baking", 1)
+
+
+def test_what_is_brought_back_while_a_model_is_missing_and_fails_leaves_the_latch_as_it_was() -> None:
+    stage = served(blue_green("CANARY", wait=20, final=20))
+    good = name_of(stage)
+    stage.image("two:1")
+    stage.in_service()
+    stage.image("three:1")
+    reach(stage, "Baking", 1)
+    stage.annotate(rollback=name_of(stage))
+    stage.until("HeldByRollback", type_="Stalled", most=60)
+    stage.cluster.troubles["one:1"] = CRASHES
+    missing = stage.objects.pop(("Model", "churn"))
+    stage.step()
+    stage.annotate(rollback=good)
+    stage.run(60)
+    assert (ended(stage).revision, ended(stage).outcome) == (good, Outcome.ROLLED_BACK)
+    stage.objects["Model", "churn"] = missing
+    stage.run(60)
+    assert stage.status.deployment is None
+    assert stage.condition("Stalled") == ("True", "HeldByRollback")

@@ -375,10 +375,8 @@ def trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted,
 
 def _held_by_person(d: Draft) -> bool:
     """Whether a person wanted another revision back although the spec asks for this one."""
-    latch, desired = d.status.latch, d.desired
-    if latch is None or latch.reason != Reason.HELD_BY_ROLLBACK:
-        return False
-    return desired is not None and latch.fleet_hash == desired.fleet_hash
+    latch = d.status.latch
+    return latch is not None and latch.reason == Reason.HELD_BY_ROLLBACK and latch.fleet_hash == d.asked_hash
 
 
 def begin_back(d: Draft, cause: Cause, message: str) -> None:

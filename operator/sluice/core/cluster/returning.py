@@ -4,7 +4,6 @@ from sluice.api.reasons import Cause
 from sluice.api.status import DeploymentStatus
 from sluice.core.cluster import fleets, keeping
 from sluice.core.cluster.routing import Side, percent_on
-from sluice.core.endpoint import latches
 from sluice.core.endpoint.draft import Draft
 
 _NO_FAULT = frozenset({Cause.PERSON, Cause.DEADLINE, Cause.ALARMS_UNREADABLE})
@@ -49,7 +48,7 @@ def _is_silent(d: Draft, side: Side, fleet: fleets.Wanted) -> bool:
 def latched_besides(d: Draft, deployment: DeploymentStatus) -> bool:
     """Whether what the spec asks for is latched, and another revision was deployed: one that a person brought back.
     That this failed is no reason to try the latched one again."""
-    desired, serving = d.desired, d.status.revision
-    if desired is None or serving is None or desired.fleet_hash in {deployment.fleet_hash, serving.fleet_hash}:
+    asked, serving, latch = d.asked_hash, d.status.revision, d.status.latch
+    if asked is None or serving is None or asked in {deployment.fleet_hash, serving.fleet_hash}:
         return False
-    return latches.holds(d.status.latch, d.spec, desired)
+    return latch is not None and latch.fleet_hash == asked

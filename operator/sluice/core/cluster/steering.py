@@ -76,7 +76,7 @@ def _after_a_clock_went_back(d: Draft) -> None:
 
 
 def _take_pause(d: Draft, deployment: DeploymentStatus, said: str | None) -> None:
-    brought_back = d.desired is not None and d.desired.fleet_hash != deployment.fleet_hash
+    brought_back = d.asked_hash not in {None, deployment.fleet_hash}
     held = {deployment.revision} if brought_back else {"true", deployment.revision}
     wanted = d.annotation(names.PAUSE) in held and deployment.stage not in ENDING
     if said is not None and not wanted:

@@ -129,13 +129,15 @@ def _rollback(d: Draft, value: str) -> StoredRevision | None:
         message = f"SageMaker updates no endpoint that is {word}; see condition Stalled"
         acknowledge(d, capabilities.ROLLBACK, value, CommandResult.REFUSED, message, Reason.NOT_SUPPORTED_BY_BACKEND)
         return None
-    if d.desired is not None and d.desired.fleet_hash == stored.fleet_hash:
+    asked = d.asked_hash
+    if asked == stored.fleet_hash:
         d.set(latch=None)
-    elif d.desired is not None:
+    elif asked is not None:
         # The spec stays as it is in Git; it is not deployed again until it asks for something else or retry is said.
+        # Nor is it when an object that it names is only missing now.
         d.set(
             latch=Latch(
-                fleet_hash=d.desired.fleet_hash,
+                fleet_hash=asked,
                 reason=Reason.HELD_BY_ROLLBACK,
                 message=f"rolled back to {stored.name} by annotation {names.ROLLBACK}",
                 time=d.now,

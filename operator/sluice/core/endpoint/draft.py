@@ -133,6 +133,14 @@ class Draft:
         return self.given.resolution.revision
 
     @property
+    def asked_hash(self) -> str | None:
+        """The fleet hash of what the spec asks for; where that cannot be resolved now, of what it asked for last."""
+        if self.desired is not None:
+            return self.desired.fleet_hash
+        before = self.status.desired_revision
+        return before.fleet_hash if before is not None else None
+
+    @property
     def endpoint_name(self) -> str:
         """SageMaker's endpoint name."""
         return str(self.spec.get("endpointName") or self.metadata["name"])
