@@ -96,7 +96,11 @@ def test_what_the_model_sets_counts_more_than_what_the_platform_would() -> None:
     model = one(environment={"SAGEMAKER_MODEL_SERVER_WORKERS": "3"})
     reference = {"name": "AWS_REGION", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}
     container = spec(a_fleet({**model, "kubernetes": {"env": [reference]}}), region="eu-west-1")["containers"][0]
-    assert variables(container) == {"SAGEMAKER_MODEL_SERVER_WORKERS": "3", "SAGEMAKER_REGION": "eu-west-1"}
+    assert variables(container) == {
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "SAGEMAKER_MODEL_SERVER_WORKERS": "3",
+        "SAGEMAKER_REGION": "eu-west-1",
+    }
     assert reference in container["env"]
 
 

@@ -41,7 +41,8 @@ def platform_variables(resources: Mapping[str, Any], *, region: str | None, port
     container's accelerators or CPUs, not of the node's. `port`: where one of several containers listens."""
     found = {"SAGEMAKER_MODEL_SERVER_WORKERS": str(workers(resources))}
     if region:
-        found |= {"AWS_REGION": region, "SAGEMAKER_REGION": region}
+        # As SageMaker's containers show both of the first two: Python's SDK reads the second only.
+        found |= {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, "SAGEMAKER_REGION": region}
     if port is not None:
         first = _FIRST_SAFE_PORT + (port % 100) * _SAFE_PORTS_PER_CONTAINER
         found["SAGEMAKER_BIND_TO_PORT"] = str(port)
