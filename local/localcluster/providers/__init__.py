@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -54,6 +55,12 @@ def default_name() -> str:
 def pick(name: str | None = None) -> Provider:
     """The provider for this machine and environment."""
     name = name or default_name()
+    # It names a directory that `down` removes.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise LocalClusterError(
+            f"{NAME_VARIABLE}={name!r} is no name of a cluster: letters, digits, dots, hyphens and underscores, the "
+            "first a letter or digit"
+        )
     from localcluster.providers.explicit import Explicit
     from localcluster.providers.kind import Kind
     from localcluster.providers.single_node import SingleNode
@@ -61,9 +68,11 @@ def pick(name: str | None = None) -> Provider:
     kubeconfig = os.environ.get(KUBECONFIG_VARIABLE)
     if kubeconfig:
         return Explicit(Path(kubeconfig))
-    node = SingleNode(name)
-    # A node that was made before Docker was started stays the cluster, else `down` would forget it.
-    return Kind(name) if not node.exists() and docker_answers() else node
+    node, kind = SingleNode(name), Kind(name)
+    # What was made before Docker was started, or stopped, stays the cluster, else `down` would forget it.
+    if node.exists():
+        return node
+    return kind if kind.exists() or docker_answers() else node
 
 
 def provider_of(cluster: Cluster) -> Provider:
@@ -72,17 +81,16 @@ def provider_of(cluster: Cluster) -> Provider:
     from localcluster.providers.kind import Kind
     from localcluster.providers.single_node import SingleNode
 
-    match cluster.provider:
-        case "kubeconfig":
-            return Explicit(cluster.kubeconfig)
-        case "kind":
-            return Kind(cluster.name)
-        case "node":
-            return SingleNode(cluster.name)
-        case other:
-            raise LocalClusterError(
-                f"cluster {cluster.name}: unknown provider {other!r}; run `make down` and `make up`"
-            )
+    # No `match`: a Python too old for it must get as far as the message that says so (environment.py).
+    if cluster.provider == "kubeconfig":
+        return Explicit(cluster.kubeconfig)
+    if cluster.provider == "kind":
+        return Kind(cluster.name)
+    if cluster.provider == "node":
+        return SingleNode(cluster.name)
+    raise LocalClusterError(
+        f"cluster {cluster.name}: unknown provider {cluster.provider!r}; run `make down` and `make up`"
+    )
 
 
 def up(name: str | None = None) -> Cluster:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from string import Template
 
@@ -68,10 +69,12 @@ class SingleNode:
         """End every process of the node and remove its namespaces, mounts, cgroups and state."""
         if not self.exists():
             return
+        if os.geteuid() != 0:
+            raise LocalClusterError(f"removing the node {self._name} needs root, as making it did: sudo -E make down")
         with exclusive(self._lock):
             self._close()
             self._lock.unlink()
-        if paths.state().exists() and not any(paths.state().iterdir()):
+        with suppress(OSError):  # another cluster's is still there
             paths.state().rmdir()
 
     def status(self) -> str:
@@ -125,7 +128,9 @@ class SingleNode:
 
     def _close(self) -> None:
         if self._layout.has_port():
-            end_all(lambda: running(self._forwarding()))
+            with suppress(ValueError):  # a full disk left the file empty: nothing was started that it would name
+                words = self._forwarding()
+                end_all(lambda: running(words))
         self._namespace.close()
 
     @property
