@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from localcluster import contrary, environment, paths, prometheus, providers, registry, tools
 from localcluster.checks import CHECKS
@@ -17,6 +20,8 @@ from localcluster.images import examples, product
 from localcluster.images.dockerfile import Target
 from localcluster.providers import CLUSTER_VARIABLE, KUBECONFIG_VARIABLE
 
+# What a machine lacks: a right, room, or a file system that can be written.
+_OF_THE_MACHINE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 # What every run gets; its users name images of their own in the targets' variables, for clusters that no image can be
 # loaded into.
 _ALWAYS = (product.OPERATOR, product.ROUTER, product.SIMULATOR)
@@ -39,11 +44,31 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _COMMANDS[command][0](rest)
     except LocalClusterError as error:
-        sys.stdout.flush()
-        print(f"\nerror: {error}", file=sys.stderr)
-        return 1
+        return _failed(str(error))
+    except subprocess.CalledProcessError as error:
+        words = " ".join(map(str, error.cmd[:6]))
+        return _failed(f"`{words} ...` ended with code {error.returncode}: {error.stderr or error.output or 'no word'}")
+    except OSError as error:
+        # The machine's, which its user can mend; all others are bugs.
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        return _failed(f"{error}\n{_where_things_are()}")
     except KeyboardInterrupt:
         return 130
+
+
+def _failed(message: str) -> int:
+    sys.stdout.flush()
+    print(f"\nerror: {message}", file=sys.stderr)
+    return 1
+
+
+def _where_things_are() -> str:
+    return (
+        f"Programs and images are kept in {paths.cache()} (SLUICE_CACHE), running clusters in {paths.state()} "
+        f"(SLUICE_STATE), the Python environment in {paths.VENV}. They need room, and whoever runs this must be able "
+        "to write there: what root made is root's (sudo -E make ...)."
+    )
 
 
 def _up(_: list[str]) -> int:
@@ -114,14 +139,13 @@ def _lint(_: list[str]) -> int:
 
 def _crds(rest: list[str]) -> int:
     environment.ensure()
-    argv = [str(paths.VENV_PYTHON), "-m", "sluice.cli.crds", *rest]
-    return subprocess.run(argv, cwd=paths.CHECKOUT, env=_python_environment(), check=False).returncode
+    return _attend([str(paths.VENV_PYTHON), "-m", "sluice.cli.crds", *rest], _python_environment())
 
 
 def _enter(rest: list[str]) -> int:
     cluster = _bring_up()
     argv = rest or [os.environ.get("SHELL") or shutil.which("bash") or "/bin/sh"]
-    return subprocess.run([*cluster.enter, *argv], env=_run_environment(cluster), check=False).returncode
+    return _attend([*cluster.enter, *argv], _run_environment(cluster), directory=None)
 
 
 def _test(rest: list[str]) -> int:
@@ -141,15 +165,13 @@ def _timelines(rest: list[str]) -> int:
 def _bench(rest: list[str]) -> int:
     """Without a cluster: the benchmark starts an API server of its own, and nodes would only disturb it."""
     environment.ensure()
-    argv = [str(paths.VENV_PYTHON), "-m", "tests.bench", *rest]
-    return subprocess.run(argv, cwd=paths.CHECKOUT, env=_python_environment(), check=False).returncode
+    return _attend([str(paths.VENV_PYTHON), "-m", "tests.bench", *rest], _python_environment())
 
 
 def _conformance_aws(rest: list[str]) -> int:
     """Without a cluster: endpoints run in the account."""
     environment.ensure()
-    argv = [str(paths.VENV_PYTHON), "-m", "tests.conformance.aws", *rest]
-    return subprocess.run(argv, cwd=paths.CHECKOUT, env=_python_environment(), check=False).returncode
+    return _attend([str(paths.VENV_PYTHON), "-m", "tests.conformance.aws", *rest], _python_environment())
 
 
 def _bring_up() -> Cluster:
@@ -169,9 +191,24 @@ def _run_with_images(argv: Sequence[str]) -> int:
             image = product.build(target)
             cluster.load_image(image.archive, image.name)
             images[target.variable] = image.name
-    return subprocess.run(
-        [*cluster.enter, *argv], cwd=paths.CHECKOUT, env={**_run_environment(cluster), **images}, check=False
-    ).returncode
+    return _attend([*cluster.enter, *argv], {**_run_environment(cluster), **images})
+
+
+def _attend(argv: Sequence[str], environment: Mapping[str, str], directory: Path | None = paths.CHECKOUT) -> int:
+    """Run a command to its end; returns its exit code, as a shell gives it.
+
+    A Ctrl-C reaches it too, and what it does then is its own matter: deleting what costs money in an account takes
+    longer than the quarter of a second after which a KeyboardInterrupt in `subprocess.run` kills it.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    # SIG_IGN is inherited, a handler is not: the command gets what it would have had.
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        code = subprocess.run(argv, cwd=directory, env=environment, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return 128 - code if code < 0 else code
 
 
 def _run_environment(cluster: Cluster) -> dict[str, str]:

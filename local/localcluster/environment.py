@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
 import sys
 
 from localcluster import packages, paths
@@ -20,7 +21,10 @@ _OLDEST_PYTHON = (3, 11)
 
 
 def ensure() -> None:
-    """Make `.venv` unless it was made from today's lock. Raises LocalClusterError where Python is too old."""
+    """Make `.venv` unless it was made from today's lock and works.
+
+    Raises LocalClusterError where Python is too old.
+    """
     if sys.version_info < _OLDEST_PYTHON:
         found = ".".join(map(str, sys.version_info[:3]))
         raise LocalClusterError(f"python3 is {found}; Sluice needs 3.11 or newer: install it and put it first on PATH")
@@ -34,7 +38,9 @@ def ensure() -> None:
         with step("making the Python environment (.venv) from requirements.lock"):
             log = paths.cache() / "log" / "venv.log"
             shutil.rmtree(paths.VENV, ignore_errors=True)
-            run_logged([sys.executable, "-m", "venv", paths.VENV], log=log)
+            # Where `.venv` is activated, `python3` is the one that was just removed.
+            python = getattr(sys, "_base_executable", "") or sys.executable
+            run_logged([python, "-m", "venv", paths.VENV], log=log)
             install = f"install --quiet --disable-pip-version-check --require-hashes --requirement={_LOCK.name}"
             run_logged([paths.VENV_PYTHON, "-m", "pip", *install.split()], log=log, cwd=_LOCK.parent)
             # Written last: an environment whose making was cut off has no mark and is made again.
@@ -42,4 +48,8 @@ def ensure() -> None:
 
 
 def _is_made_from(wanted: str) -> bool:
-    return paths.VENV_PYTHON.exists() and _MADE_FROM.exists() and _MADE_FROM.read_text() == wanted
+    if not (paths.VENV_PYTHON.exists() and _MADE_FROM.exists() and _MADE_FROM.read_text() == wanted):
+        return False
+    # After an upgrade of the system's Python it is a newer one, which does not find what the older installed.
+    argv = [str(paths.VENV_PYTHON), "-I", "-c", "import pip"]
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0

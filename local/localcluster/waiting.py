@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from localcluster.errors import LocalClusterError
 
@@ -33,12 +35,26 @@ def log_tail(log: Path, lines: int = 15) -> str:
 
 @contextmanager
 def exclusive(lock: Path) -> Iterator[None]:
-    """Hold an advisory lock on a file; a second process waits. The kernel drops the lock when its holder dies."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another run that holds {lock}", flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    """Hold an advisory lock on a file; a second process waits. The kernel drops the lock when its holder dies.
+
+    The holder may remove the file.
+    """
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for another run that holds {lock}", flush=True)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            # A lock on a file that was removed meanwhile keeps nobody out who comes later and makes a new one.
+            if _is(handle, lock):
+                yield
+                return
+
+
+def _is(handle: IO[str], file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), file.stat())
+    except FileNotFoundError:
+        return False
