@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from localcluster.images import buildah
 from localcluster.images.pip_settings import pip_conf, pip_settings
 from localcluster.images.product import content_key
 
@@ -44,3 +47,19 @@ def test_the_settings_last_no_longer_than_the_build(tmp_path: Path) -> None:
         assert settings.wheel_directories == (tmp_path,)
         written = settings.configuration
     assert not written.exists()
+
+
+@pytest.mark.parametrize(
+    ("system", "words"),
+    [
+        ('ID=debian\nVERSION_CODENAME=bookworm\nVERSION="12 (bookworm)"\n', ["bookworm"]),
+        ('ID=ubuntu\nVERSION_CODENAME="noble"\n', ["--components=main,universe", "noble"]),
+    ],
+)
+def test_the_base_system_comes_from_where_its_packages_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, system: str, words: list[str]
+) -> None:
+    (tmp_path / "os-release").write_text(system)
+    monkeypatch.setattr(buildah, "_OS_RELEASE", tmp_path / "os-release")
+    root = tmp_path / "root.tar"
+    assert buildah._bootstrap(root)[3:] == [*words, str(root)]

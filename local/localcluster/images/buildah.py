@@ -70,10 +70,7 @@ class Buildah:
             return name
         with step(f"making the base image from {_suite()} with mmdebstrap"), TemporaryDirectory() as scratch:
             root = Path(scratch) / "root.tar"
-            run_logged(
-                ["mmdebstrap", "--variant=minbase", f"--include={_BASE_PACKAGES}", _suite(), str(root)],
-                log=_log("base"),
-            )
+            run_logged(_bootstrap(root), log=_log("base"))
             (Path(scratch) / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
             run_logged([*_buildah(), "bud", "--isolation=chroot", f"--tag={name}", scratch], log=_log("base"))
         return name
@@ -88,10 +85,20 @@ def _buildah() -> list[str]:
     return ["buildah", f"--root={storage}/root", f"--runroot={storage}/run", f"--storage-driver={driver}"]
 
 
-def _suite() -> str:
+def _bootstrap(root: Path) -> list[str]:
+    # By itself mmdebstrap takes main alone; Ubuntu has python3-venv, prometheus and docker-registry in universe.
+    components = ["--components=main,universe"] if _os_release().get("ID") == "ubuntu" else []
+    return ["mmdebstrap", "--variant=minbase", f"--include={_BASE_PACKAGES}", *components, _suite(), str(root)]
+
+
+def _os_release() -> dict[str, str]:
     lines = _OS_RELEASE.read_text().splitlines() if _OS_RELEASE.exists() else []
-    values = dict(line.split("=", 1) for line in lines if "=" in line)
-    suite = values.get("VERSION_CODENAME", "").strip('"')
+    pairs = (line.split("=", 1) for line in lines if "=" in line)
+    return {name: value.strip('"') for name, value in pairs}
+
+
+def _suite() -> str:
+    suite = _os_release().get("VERSION_CODENAME", "")
     if not suite:
         raise LocalClusterError(
             f"{_OS_RELEASE} names no VERSION_CODENAME, so this is no Debian or Ubuntu that mmdebstrap could copy: "
