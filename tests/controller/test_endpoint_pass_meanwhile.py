@@ -86,6 +86,25 @@ async def test_what_is_not_as_it_was_observed_voids_the_pass(world: World) -> No
     await world.run_until_ready()
 
 
+async def test_credentials_that_come_to_be_of_another_account_void_the_pass(world: World) -> None:
+    """Noticed between look and action: nothing is made there, and the next pass says where the endpoint lives."""
+
+    def moved() -> None:
+        if world.status.get("intent"):
+            world.aws.account = "444455556666"
+
+    world.lease.when_asked = moved
+    for _ in range(12):
+        again = await world.run()
+        if world.aws.account == "444455556666":
+            break
+        await world.clock.step(again or 0)
+    assert world.outcomes()["dropped"] == 1
+    await world.run(2)
+    assert world.aws.acts == []
+    assert world.condition("Stalled") == ("True", "PlacementChanged")
+
+
 async def test_references_older_than_the_status_has_seen_are_read_anew(world: World) -> None:
     await world.run_until_ready()
     newer = {**model(), "metadata": {**model()["metadata"], "generation": 3}}

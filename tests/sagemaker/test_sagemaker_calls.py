@@ -4,6 +4,8 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from botocore.config import Config
-from tests.sagemaker.world import OWN, QUICK, REGION, CountingTelemetry, Hosting, aws
+from tests.sagemaker.world import OWN, QUICK, REGION, CountingTelemetry, Hosting, SteppedClock, aws
 
 from sagemaker_simulator.testing import Simulator
 from sluice.api.reasons import Reason
@@ -36,6 +38,119 @@ async def test_the_operators_own_account_is_asked_for_once(calls: AwsCalls, tele
     accounts = await asyncio.gather(*(calls.account(OWN) for _ in range(20)))
     assert set(accounts) == {Account("111122223333", "aws")}
     assert telemetry.calls == {("GetCallerIdentity", "ok"): 1}
+
+
+@pytest.fixture
+def moving(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """An identity whose access key stays, so that botocore notices nothing: it is moved to another account."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "moving")
+    simulator.introduce("moving", "111122223333")
+    return lambda account: simulator.introduce("moving", account)
+
+
+async def test_the_account_is_asked_for_again_after_minutes(
+    moving: Callable[[str], None], telemetry: CountingTelemetry
+) -> None:
+    clock = SteppedClock()
+    door = aws(telemetry, clock=clock)
+    assert (await door.account(OWN)).account_id == "111122223333"
+    moving("444455556666")
+    clock.step(290)
+    assert (await door.account(OWN)).account_id == "111122223333"
+    assert telemetry.calls == {("GetCallerIdentity", "ok"): 1}
+    clock.step(20)
+    accounts = await asyncio.gather(*(door.account(OWN) for _ in range(20)))
+    assert set(accounts) == {Account("444455556666", "aws")}
+    assert telemetry.calls == {("GetCallerIdentity", "ok"): 2}
+    door.close()
+
+
+async def test_the_known_account_is_kept_while_sts_fails(
+    moving: Callable[[str], None], simulator: Simulator, telemetry: CountingTelemetry
+) -> None:
+    clock = SteppedClock()
+    door = aws(telemetry, clock=clock)
+    await door.account(OWN)
+    moving("444455556666")
+    simulator.fault("access_denied", operation="GetCallerIdentity")
+    clock.step(301)
+    for _ in range(5):
+        assert (await door.account(OWN)).account_id == "111122223333"
+    assert telemetry.calls["GetCallerIdentity", "AccessDenied"] == 1, "a failing STS is left alone for a while"
+    simulator.clear_faults()
+    clock.step(31)
+    assert (await door.account(OWN)).account_id == "444455556666"
+    door.close()
+
+
+async def test_the_known_account_is_kept_while_sts_hangs(
+    moving: Callable[[str], None], simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = asyncio.Event()
+    answers.set()
+
+    async def get_caller_identity(request: web.Request) -> web.Response:
+        await answers.wait()
+        return web.Response(
+            text="<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::111122223333:user/o</Arn>"
+            "<Account>111122223333</Account></GetCallerIdentityResult></GetCallerIdentityResponse>",
+            content_type="text/xml",
+        )
+
+    app = web.Application()
+    app.router.add_post("/", get_caller_identity)
+    clock = SteppedClock()
+    door = aws(settings=replace(QUICK, account_patience_seconds=0.1), clock=clock)
+    async with TestServer(app) as sts:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", str(sts.make_url("/")))
+        await door.account(OWN)
+        answers.clear()
+        clock.step(301)
+        request = {"ModelName": "m", "PrimaryContainer": {"Image": "registry.example/churn:1"}}
+        assert (await door.call(OWN, "sagemaker", "CreateModel", **request))["ModelArn"]
+        answers.set()
+    door.close()
+
+
+async def test_a_write_is_not_made_in_another_account(moving: Callable[[str], None], simulator: Simulator) -> None:
+    clock = SteppedClock()
+    door = aws(clock=clock)
+    request = {"ModelName": "m", "PrimaryContainer": {"Image": "registry.example/churn:1"}}
+    await door.call(OWN, "sagemaker", "CreateModel", **request)
+    moving("444455556666")
+    clock.step(11)
+    with pytest.raises(CallFailed) as caught:
+        await door.call(OWN, "sagemaker", "DeleteModel", ModelName="m")
+    assert (caught.value.problem.code, caught.value.problem.transient) == ("AccountChanged", True)
+    assert "444455556666" in caught.value.problem.message
+    assert "DeleteModel" not in simulator.counts()
+    assert (await door.account(OWN)).account_id == "444455556666"
+    door.close()
+
+
+async def test_not_found_in_another_account_is_not_believed(
+    moving: Callable[[str], None], simulator: Simulator, telemetry: CountingTelemetry
+) -> None:
+    clock = SteppedClock()
+    door = aws(telemetry, clock=clock)
+
+    async def look() -> CallFailed:
+        with pytest.raises(CallFailed) as caught:
+            await door.call(OWN, "sagemaker", "DescribeEndpoint", EndpointName="churn")
+        return caught.value
+
+    await door.account(OWN)
+    clock.step(1)
+    assert (await look()).fault is Fault.NOT_FOUND
+    clock.step(1)
+    simulator.fault("access_denied", operation="GetCallerIdentity")
+    assert (await look()).problem.operation == "GetCallerIdentity", "nobody knows whether it is gone"
+    simulator.clear_faults()
+    moving("444455556666")
+    assert (await look()).problem.code == "AccountChanged"
+    clock.step(1)
+    assert (await look()).fault is Fault.NOT_FOUND, "in the account that everybody knows now"
+    door.close()
 
 
 async def test_a_roles_account_stands_in_its_arn(calls: AwsCalls, telemetry: CountingTelemetry) -> None:
@@ -119,6 +234,24 @@ async def test_throttling_lowers_the_rate_of_its_service_only(calls: AwsCalls, s
     await calls.call(OWN, "sagemaker", "ListEndpoints")
     assert calls.rate("111122223333", REGION, "sagemaker") < QUICK.calls_per_second
     assert calls.rate("111122223333", REGION, "application-autoscaling") == QUICK.calls_per_second
+
+
+async def test_a_throttled_assume_role_is_not_the_services_throttling(
+    calls: AwsCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others of that account and region, with other roles, would pay for it."""
+
+    async def assume_role(request: web.Request) -> web.Response:
+        text = "<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>"
+        return web.Response(status=400, text=text, content_type="text/xml")
+
+    app = web.Application()
+    app.router.add_post("/", assume_role)
+    async with TestServer(app) as sts:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", str(sts.make_url("/")))
+        failed = await failure(calls, ASSUMED)
+    assert (failed.fault, failed.problem.operation) == (Fault.THROTTLED, "AssumeRole")
+    assert calls.rate("444455556666", REGION, "sagemaker") == QUICK.calls_per_second
 
 
 async def test_a_storm_under_throttling_makes_a_bounded_number_of_calls(

@@ -24,9 +24,15 @@ def key(name: str) -> Key:
 class World:
     """A sweep and its clock; the simulator's clock moves with it."""
 
-    def __init__(self, simulator: Simulator, calls: AwsCalls, settings: SweepSettings = SETTINGS) -> None:
+    def __init__(
+        self,
+        simulator: Simulator,
+        calls: AwsCalls,
+        settings: SweepSettings = SETTINGS,
+        clock: SteppedClock | None = None,
+    ) -> None:
         self.simulator = simulator
-        self.clock = SteppedClock()
+        self.clock = clock or SteppedClock()
         self.recent = RecentWrites(self.clock.monotonic)
         self.sweep = Sweep(OWN, calls, self.recent, self.clock, settings)
         self.woken: list[str] = []
@@ -263,6 +269,27 @@ async def test_who_was_in_the_dark_is_woken_when_the_listing_comes_back(world: W
     world.simulator.clear_faults()
     await world.run(300)
     assert world.taken_woken() == ["churn"]
+
+
+async def test_an_identity_that_is_moved_to_another_account_and_back_wakes_everybody(
+    simulator: Simulator, hosting: Hosting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "moving")
+    simulator.introduce("moving", "111122223333")
+    clock = SteppedClock()
+    calls = aws(clock=clock)
+    world = World(simulator, calls, clock=clock)
+    hosting.everything("churn")
+    await watch(world, "churn", "fraud")
+    for account, names in (("444455556666", []), ("111122223333", ["churn"])):
+        simulator.introduce("moving", account)
+        world.taken_woken()
+        await world.run(340)
+        assert set(world.taken_woken()) == {"churn", "fraud"}
+        assert [name for name in ("churn", "fraud") if world.sweep.listing.get(name)] == names
+        for name in ("churn", "fraud"):
+            world.look(name)
+    calls.close()
 
 
 async def test_our_own_creation_survives_a_whole_listing_that_does_not_show_it_yet(

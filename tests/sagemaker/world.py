@@ -7,7 +7,7 @@ from typing import Any
 from sagemaker_simulator.testing import Simulator
 from sluice.core.identity import Credentials, Key, Owner, Target
 from sluice.core.observation import AlarmReading
-from sluice.ports.clock import SystemClock
+from sluice.ports.clock import Clock, SystemClock
 from sluice.ports.telemetry import NoTelemetry
 from sluice.sagemaker.clients import AwsCalls, AwsSettings
 
@@ -56,8 +56,8 @@ class NoAlarms:
         raise AssertionError(f"nothing asks for alarms here, but {names} were asked for")
 
 
-def aws(telemetry: NoTelemetry | None = None, settings: AwsSettings = QUICK) -> AwsCalls:
-    return AwsCalls(settings, telemetry or NoTelemetry(), SystemClock())
+def aws(telemetry: NoTelemetry | None = None, settings: AwsSettings = QUICK, clock: Clock | None = None) -> AwsCalls:
+    return AwsCalls(settings, telemetry or NoTelemetry(), clock or SystemClock())
 
 
 class Hosting:

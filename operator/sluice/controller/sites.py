@@ -27,7 +27,7 @@ from sluice.core.identity import Key, Place, Target
 from sluice.core.observation import AlarmReading, CallProblem, Observation, Presence
 from sluice.ports.backend import ActFailed, AlarmPlaces, Backend, ClusterAlarms, ClusterBackend
 from sluice.ports.clock import Clock
-from sluice.ports.kube import Object
+from sluice.ports.kube import Conflict, Object
 
 TOLD: Final = (WriteRoute, ScaleFleet, MarkRevision, DropRevision)
 """Routers report what they apply, Deployments and pods are watched, and of the books nothing more is to come."""
@@ -96,6 +96,9 @@ class SageMakerSite:
         target = given.resolution.target
         assert target is not None, "core decided a call without a place to make it in"  # noqa: S101
         assert isinstance(action, AwsAction), f"{action} is none of SageMaker's"  # noqa: S101
+        account_id, observed = await self._backend.account_id(target), given.observation.account_id
+        if account_id != observed:
+            raise Conflict(f"the credentials are of account {account_id}, and were of {observed} when this was decided")
         await self._backend.act(target, action)
 
     def claim(self, key: Key, status: EndpointStatus) -> None:

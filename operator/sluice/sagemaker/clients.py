@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 from botocore import xform_name
@@ -29,6 +28,7 @@ from sluice.sagemaker.errors import (
     Call,
     CallFailed,
     Fault,
+    account_changed,
     classify,
     no_thread_in_time,
     over_own_rate,
@@ -64,6 +64,14 @@ class AwsSettings:
     longest_wait_for_read_seconds: float = 20.0
     credentials_retry_seconds: float = 5.0
     """Missing or refused credentials are looked for again after this time; until then calls fail at once."""
+    account_seconds: float = 300.0
+    """Our own identity can be moved to another account while we run: its account is asked for again after this time."""
+    account_before_write_seconds: float = 10.0
+    """Before a write it was asked for no longer ago."""
+    account_patience_seconds: float = 1.0
+    """The account that is known is kept where STS takes longer than this, or fails."""
+    account_retry_seconds: float = 30.0
+    """STS is then asked again after this time."""
     session_name: str = "sluice"
 
 
@@ -73,6 +81,18 @@ class _Lane:
 
     threads: ThreadPoolExecutor
     limiters: dict[Service, RateLimiter] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Own:
+    """What is known of the account of our own identity in one region. Times are monotonic seconds."""
+
+    account: Account | None = None
+    asked: float = -math.inf
+    """When the question was put that the account is the answer to."""
+    asking: asyncio.Task[None] | None = None
+    not_before: float = -math.inf
+    """STS did not answer: it is left alone until then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,39 +119,47 @@ class AwsCalls:
         self._sessions = Sessions(config, settings.session_name)
         self._bootstrap = ThreadPoolExecutor(4, thread_name_prefix="sts")
         self._lanes: dict[tuple[str, str], _Lane] = {}
-        self._accounts: dict[Credentials, asyncio.Task[Account]] = {}
+        self._own: dict[Credentials, _Own] = {}
         self._refused: dict[Credentials, _Refused] = {}
 
     async def account(self, credentials: Credentials) -> Account:
-        """Whose account it is: a role's account stands in its ARN, our own identity's is asked for once."""
+        """Whose account it is: a role's stands in its ARN, our own identity's is asked for every few minutes."""
         if credentials.role_arn is not None:
             found = _ROLE_ARN.match(credentials.role_arn)
             if found is None:
                 raise role_not_an_arn(Call("sts", "AssumeRole", credentials))
             return Account(account_id=found.group(2), partition=found.group(1))
-        task = self._accounts.get(credentials)
-        if task is None:
-            task = self._accounts[credentials] = asyncio.create_task(self._caller_account(credentials))
-            task.add_done_callback(partial(self._account_known, credentials))
-        return await asyncio.shield(task)
+        return await self._own_account(credentials, self._settings.account_seconds)
 
     async def call(
         self, credentials: Credentials, service: Service, operation: str, /, **request: Any
     ) -> Mapping[str, Any]:
-        """See ports.aws.Aws."""
+        """See ports.aws.Aws. Where our own identity turns out to be of another account than the one that is known, a
+        write is not made, and "not found" is not believed."""
         account = await self.account(credentials)
         lane = self._lane(account.account_id, credentials.region)
         limiter = self._limiter(lane, service)
         reads = operation.startswith(_READS)
+        own = credentials.role_arn is None
+        if own and not reads:
+            found = await self._own_account(credentials, self._settings.account_before_write_seconds)
+            if found != account:
+                raise account_changed(Call(service, operation, credentials), account, found)
         attempts = self._settings.read_attempts if reads else 1
         for attempt in range(1, attempts + 1):
             await self._wait_for(limiter, Call(service, operation, credentials), reads=reads)
             latest = math.inf if reads else time.monotonic() + self._settings.longest_wait_for_write_seconds
+            begun = self._clock.monotonic()
             try:
                 return await self._run(lane.threads, Call(service, operation, credentials), request, latest)
             except CallFailed as failure:
-                if failure.fault is Fault.THROTTLED:
+                # Of another operation: AssumeRole, which is no news of this service, nor of others' roles.
+                if failure.fault is Fault.THROTTLED and failure.problem.operation == operation:
                     limiter.throttled(self._clock.monotonic())
+                if own and reads and failure.fault is Fault.NOT_FOUND:
+                    found = await self._ask(credentials, self._own.setdefault(credentials, _Own()), begun)
+                    if found != account:
+                        raise account_changed(Call(service, operation, credentials), account, found) from None
                 if attempt == attempts or failure.fault not in _RETRIED:
                     raise
             await asyncio.sleep(random.uniform(0.1, 0.5) * 2 ** (attempt - 1))  # noqa: S311 - spreads, hides nothing
@@ -146,13 +174,42 @@ class AwsCalls:
         for pool in (self._bootstrap, *(lane.threads for lane in self._lanes.values())):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _caller_account(self, credentials: Credentials) -> Account:
-        answer = await self._run(self._bootstrap, Call("sts", "GetCallerIdentity", credentials), {})
-        return Account(account_id=str(answer["Account"]), partition=str(answer["Arn"]).split(":")[1])
+    async def _own_account(self, credentials: Credentials, oldest_seconds: float) -> Account:
+        """The account of our own identity, asked for no longer ago than that; the one that is known where STS does not
+        answer. Raises CallFailed."""
+        now = self._clock.monotonic()
+        own = self._own.setdefault(credentials, _Own())
+        known = own.account
+        if known is None:
+            return await self._ask(credentials, own, now - oldest_seconds)
+        if now - own.asked <= oldest_seconds or now < own.not_before:
+            return known
+        try:
+            async with asyncio.timeout(self._settings.account_patience_seconds):
+                return await self._ask(credentials, own, now - oldest_seconds)
+        except TimeoutError:
+            pass
+        except CallFailed:
+            if self._own.get(credentials) is not own:
+                raise  # there are no credentials any more, and nothing is known of the next ones
+        own.not_before = now + self._settings.account_retry_seconds
+        return known
 
-    def _account_known(self, credentials: Credentials, task: asyncio.Task[Account]) -> None:
-        if (task.cancelled() or task.exception() is not None) and self._accounts.get(credentials) is task:
-            del self._accounts[credentials]
+    async def _ask(self, credentials: Credentials, own: _Own, since: float) -> Account:
+        """The account as it was asked for at `since` (monotonic) or later; all who ask at once ask together. Raises
+        CallFailed."""
+        while own.account is None or own.asked < since:
+            if own.asking is None or own.asking.done():
+                own.asking = asyncio.create_task(self._caller_account(credentials, own))
+                own.asking.add_done_callback(_take_note)
+            await asyncio.shield(own.asking)
+        return own.account
+
+    async def _caller_account(self, credentials: Credentials, own: _Own) -> None:
+        asked = self._clock.monotonic()
+        answer = await self._run(self._bootstrap, Call("sts", "GetCallerIdentity", credentials), {})
+        own.account = Account(account_id=str(answer["Account"]), partition=str(answer["Arn"]).split(":")[1])
+        own.asked = asked
 
     def _lane(self, account_id: str, region: str) -> _Lane:
         lane = self._lanes.get((account_id, region))
@@ -207,7 +264,7 @@ class AwsCalls:
         until = self._clock.monotonic() + self._settings.credentials_retry_seconds
         self._refused[credentials] = _Refused(until, failure)
         self._sessions.drop(credentials)
-        self._accounts.pop(credentials, None)
+        self._own.pop(credentials, None)
 
     def _invoke(self, call: Call, request: Mapping[str, Any], latest: float) -> Mapping[str, Any]:
         """In a worker thread, which may have been long in coming: not after `latest` (time.monotonic)."""
@@ -232,3 +289,9 @@ class AwsCalls:
             raise failed from None
         finally:
             self._telemetry.aws_call(call.operation, code, time.monotonic() - started)
+
+
+def _take_note(task: asyncio.Task[None]) -> None:
+    """Whoever waited may have gone: the failure is told to nobody then, and asyncio would complain."""
+    if not task.cancelled():
+        task.exception()

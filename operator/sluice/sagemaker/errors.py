@@ -15,7 +15,7 @@ from botocore.parsers import ResponseParserError
 from sluice.api.reasons import Reason
 from sluice.core.identity import Credentials
 from sluice.core.observation import CallProblem
-from sluice.ports.aws import Service
+from sluice.ports.aws import Account, Service
 from sluice.ports.backend import ActFailed
 
 
@@ -196,6 +196,15 @@ def role_not_an_arn(call: Call) -> CallFailed:
         "arn:aws:iam::<account>:role/<name>"
     )
     return _failed(Fault.REJECTED, Reason.NO_CREDENTIALS, call, text, "InvalidRoleArn", None)
+
+
+def account_changed(call: Call, known: Account, found: Account) -> CallFailed:
+    """Our own identity has come to be of another account. What is decided next is decided with that one."""
+    text = (
+        f"{call.identity} is of account {found.account_id} now, and was of account {known.account_id}: nothing is "
+        f"written there, and that {call.action} finds nothing there says nothing"
+    )
+    return _failed(Fault.CREDENTIALS, Reason.PLACEMENT_CHANGED, call, text, "AccountChanged", 1.0)
 
 
 def over_own_rate(call: Call, delay_seconds: float, calls_per_second: float) -> CallFailed:

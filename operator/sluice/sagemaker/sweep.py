@@ -89,6 +89,7 @@ class Sweep:
         """A moment in which so much changed that asking for it again takes more than a page, all of it known."""
         self._failures = 0
         self._problem: CallProblem | None = None
+        self._account_id: str | None = None
 
     def on_moved(self, wake: Callable[[Key], None]) -> None:
         """Call wake(key) from now on."""
@@ -197,6 +198,7 @@ class Sweep:
         full = self._full is None or started - self._full >= settings.full_seconds - 1.0
         try:
             account = await self._aws.account(self._credentials)
+            full |= self._another_account(account.account_id)
             await self._list(account.account_id, None if full else self._changed_after(), started)
         except ActFailed as failure:
             self._failed(failure.problem)
@@ -214,6 +216,16 @@ class Sweep:
         self._next = min(started + period, (self._full or started) + settings.full_seconds)
         self._wake_moved(again=full)
         self._wake_in_the_dark()
+
+    def _another_account(self, account_id: str) -> bool:
+        """Whether our own identity has been moved to another account since the sweep before, or back: what was listed
+        is another account's then, and whoever watches must judge its place anew."""
+        before, self._account_id = self._account_id, account_id
+        if before is None or before == account_id:
+            return False
+        for key in tuple(self._watched):
+            self._wake(key)
+        return True
 
     def _changed_after(self) -> datetime | None:
         """From when on changes are asked for; None: from the beginning.
