@@ -164,6 +164,29 @@ def test_a_frozen_router_keeps_the_last_old_pods_up_until_it_is_gone() -> None:
     assert [fleet.image for fleet in stage.cluster.fleets.values()] == ["new:1"]
 
 
+@pytest.mark.parametrize("step", [0, 1])
+def test_old_pods_that_do_not_go_tell_nothing_against_the_new_ones(step: int) -> None:
+    """A pod on a lost node stays until its node is gone: no room for the new one, of which no pod was made."""
+    stage = at_work(4, 25)
+    [old] = stage.cluster.fleets.values()
+    stage.image("new:1")
+    while old.replicas != 3 - step:
+        stage.step()
+    old.stopped_at = None
+    for _ in range(400):
+        stage.step(5)
+        if stage.status.deployment and stage.status.deployment.stage == "RollingBack":
+            break
+    old.stopping = 0
+    through(stage, 4, 2)
+    last = stage.status.last_deployment
+    assert last is not None
+    assert (last.outcome, last.cause) == (Outcome.ROLLED_BACK, Cause.CAPACITY)
+    assert last.message == (
+        f"not ready in time: the instances that the batch replaces have not gone; a {step}/{step} instances ready"
+    )
+
+
 def moments() -> list[ClusterStage]:
     """A deployment of four by batches of one, at each of its passes."""
     stage = at_work(4, 25)

@@ -360,6 +360,9 @@ def trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted,
         if not ready and d.now >= since + fleets.budget(wanted):
             text = fleets.words(*blocked) if blocked else fleets.starting(seen, wanted)
             cause = fleets.meaning(blocked[1])[1] if blocked else Cause.HEALTH
+            if deployment.replace_first and not blocked and all(fleets.ready(seen, fleet) for fleet in wanted):
+                # All that were asked for are there: of the others no pod was made, so nothing is said against them.
+                cause, text = Cause.CAPACITY, f"the instances that the batch replaces have not gone; {text}"
             return cause, f"not ready in time: {text}"
     if deployment.stage != "Provisioning" or deployment.step:  # it has traffic
         for fleet in wanted:
