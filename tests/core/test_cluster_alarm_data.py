@@ -130,6 +130,20 @@ def test_an_alarm_that_is_deleted_under_way_holds_until_it_is_back_or_taken_out(
     stage.in_service()
 
 
+@pytest.mark.parametrize("retained", [False, True])
+def test_alarms_are_taken_out_with_the_whole_deploymentconfig_unless_it_is_retained(retained: bool) -> None:
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    del stage.alarms["errors"]
+    del stage.endpoint["spec"]["deploymentConfig"]
+    stage.edit("Endpoint", retainDeploymentConfig=retained)
+    stage.run(300)
+    running = stage.status.deployment
+    assert (running is not None and running.step == 1) is retained
+    assert ("CloudWatch alarm errors is Missing" in stage.message()) is retained
+
+
 def test_a_bake_ends_only_with_a_reading_from_after_its_end() -> None:
     stage = watched()
     stage.image("new:1")

@@ -101,8 +101,8 @@ def _heeded(spec: Mapping[str, Any], status: EndpointStatus, deployment: Deploym
     """The alarms that a deployment started with and that the spec still has, as it has them now: taking one out is the
     way on from one that nobody can read any more; one that is added counts from the next deployment on."""
     started = {(alarm.source, alarm.alarm_name) for alarm in deployment.alarms}
-    config = status.last_deployment_config if spec.get("deploymentConfig") is None else spec["deploymentConfig"]
-    return tuple(question for question in asked(spec, config) if (question.source, question.name) in started)
+    questions = asked(spec, plans.config_of(spec, status))
+    return tuple(question for question in questions if (question.source, question.name) in started)
 
 
 # What a deployment remembers ------------------------------------------------------------------------------------
