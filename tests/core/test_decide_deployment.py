@@ -1,7 +1,7 @@
 """Deployments on SageMaker as decisions: what starts one, what holds it, how its end is read."""
 
 import pytest
-from tests.core.stage import Stage, canary
+from tests.core.stage import Stage, canary, config
 
 from sluice.api.reasons import Cause, Outcome, Reason
 from sluice.core.actions import UpdateEndpoint
@@ -207,6 +207,79 @@ def test_rollback_by_a_person_goes_back_without_policy_and_holds_against_git() -
     stage.step(seen)
     stage.step(seen, seconds=5, alarms={"churn-5xx": "OK"})
     assert stage.called()[-1] == "UpdateEndpoint", "another content is another wish"
+
+
+def test_a_rollback_calls_off_a_deployment_that_could_not_start_yet() -> None:
+    """A quota holds the update up; freed, it would deploy what a person has called off."""
+    stage = _edited()
+    first = stage.status.revision
+    assert first is not None
+    _started(stage)
+    seen = stage.described(moved=2)
+    quota = CallProblem(
+        "UpdateEndpoint", Reason.QUOTA_EXCEEDED, "quota", code="ResourceLimitExceeded", retry_after_seconds=300.0
+    )
+    stage.step(seen, seconds=1, act_problem=quota)
+    stage.annotate(rollback=first.name)
+    for _ in range(6):
+        stage.step(seen, seconds=200)
+        assert "UpdateEndpoint" not in stage.called()
+    assert [(ack.result, ack.message) for ack in stage.status.commands] == [
+        ("Done", "its fleet serves already, and no other is deployed")
+    ]
+    assert stage.condition("Stalled") == ("True", Reason.HELD_BY_ROLLBACK)
+    stage.annotate(retry="1")
+    stage.step(seen, seconds=1)
+    assert stage.called()[-1] == "UpdateEndpoint"
+
+
+def test_a_rollback_to_other_counts_of_the_fleet_that_serves_is_refused() -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    first = stage.status.revision
+    assert first is not None
+    stage.objects["EndpointConfig", "churn"] = config(count=6)
+    seen = stage.described(moved=3)
+    stage.settle_down(seen)
+    assert stage.status.desired_revision is not None
+    assert stage.status.desired_revision.name != first.name
+    stage.annotate(rollback=first.name)
+    stage.step(seen, seconds=1)
+    assert stage.actions == []
+    assert [(ack.result, ack.message) for ack in stage.status.commands] == [
+        ("Refused", "its fleet serves already; counts and weights are the spec's, change them there")
+    ]
+    assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
+
+
+def test_a_rollback_to_what_serves_holds_out_what_the_spec_asks_for() -> None:
+    stage = _edited()
+    first = stage.status.revision
+    assert first is not None
+    seen = stage.described(moved=2)
+    stage.annotate(rollback=first.name)
+    for _ in range(4):
+        stage.step(seen, seconds=10)
+        assert "UpdateEndpoint" not in stage.called()
+    assert [ack.result for ack in stage.status.commands] == ["Done"]
+    assert stage.condition("Stalled") == ("True", Reason.HELD_BY_ROLLBACK)
+
+
+def test_a_rollback_to_what_serves_brings_it_back_where_somebody_deployed_another() -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    first = stage.status.revision
+    assert first is not None
+    foreign = stage.described("InService", "foreign", moved=8)
+    stage.step(foreign, seconds=60)
+    assert stage.condition("Stalled") == ("True", Reason.DRIFTED)
+    stage.annotate(rollback=first.name)
+    stage.step(foreign, seconds=5)
+    request = next(a.request for a in stage.actions if isinstance(a, UpdateEndpoint))
+    assert request["EndpointConfigName"] == first.endpoint_config_name
+    stage.settle_down(stage.described("InService", first.endpoint_config_name, moved=20))
+    assert [ack.result for ack in stage.status.commands] == ["Done"]
+    assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
 
 
 def test_commands_sagemaker_cannot_do_are_refused_once() -> None:

@@ -129,7 +129,13 @@ def _rollback(d: Draft, value: str) -> StoredRevision | None:
         message = f"SageMaker updates no endpoint that is {word}; see condition Stalled"
         acknowledge(d, capabilities.ROLLBACK, value, CommandResult.REFUSED, message, Reason.NOT_SUPPORTED_BY_BACKEND)
         return None
-    asked = d.asked_hash
+    asked, text = d.asked_hash, f"revision {stored.name} is brought back"
+    if on_sagemaker and serves(d, stored.fleet_hash):
+        if asked in {None, stored.fleet_hash} and not deploys_other(d, stored.fleet_hash):
+            message = "its fleet serves already; counts and weights are the spec's, change them there"
+            acknowledge(d, capabilities.ROLLBACK, value, CommandResult.REFUSED, message)
+            return None
+        text = "its fleet serves already, and no other is deployed"
     if asked == stored.fleet_hash:
         d.set(latch=None)
     elif asked is not None:
@@ -143,5 +149,18 @@ def _rollback(d: Draft, value: str) -> StoredRevision | None:
                 time=d.now,
             )
         )
-    acknowledge(d, capabilities.ROLLBACK, value, CommandResult.DONE, f"revision {stored.name} is brought back")
+    acknowledge(d, capabilities.ROLLBACK, value, CommandResult.DONE, text)
     return stored
+
+
+def serves(d: Draft, fleet_hash: str) -> bool:
+    """Whether SageMaker has this fleet in service as it was deployed, so that there is nothing to bring back."""
+    serving, seen = d.status.revision, d.described
+    if serving is None or serving.fleet_hash != fleet_hash or d.status.endpoint_status == "UpdateRollbackFailed":
+        return False
+    return seen is None or seen.endpoint_config_name == serving.endpoint_config_name
+
+
+def deploys_other(d: Draft, fleet_hash: str) -> bool:
+    """Whether the deployment of another fleet has been decided, and could not be started yet: SageMaker is settled."""
+    return d.status.deployment is not None and d.status.deployment.fleet_hash != fleet_hash

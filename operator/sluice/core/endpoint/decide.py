@@ -271,13 +271,12 @@ def _wait(d: Draft) -> None:
 
 
 def _bring_back(d: Draft, revision_name: str) -> bool:
-    serving = d.status.revision
     revision = d.subject(revision_name)
-    if revision is None or (
-        serving is not None
-        and serving.fleet_hash == revision.fleet_hash
-        and d.status.endpoint_status != "UpdateRollbackFailed"
-    ):
+    if revision is None:
+        return False
+    if commands.serves(d, revision.fleet_hash):
+        if commands.deploys_other(d, revision.fleet_hash):
+            d.set(intent=None, deployment=None, settle=None)  # or it would be started once it can be
         return False
     d.set(intent=None, deployment=None, settle=None)
     deployment.start(d, revision, commanded=True)
