@@ -423,10 +423,13 @@ def test_the_policy_of_the_last_deployment_is_used_again() -> None:
     assert deployment(stage).policy == "LINEAR", "one of the spec's own goes first, as on SageMaker"
 
 
-def test_its_alarms_are_used_again_too() -> None:
+@pytest.mark.parametrize("deployed", [True, False], ids=["of a deployment", "of the creation"])
+def test_its_alarms_are_used_again_too(deployed: bool) -> None:
+    """As on SageMaker also where nothing was deployed yet: CreateEndpoint had the DeploymentConfig too."""
     stage = watched()
-    stage.image("new:1")
-    stage.in_service()
+    if deployed:
+        stage.image("new:1")
+        stage.in_service()
     stage.edit("Endpoint", retainDeploymentConfig=True)
     del stage.endpoint["spec"]["deploymentConfig"]
     stage.image("new:2")

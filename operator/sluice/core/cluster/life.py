@@ -247,12 +247,15 @@ def _begin(d: Draft, desired: Revision, since: datetime | None = None) -> None:
 def _in_service(d: Draft, revision: Revision) -> None:
     counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
     since = d.status.intent.time if d.status.intent is not None else d.now
+    config = d.spec.get("deploymentConfig")
     d.set(
         intent=None,
         latch=None,
         failure_reason=None,
         endpoint_status="InService",
         last_modified_time=d.now,
+        # As of CreateEndpoint: it alters no creation, and is what RetainDeploymentConfig retains.
+        last_deployment_config=dict(config) if config else d.status.last_deployment_config,
         revision=revision.status().model_copy(update={"since": d.now}),
         production_variants=tuple(
             VariantSummary(
