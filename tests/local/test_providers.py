@@ -70,12 +70,25 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
 def _outside_of_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(providers.CLUSTER_VARIABLE, raising=False)
     monkeypatch.delenv(providers.KUBECONFIG_VARIABLE, raising=False)
+    monkeypatch.delenv(providers.PROVIDER_VARIABLE, raising=False)
     monkeypatch.setenv("SLUICE_STATE", str(tmp_path / "state"))
 
 
 def test_a_named_kubeconfig_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(providers.KUBECONFIG_VARIABLE, str(tmp_path / "theirs"))
     assert isinstance(providers.pick(), Explicit)
+
+
+def test_a_named_provider_comes_before_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "docker_answers", lambda: True)
+    monkeypatch.setenv(providers.PROVIDER_VARIABLE, "node")
+    assert isinstance(providers.pick(), SingleNode)
+    monkeypatch.setattr(providers, "docker_answers", lambda: False)
+    monkeypatch.setenv(providers.PROVIDER_VARIABLE, "kind")
+    assert isinstance(providers.pick(), Kind)
+    monkeypatch.setenv(providers.PROVIDER_VARIABLE, "minikube")
+    with pytest.raises(LocalClusterError, match="'minikube' is no provider of clusters: node or kind"):
+        providers.pick()
 
 
 def test_a_named_kubeconfig_that_does_not_exist_is_an_error_and_never_another_cluster(

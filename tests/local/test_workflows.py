@@ -38,3 +38,8 @@ def test_the_cache_is_one_that_can_be_written() -> None:
     assert ".." not in job["env"]["SLUICE_CACHE"].split("/")
     go = next(step for step in every if step.get("uses", "").startswith("actions/setup-go@"))
     assert f"steps.{go['id']}.outputs.go-version" in cache["key"]
+
+
+def test_the_cluster_of_ci_is_one_whose_pods_are_reached() -> None:
+    job = yaml.safe_load((WORKFLOWS / "ci.yaml").read_text())["jobs"]["test"]
+    assert job["env"]["SLUICE_PROVIDER"] == "node"

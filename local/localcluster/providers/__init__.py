@@ -1,4 +1,5 @@
-"""Which kind of cluster this machine gets: a named kubeconfig, else kind where Docker answers, else our own node."""
+"""Which kind of cluster this machine gets: a named kubeconfig, else the named provider, else kind where Docker answers,
+else our own node."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ NAME_VARIABLE = "SLUICE_CLUSTER_NAME"
 # Set for everything that `make test` and `make demo` run: the cluster they brought up, as a file.
 CLUSTER_VARIABLE = "SLUICE_CLUSTER"
 KUBECONFIG_VARIABLE = "SLUICE_KUBECONFIG"
+PROVIDER_VARIABLE = "SLUICE_PROVIDER"
 
 
 class Provider(Protocol):
@@ -69,6 +71,11 @@ def pick(name: str | None = None) -> Provider:
     if kubeconfig:
         return Explicit(Path(kubeconfig))
     node, kind = SingleNode(name), Kind(name)
+    named = os.environ.get(PROVIDER_VARIABLE)
+    if named:
+        if named not in ("node", "kind"):
+            raise LocalClusterError(f"{PROVIDER_VARIABLE}={named!r} is no provider of clusters: node or kind")
+        return node if named == "node" else kind
     # What was made before Docker was started, or stopped, stays the cluster, else `down` would forget it.
     if node.exists():
         return node
