@@ -454,6 +454,27 @@ def test_what_a_person_brings_back_is_paused_by_its_name() -> None:
     stage.until("HeldByRollback", type_="Stalled", most=60)
 
 
+def test_retry_is_refused_while_what_it_would_try_again_is_still_on_its_way_back() -> None:
+    """Its latch is made when it has been rolled back: a retry before that was Done, and nothing came of it."""
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.alarms["errors"].state = "ALARM"
+    stage.step()
+    stage.annotate(retry="1")
+    stage.step()
+    assert deployment(stage).stage == "RollingBack"
+    [said] = stage.status.commands
+    assert (said.command, said.value, said.result) == ("retry", "1", "Refused")
+    assert "is still being rolled back: say it when it has been" in (said.message or "")
+    stage.until("RolledBack", type_="Stalled")
+    stage.alarms["errors"].state = "OK"
+    stage.run(20)
+    assert stage.status.deployment is None
+    stage.annotate(retry="2")
+    reach(stage, "Baking", 1)
+
+
 # While the spec names what is not there -------------------------------------------------------------------------
 
 

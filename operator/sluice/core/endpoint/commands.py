@@ -95,6 +95,13 @@ def answer(d: Draft) -> StoredRevision | None:
 
 
 def _retry(d: Draft, value: str) -> None:
+    deployment, word = d.status.deployment, d.status.endpoint_status
+    nothing_yet = d.status.latch is None and d.status.problem is None
+    if deployment is not None and deployment.stage == "RollingBack" and word == "Updating" and nothing_yet:
+        # What is on its way back is latched when it is there: said before, it would be of no use.
+        text = f"revision {deployment.revision} is still being rolled back: say it when it has been"
+        acknowledge(d, capabilities.RETRY, value, CommandResult.REFUSED, text)
+        return
     problem = d.status.problem.model_copy(update={"next_attempt": d.now}) if d.status.problem else None
     drift = d.status.drift.model_copy(update={"stopped": None, "corrections": ()}) if d.status.drift else None
     d.set(latch=None, live_latch=None, problem=problem, drift=drift)
