@@ -187,6 +187,36 @@ def test_old_pods_that_do_not_go_tell_nothing_against_the_new_ones(step: int) ->
     )
 
 
+@pytest.mark.parametrize("image", ["new:1", "bad:1"])
+def test_a_shadow_takes_no_room_before_the_old_one_goes(image: str) -> None:
+    """Its new pods come in the clean-up, in the room of the old: before, they took that of the first new instance."""
+    stage = ClusterStage(
+        {"variantName": "a", "initialInstanceCount": 4}, deploymentConfig=rolling(25, wait=5), kubernetes=FIRST
+    )
+    [variant] = stage.objects["EndpointConfig", "churn"]["spec"]["productionVariants"]
+    shadow = {**variant, "variantName": "s", "initialInstanceCount": 1}
+    stage.edit("EndpointConfig", shadowProductionVariants=[shadow])
+    stage.cluster.start_seconds, stage.room = 3.0, 5
+    stage.in_service()
+    stage.image(image)
+    for number in range(2000):
+        stage.step()
+        stages = {stage.status.deployment.stage} if stage.status.deployment else set()
+        assert stages <= {"CleaningUp"} or len(stage.cluster.fleets) <= 3, "two of variant a, and the old shadow"
+        if not stages and number > 8:
+            break
+    stage.run(20)
+    image = image if image == "new:1" else "repo/churn:1"
+    found = [(fleet.variant, fleet.image, fleet.ready) for fleet in stage.cluster.fleets.values()]
+    assert sorted(found) == [("a", image, 4), ("s", image, 1)]
+    assert stage.cluster.route is not None
+    [mirrored] = stage.cluster.route.spec.shadows
+    assert mirrored.sampling == 1_000_000
+    last = stage.status.last_deployment
+    assert last is not None
+    assert last.outcome is (Outcome.SUCCEEDED if image == "new:1" else Outcome.ROLLED_BACK)
+
+
 def moments() -> list[ClusterStage]:
     """A deployment of four by batches of one, at each of its passes."""
     stage = at_work(4, 25)

@@ -49,6 +49,7 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
     steps = plans.plan(config, counts, old, replace_first=replaces)
     green = sides.side(revision, variants)
     keeping.warn_of_moving_images(d, green)
+    green = sides.without_shadows(green) if replaces else green
     wanted = fleets.wanted(str(d.metadata["name"]), green, counts)
     waits = sum(step.wait_seconds for step in steps)
     first = {name: 0 if replaces else count for name, count in batches.new_of(steps[0]).items()}

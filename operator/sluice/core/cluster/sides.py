@@ -1,6 +1,7 @@
 """The revisions of one pass as its routes and fleets need them, with the counts and weights that are live."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sluice.api.status import DeploymentStatus, VariantSummary
 from sluice.core.cluster.routing import Side
@@ -36,7 +37,17 @@ def serving_revision(d: Draft) -> Revision | None:
 def deployed(d: Draft, deployment: DeploymentStatus) -> Side | None:
     """The revision that is being deployed."""
     revision = d.subject(deployment.revision)
-    return side(revision, deployment.pending_variants) if revision is not None else None
+    if revision is None:
+        return None
+    found = side(revision, deployment.pending_variants)
+    return without_shadows(found) if deployment.replace_first else found
+
+
+def without_shadows(found: Side) -> Side:
+    """A revision whose shadow variants have no room yet: where batches go before their successors come, a shadow's pod
+    would take the room of the first."""
+    kept = {key: value for key, value in found.endpoint_config.items() if key != "shadowProductionVariants"}
+    return replace(found, endpoint_config=kept)
 
 
 def side(revision: Revision, variants: tuple[VariantSummary, ...]) -> Side:
