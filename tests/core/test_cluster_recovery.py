@@ -143,6 +143,26 @@ def test_lost_while_old_instances_start_again_they_are_waited_for_all_the_same()
     stage.in_service()
 
 
+def test_retry_of_a_recovered_rollback_does_not_let_all_old_instances_go_at_once() -> None:
+    """Of batches that go before their successors come: the plan was lost with the status."""
+    stage = served(rolling(25, wait=30), kubernetes={"replaceFirst": True})
+    stage.room = 4
+    stage.image("two:1")
+    reach(stage, "Baking", 2)
+    lose(stage)
+    stage.room = 2
+    while stage.status.endpoint_status != "UpdateRollbackFailed":
+        stage.step(5)
+    stage.room = 4
+    stage.annotate(retry="1")
+    for _ in range(400):
+        stage.step()
+        if stage.status.last_deployment and stage.status.deployment is None and stage.condition("Ready")[0] == "True":
+            break
+        assert sum(fleet.ready for fleet in stage.cluster.fleets.values()) >= 3, "all but a batch serve"
+    assert [(fleet.image, fleet.ready) for fleet in stage.cluster.fleets.values()] == [("two:1", 4)]
+
+
 def test_in_a_blue_green_deployment_the_old_fleet_is_whole_and_takes_all_at_once() -> None:
     stage = served(blue_green("CANARY", wait=60, final=5))
     stage.image("two:1")

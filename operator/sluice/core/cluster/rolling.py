@@ -101,6 +101,8 @@ def _take_retry(d: Draft, green: Side | None, deployment: DeploymentStatus) -> N
     d.set_deployment(stage_since=d.now)
     if green is None or d.desired is None or d.desired.fleet_hash != deployment.fleet_hash:
         return
+    if deployment.replace_first and len(deployment.plan) < 2:
+        return  # recovered without its batches: forward all old instances would go at once; it starts anew when back
     done = [step for step in deployment.plan if step.traffic_percent <= (deployment.traffic_percent or 0.0)]
     left = deployment.plan[len(done) :]
     waits = sum(step.wait_seconds for step in left)
