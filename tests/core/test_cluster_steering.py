@@ -284,6 +284,35 @@ def test_back_at_once_while_the_old_fleet_still_stands() -> None:
     assert list(stage.cluster.fleets) == [old]
 
 
+@pytest.mark.parametrize("beside", ["a sample invocation", "a shadow that fails"])
+def test_back_at_once_whatever_stands_beside_the_old_instances(beside: str) -> None:
+    """Routers tell nothing of how a fleet answers its sample invocation that their routes do not name: that is looked
+    at once they do. And a shadow answers nobody."""
+    stage = served(blue_green("CANARY", wait=5, final=5))
+    if beside == "a sample invocation":
+        stage.edit("Model", kubernetes={"sampleInvocation": {"body": "{}"}})
+    else:
+        [variant] = stage.objects["EndpointConfig", "churn"]["spec"]["productionVariants"]
+        stage.edit("EndpointConfig", shadowProductionVariants=[{**variant, "variantName": "s"}])
+    stage.step()
+    stage.in_service()
+    first = stage.status.revision
+    assert first is not None
+    olds = list(stage.cluster.fleets)
+    stage.capped = {fleet.name: 0 for fleet in stage.cluster.fleets.values() if fleet.variant == "s"}
+    stage.run(2)
+    stage.cluster.routers[0].busy = frozenset(olds)
+    stage.image("new:1")
+    reach(stage, "CleaningUp")
+    stage.annotate(rollback=first.name)
+    stage.run(4)
+    assert stage.percent_new() == 0, "no pod had to start"
+    assert acks(stage) == [("rollback", first.name, "Done")]
+    stage.cluster.routers[0].busy = frozenset()
+    stage.until("HeldByRollback", type_="Stalled")
+    assert list(stage.cluster.fleets) == olds
+
+
 def test_a_fleet_that_is_not_whole_is_no_way_back_at_once() -> None:
     stage = served(blue_green("CANARY", wait=5, final=5))
     first = stage.status.revision

@@ -320,7 +320,10 @@ def stands(d: Draft, stored: StoredRevision) -> bool:
     revision = stored.revision(d.given.resolution.owner)
     counts, _ = variants_of(d, revision)
     old = fleets.wanted(str(d.metadata["name"]), sides.side(revision, ()), counts)
-    return all(fleets.ready(keeping.seen(d), fleet, fleet.count) for fleet in old)
+    # By their pods: routers tell how a sample invocation is answered by what their routes name, which are these again
+    # before they get their traffic. Shadows answer nobody.
+    found = [(fleet, keeping.seen(d).fleet(fleet.name)) for fleet in old if not fleet.shadow]
+    return all(here is not None and not here.deleting and here.ready >= fleet.count for fleet, here in found)
 
 
 def return_to(d: Draft, revision: Revision) -> None:
