@@ -187,6 +187,26 @@ def test_old_pods_that_do_not_go_tell_nothing_against_the_new_ones(step: int) ->
     )
 
 
+@pytest.mark.parametrize("at", [("Baking", 1), ("Provisioning", 3), ("Shifting", 4), ("FinalBaking", 4)])
+@pytest.mark.parametrize("back", [None, 50])
+def test_the_way_back_comes_to_old_instances_that_have_a_sample_invocation(
+    at: tuple[str, int], back: int | None
+) -> None:
+    """From the last batch on the routes named the new fleet alone, and no router told how the old one answers."""
+    sample = {"kubernetes": {"sampleInvocation": {"body": "{}"}}}
+    stage = at_work(4, 25, back, model_spec=sample)
+    stage.image("new:1")
+    for _ in range(300):
+        stage.step()
+        running = stage.status.deployment
+        if running is not None and (running.stage, running.step) == at:
+            break
+    stage.run(2)
+    stage.image("repo/churn:1")
+    through(stage, 4, 2 if back else 1)
+    assert [(fleet.image, fleet.ready) for fleet in stage.cluster.fleets.values()] == [("repo/churn:1", 4)]
+
+
 @pytest.mark.parametrize("image", ["new:1", "bad:1"])
 def test_a_shadow_takes_no_room_before_the_old_one_goes(image: str) -> None:
     """Its new pods come in the clean-up, in the room of the old: before, they took that of the first new instance."""

@@ -237,7 +237,9 @@ def _back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus
         target = batches.back_percent(policy, percent, planned, replace_first=replaces)
     move = (replacing.back if replaces else _next_back)(d, blue, green, deployment, percent, target, dead=dead)
     held = fleets.wanted(_name(d), blue, batches.remaining(planned, target / 100.0))
-    split = _split(d, blue, green if move.percent else None, move.percent)
+    # The old fleets are named also while the new ones have all requests: how their pods answer the sample invocation,
+    # without which none of them counts, routers tell of what their routes name.
+    split = Split(blue, green if move.percent else None, move.percent, fleets.strangers(seen))
     standing = held if green is None or not move.percent else (*held, *fleets.wanted(_name(d), green, move.new))
     progress = keeping.keep(d, split, standing, rolling_back=True)
     instances.hold(d, held, move.old, new=False, share=1.0 - target / 100.0, room=move.room)
