@@ -436,9 +436,11 @@ def test_a_pause_that_stands_does_not_hold_up_what_a_person_brings_back() -> Non
     stage.annotate(pause="true", rollback=good)
     stage.until("HeldByRollback", type_="Stalled", most=60)
     assert name_of(stage) == good
+    assert ("pause", "Refused") in [(ack.command, ack.result) for ack in stage.status.commands]
     stage.edit("Model", primaryContainer={"image": "third:1"})
     reach(stage, "Provisioning")
     stage.until("Paused", most=60)
+    assert ("pause", "Done") in [(ack.command, ack.result) for ack in stage.status.commands]
 
 
 def test_what_a_person_brings_back_is_paused_by_its_name() -> None:

@@ -86,8 +86,9 @@ def _take_pause(d: Draft, deployment: DeploymentStatus, said: str | None) -> Non
         elif said == "true":
             text = f"a person brings {deployment.revision} back: only its name pauses that"
         acknowledge(d, capabilities.PAUSE, said, CommandResult.REFUSED, text)
-    elif said is not None:
-        acknowledge(d, capabilities.PAUSE, said, CommandResult.DONE, f"revision {deployment.revision} is paused")
+    elif wanted and (said is not None or deployment.paused_since is None):  # also one that an earlier one refused
+        value = d.annotation(names.PAUSE)
+        acknowledge(d, capabilities.PAUSE, value, CommandResult.DONE, f"revision {deployment.revision} is paused")
     since, until = deployment.paused_since, deployment.bake_until
     if wanted and since is None:
         d.set_deployment(paused_since=d.now)
