@@ -144,6 +144,19 @@ def test_alarms_are_taken_out_with_the_whole_deploymentconfig_unless_it_is_retai
     assert ("CloudWatch alarm errors is Missing" in stage.message()) is retained
 
 
+def test_alarms_that_are_all_taken_out_are_shown_no_more() -> None:
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    del stage.alarms["errors"]
+    stage.run(2)
+    assert stage.status.alarms_text == "Missing errors"
+    stage.edit("Endpoint", deploymentConfig=blue_green("CANARY", wait=60, final=60))
+    stage.run(2)
+    assert deployment(stage).stage == "Baking"
+    assert (stage.status.alarms, stage.status.alarms_text) == ((), None)
+
+
 def test_a_bake_ends_only_with_a_reading_from_after_its_end() -> None:
     stage = watched()
     stage.image("new:1")

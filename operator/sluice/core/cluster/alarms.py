@@ -126,10 +126,12 @@ def at_start(d: Draft) -> tuple[WatchedAlarm, ...]:
 
 
 def remember(d: Draft) -> None:
-    """An ignored alarm that was read as OK counts from then on."""
+    """An ignored alarm that was read as OK counts from then on. Where none is heeded, none is read, and none shown."""
     deployment = d.status.deployment
     if deployment is None:
         return
+    if deployment.stage in HEEDED_IN and not _heeded(d.spec, d.status, deployment):
+        d.set(alarms=())
     alarms = tuple(_remembered(d, alarm) for alarm in deployment.alarms)
     if alarms != deployment.alarms:
         d.set_deployment(alarms=alarms)
