@@ -12,9 +12,9 @@ NEW = "registry.example/churn:2"
     [
         ("OutOfService", {"Ready": "False OutOfService", "Stalled": "True OutOfService"}),
         ("Creating", {"Ready": "False Creating", "Reconciling": "True Creating"}),
-        ("Updating", {"Ready": "False ForeignUpdate", "Reconciling": "True ForeignUpdate"}),
+        ("Updating", {"Ready": "True InService", "Reconciling": "True ForeignUpdate"}),  # a scaler's, by all that is seen
         ("SystemUpdating", {"Ready": "True InService", "Reconciling": "True SystemUpdating"}),
-        ("RollingBack", {"Ready": "False RollingBack", "Reconciling": "True RollingBack"}),
+        ("RollingBack", {"Ready": "True InService", "Reconciling": "True RollingBack"}),
         ("InService", {"Ready": "True InService", "Reconciling": "False Settled"}),
         ("Deleting", {"Ready": "False Deleting", "Reconciling": "True Deleting"}),
         ("Failed", {"Ready": "False EndpointFailed", "Stalled": "True EndpointFailed"}),
