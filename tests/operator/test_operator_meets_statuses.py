@@ -12,7 +12,8 @@ NEW = "registry.example/churn:2"
     [
         ("OutOfService", {"Ready": "False OutOfService", "Stalled": "True OutOfService"}),
         ("Creating", {"Ready": "False Creating", "Reconciling": "True Creating"}),
-        ("Updating", {"Ready": "True InService", "Reconciling": "True ForeignUpdate"}),  # a scaler's, by all that is seen
+        # By all that is seen a scaler's: no other configuration is pending.
+        ("Updating", {"Ready": "True InService", "Reconciling": "True ForeignUpdate"}),
         ("SystemUpdating", {"Ready": "True InService", "Reconciling": "True SystemUpdating"}),
         ("RollingBack", {"Ready": "True InService", "Reconciling": "True RollingBack"}),
         ("InService", {"Ready": "True InService", "Reconciling": "False Settled"}),
