@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell's background jobs ignore SIGINT, and hand that down; a handler is not handed down."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_what_is_run_has_its_time_to_clean_up_after_a_ctrl_c(tmp_path: Path) -> None:
     cleaned = tmp_path / "cleaned"
     program = "import os, sys; from localcluster.__main__ import _attend; sys.exit(_attend(sys.argv[1:], os.environ))"
@@ -49,6 +59,7 @@ def test_what_is_run_has_its_time_to_clean_up_after_a_ctrl_c(tmp_path: Path) -> 
     assert cleaned.exists()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_command_that_a_signal_ended_has_the_code_of_a_shell() -> None:
     assert commands._attend(["/bin/sh", "-c", "kill -INT $$"], os.environ) == 130
     assert commands._attend(["/bin/sh", "-c", "exit 3"], os.environ) == 3
