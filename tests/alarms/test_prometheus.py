@@ -180,40 +180,50 @@ async def test_queries_that_hang_keep_no_other_from_its_turn() -> None:
 
 
 async def test_more_queries_than_a_round_has_room_for_take_turns() -> None:
-    async def answer(_: web.Request) -> web.Response:
-        await asyncio.sleep(0.2)
-        return web.json_response({"status": "success", "data": {"resultType": "scalar", "result": [0, "1"]}})
-
+    served = Room()
     asked = {above(f"x{index}") for index in range(60)}
-    left = set(asked)
-    async with Served(answer) as url, asyncio.timeout(60):
-        made = source(url, call_seconds=5.0, round_seconds=0.5)
-        while left:
-            found = await made.read(asked)
-            left -= {query for query in asked if found[query].state == "OK"}
+    async with Served(served.answer) as url, asyncio.timeout(60):
+        made = source(url, call_seconds=5.0, round_seconds=1.0)
+        await until_all_were_read(made, asked, served)
         await made.close()
 
 
 async def test_queries_that_failed_once_have_their_turn_where_a_round_has_no_room_for_all() -> None:
     """After a restart of Prometheus those that were read first filled every round that followed."""
-    is_up = False
+    served = Room(is_up=False)
+    asked = {above(f"x{index}") for index in range(26)}
+    async with Served(served.answer) as url, asyncio.timeout(60):
+        made = source(url, call_seconds=5.0, round_seconds=1.0)
+        await made.read(asked)
+        served.is_up = True
+        await until_all_were_read(made, asked, served)
+        await made.close()
 
-    async def answer(_: web.Request) -> web.Response:
-        if not is_up:
+
+class Room:
+    """A Prometheus that answers the first queries of a round at once and keeps all others waiting: how many it has room
+    for does not depend on how fast this machine is."""
+
+    def __init__(self, *, is_up: bool = True) -> None:
+        self.is_up = is_up
+        self.left = 0
+
+    async def answer(self, _: web.Request) -> web.Response:
+        if not self.is_up:
             return web.Response(status=503)
-        await asyncio.sleep(0.2)
+        if self.left <= 0:
+            await asyncio.Event().wait()  # the client gives up
+        self.left -= 1
         return web.json_response({"status": "success", "data": {"resultType": "scalar", "result": [0, "1"]}})
 
-    asked = {above(f"x{index}") for index in range(40)}
+
+async def until_all_were_read(made: PrometheusSource, asked: set[Query], served: Room) -> None:
+    """Never ends where some never have their turn."""
     left = set(asked)
-    async with Served(answer) as url, asyncio.timeout(30):
-        made = source(url, call_seconds=5.0, round_seconds=0.5)
-        await made.read(asked)
-        is_up = True
-        while left:
-            found = await made.read(asked)
-            left -= {query for query in asked if found[query].state == "OK"}
-        await made.close()
+    while left:
+        served.left = 20
+        found = await made.read(frozenset(asked))
+        left -= {query for query in asked if found[query].state == "OK"}
 
 
 async def test_no_address_names_the_setting() -> None:

@@ -22,7 +22,6 @@ from sluice.loader.deadline import Deadline
 from sluice.loader.failure import LoadFailed
 from sluice.loader.paths import STAGING
 from sluice.loader.place import remove
-from sluice.loader.progress import Progress
 from sluice.loader.tree import BadMember, Tree
 from sluice.loader.unpack import Bounds, unpack
 
@@ -446,12 +445,11 @@ def test_a_member_larger_than_the_disk_is_refused_before_it_is_written(load: Cal
     assert caught.value.reason == "TooLarge"
 
 
-def test_the_log_says_how_far_the_unpacking_is(
-    load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(Progress.__init__, "__defaults__", (0.0,))
+def test_the_log_says_how_far_the_unpacking_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "archive"
+    path.write_bytes(packed(member("a", data=b"1" * 1024), member("b", data=b"2" * 1024)))
     with caplog.at_level(logging.INFO, logger="sluice.loader"):
-        load(packed(member("a", data=b"1" * 1024), member("b", data=b"2" * 1024)))
+        unpack(path, tmp_path / "tree", "s3://b/k", Budget(None), Deadline(60), told_every_seconds=0.0)
     told = [record.getMessage().partition("unpacked: ")[2].split(",")[0] for record in caplog.records]
     assert [each for each in told if each] == ["1.0 KiB", "2.0 KiB", "2.0 KiB"]
 

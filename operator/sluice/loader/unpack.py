@@ -18,7 +18,7 @@ from sluice.loader.budget import Budget, check_room, write_failed
 from sluice.loader.deadline import Deadline
 from sluice.loader.failure import LoadFailed, failed, named, shown, size_text
 from sluice.loader.place import DIRECTORY_MODE, FILE_MODE
-from sluice.loader.progress import Progress
+from sluice.loader.progress import PERIOD_SECONDS, Progress
 from sluice.loader.tree import BadMember, Tree
 
 CHUNK_BYTES: Final = 1024 * 1024
@@ -45,12 +45,22 @@ class Bounds:
 ORDINARY: Final = Bounds()
 
 
-def unpack(archive: Path, into: Path, uri: str, budget: Budget, deadline: Deadline, bounds: Bounds = ORDINARY) -> None:
+def unpack(
+    archive: Path,
+    into: Path,
+    uri: str,
+    budget: Budget,
+    deadline: Deadline,
+    bounds: Bounds = ORDINARY,
+    *,
+    told_every_seconds: float = PERIOD_SECONDS,
+) -> None:
     """Unpack into a new directory. Raises LoadFailed (BadArchive, TooLarge, TimedOut) with nothing promised about what
     is in the directory then."""
+    progress = Progress(f"{shown(uri)}: unpacked", None, told_every_seconds)
     try:
         with archive.open("rb") as file:
-            _Unpacking(file, archive.stat().st_size, into, uri, budget, deadline, bounds).run()
+            _Unpacking(file, archive.stat().st_size, into, uri, budget, deadline, bounds, progress).run()
     except BadMember as bad:
         raise failed(uri, f"the archive is refused: {bad}", "BadArchive") from bad
     except _DAMAGED as error:
@@ -66,7 +76,15 @@ _DAMAGED: Final = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, Val
 
 class _Unpacking:
     def __init__(
-        self, file: BinaryIO, size: int, into: Path, uri: str, budget: Budget, deadline: Deadline, bounds: Bounds
+        self,
+        file: BinaryIO,
+        size: int,
+        into: Path,
+        uri: str,
+        budget: Budget,
+        deadline: Deadline,
+        bounds: Bounds,
+        progress: Progress,
     ) -> None:
         self._bounds = bounds
         self._stream = _Bounded(file, size, uri, budget, deadline, bounds)
@@ -76,7 +94,7 @@ class _Unpacking:
         self._deadline = deadline
         self._tree = Tree(len(os.fsencode(into)))
         self._until_room_check = 0
-        self._progress = Progress(f"{shown(uri)}: unpacked", None)
+        self._progress = progress
 
     def run(self) -> None:
         self._into.mkdir(mode=DIRECTORY_MODE)
