@@ -13,7 +13,21 @@ from sluice.api import names
 from sluice.api.reasons import Cause, CommandResult, Reason
 from sluice.core import capabilities, guardrails
 from sluice.core.actions import Action, DropRevision, PatchEndpoint
-from sluice.core.cluster import deletion, deploy, fleets, gates, haste, keeping, life, rolling, routers, sides, steering
+from sluice.core.cluster import (
+    deletion,
+    deploy,
+    fleets,
+    gates,
+    haste,
+    keeping,
+    life,
+    recovery,
+    rolling,
+    routers,
+    shown,
+    sides,
+    steering,
+)
 from sluice.core.cluster.actions import EnsureFleet, EnsureRouter, EvictRouter, ScaleFleet, WriteRoute
 from sluice.core.cluster.routing import Side
 from sluice.core.conditions import Verdict
@@ -59,10 +73,10 @@ def _decide(d: Draft, given: Pass) -> None:
             d.again(1.0)
             d.reconciling(Reason.PENDING, "Taking the Endpoint on.")
         return
-    life.recover(d)
-    life.take_fleets(d)
+    recovery.recover(d)
+    shown.take_fleets(d)
     facts.take_alarms(d)
-    life.take_conditions(d)
+    shown.take_conditions(d)
     d.set(address=ADDRESS.format(service="sluice-router", namespace=d.metadata["namespace"], name=d.endpoint_name))
     freezing.unless_frozen(d, reason, _guarded(_plan))
     running = d.status.deployment

@@ -7,7 +7,7 @@ Every wait is an absolute time in status; a bake begins only when every Ready ro
 from datetime import timedelta
 
 from sluice.api.reasons import Cause, Outcome, Reason
-from sluice.api.status import DeploymentStatus, Latch, VariantSummary
+from sluice.api.status import DeploymentStatus, Latch
 from sluice.core import guardrails
 from sluice.core.cluster import (
     alarms,
@@ -42,7 +42,7 @@ HELD_ANEW = timedelta(seconds=300)
 
 def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
     """Persist the plan, store the revision, make the new fleets."""
-    counts, variants = variants_of(d, revision)
+    counts, variants = plans.variants_of(d, revision)
     config = None if commanded else plans.config_of(d.spec, d.status)
     old = sides.counts(d.status.production_variants)
     replaces = plans.replaces(d.spec, config)
@@ -89,32 +89,6 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
     d.confirm_references = not commanded
     d.again(keeping.WAIT_SECONDS)
     d.reconciling(Reason.DEPLOYING, f"Revision {revision.name} under {guardrails.policy_name(config)}: Provisioning.")
-
-
-def variants_of(d: Draft, revision: Revision) -> tuple[dict[str, int], tuple[VariantSummary, ...]]:
-    """The new revision's counts and weights: the spec's, or the live ones that it retains (UpdateEndpoint's
-    RetainAllVariantProperties and ExcludeRetainedVariantProperties)."""
-    counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
-    excluded = {item["variantPropertyType"] for item in d.spec.get("excludeRetainedVariantProperties") or ()}
-    live = {v.variant_name: v for v in d.status.production_variants}
-    if d.spec.get("retainAllVariantProperties"):
-        if "DesiredInstanceCount" not in excluded:
-            counts = {n: (live[n].desired_instance_count or c) if n in live else c for n, c in counts.items()}
-        if "DesiredWeight" not in excluded:
-            held = {n: v.desired_weight for n, v in live.items() if v.desired_weight is not None}
-            kept = {n: held.get(n, w) for n, w in weights.items()}
-            weights = kept if any(kept.values()) else weights
-    variants = tuple(
-        VariantSummary(
-            variant_name=name,
-            desired_instance_count=counts.get(name, 1),
-            desired_weight=weight,
-            current_instance_count=0,
-            current_weight=0.0,
-        )
-        for name, weight in sorted(weights.items())
-    )
-    return counts, variants
 
 
 # While it runs --------------------------------------------------------------------------------------------------
@@ -318,7 +292,7 @@ def stands(d: Draft, stored: StoredRevision) -> bool:
     if stored.fleet_hash != before.fleet_hash:
         return False
     revision = stored.revision(d.given.resolution.owner)
-    counts, _ = variants_of(d, revision)
+    counts, _ = plans.variants_of(d, revision)
     old = fleets.wanted(str(d.metadata["name"]), sides.side(revision, ()), counts)
     # By their pods: routers tell how a sample invocation is answered by what their routes name, which are these again
     # before they get their traffic. Shadows answer nobody.

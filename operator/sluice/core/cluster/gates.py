@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sluice.api import names
 from sluice.api.reasons import CommandResult, Reason
 from sluice.core import capabilities, guardrails
-from sluice.core.cluster import alarms, deploy, limits, plans, replacing
+from sluice.core.cluster import alarms, limits, plans, replacing
 from sluice.core.cluster.alarms import Hold
 from sluice.core.endpoint import deployment
 from sluice.core.endpoint.commands import acknowledge, unanswered
@@ -23,7 +23,7 @@ Gate = Callable[[Draft, Revision], bool]
 def _guarded(d: Draft, desired: Revision) -> bool:
     """The deploymentConfig fits the instance counts."""
     config = plans.config_of(d.spec, d.status)
-    counts, _ = deploy.variants_of(d, desired)  # those that it starts with
+    counts, _ = plans.variants_of(d, desired)  # those that it starts with
     finding = guardrails.check(config, counts)
     finding = finding or plans.too_long(config, counts)
     if finding is None and plans.replaces(d.spec, config):

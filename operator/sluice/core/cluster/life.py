@@ -1,11 +1,11 @@
-"""An Endpoint's life in the cluster outside of deployments: creation, service, live edits, recovery."""
+"""An Endpoint's life in the cluster outside of deployments: creation, service, live edits."""
 
 from datetime import datetime
 
-from sluice.api.reasons import Cause, ConditionType, Outcome, Reason
-from sluice.api.status import Intent, Latch, VariantSummary, WantedVariant
-from sluice.core import capabilities, conditions, guardrails
-from sluice.core.cluster import fleets, keeping, recovery, routers, sides, words
+from sluice.api.reasons import Cause, Outcome, Reason
+from sluice.api.status import Intent, VariantSummary, WantedVariant
+from sluice.core import capabilities
+from sluice.core.cluster import fleets, keeping, recovery, routers, shown, sides
 from sluice.core.cluster.actions import ScaleFleet
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint import commands, live
@@ -16,179 +16,6 @@ from sluice.core.revision import Revision, edited_live
 
 STEADY_SECONDS = 60.0
 """A look in case an event was lost: whatever changes wakes the Endpoint by itself."""
-
-
-# Facts ----------------------------------------------------------------------------------------------------------
-
-
-def take_fleets(d: Draft) -> None:
-    """The fleets of the revision in service, as DescribeEndpoint would show them, and what is not as it should be
-    without being wrong: ImageDrift, SourceMoved, ZoneSpreadUnmet, TemplateOutdated."""
-    serving = sides.serving(d)
-    if serving is None:
-        return
-    before = {v.variant_name: v for v in d.status.production_variants}
-    shown: list[VariantSummary] = []
-    shadows: list[VariantSummary] = []
-    for fleet in fleets.wanted(_name(d), serving, sides.counts(d.status.production_variants)):
-        name = str(fleet.variant["variantName"])
-        here = keeping.seen(d).fleet(fleet.name)
-        word = "Updating" if here is not None and here.ready < here.replicas else None
-        weight = serving.weights.get(name)
-        summary = fleets.summary(fleet, here, weight, before.get(name), word)
-        running = d.status.deployment
-        leaving = here.existing - here.replicas if here is not None else 0
-        if running is not None and running.policy == guardrails.ROLLING and leaving > 0:
-            going = words.going(leaving, running.stage_since)
-            summary = summary.model_copy(update={"variant_status": (going,)})
-        (shadows if fleet.shadow else shown).append(summary)
-    d.set(production_variants=tuple(shown), shadow_production_variants=tuple(shadows)[:1])
-
-
-def take_conditions(d: Draft) -> None:
-    """Conditions that tell something and never affect Ready."""
-    seen = keeping.seen(d)
-    drifted = [fleet for fleet in seen.fleets if fleet.strangers]
-    _tell(
-        d,
-        ConditionType.IMAGE_DRIFT,
-        bool(drifted),
-        "; ".join(
-            f"fleet {fleet.name}: {len(fleet.strangers)} pods run another image or model data than its first ready "
-            f"pod ({', '.join(fleet.strangers[:3])}); they get no requests"
-            for fleet in drifted
-        ),
-    )
-    moved = [(fleet, t) for fleet in seen.fleets for t in fleet.troubles if t.reason == "SourceMoved"]
-    _tell(
-        d,
-        ConditionType.SOURCE_MOVED,
-        bool(moved),
-        "; ".join(
-            f"fleet {fleet.name}: {trouble.pods} pods do not start: {trouble.message}" for fleet, trouble in moved
-        ),
-    )
-    narrow = [f for f in seen.fleets if seen.zones > 1 and f.ready > 1 and f.zones == 1]
-    _tell(
-        d,
-        ConditionType.ZONE_SPREAD_UNMET,
-        bool(narrow),
-        f"all pods of {', '.join(f.name for f in narrow)} run in one zone, the cluster has {seen.zones}",
-    )
-    stale = [f for f in seen.fleets if f.template and seen.templates.get(f.name, f.template) != f.template]
-    _tell(
-        d,
-        ConditionType.TEMPLATE_OUTDATED,
-        bool(stale),
-        f"{', '.join(f.name for f in stale)}: would be made otherwise now (another operator version, or an edited "
-        "instance type); what runs is left as it is until the next deployment (annotation sluice.dev/redeploy)",
-    )
-    failing = _failing_sample(d)
-    _tell(d, ConditionType.SAMPLE_INVOCATION_FAILING, bool(failing), "; ".join(failing))
-
-
-def _failing_sample(d: Draft) -> list[str]:
-    """Pods in service that the routers have taken out. While a count is being edited new pods come, whose first sample
-    invocation is still under way: nothing is said of them."""
-    serving, seen = sides.serving(d), keeping.seen(d)
-    if serving is None or d.status.intent is not None:
-        return []
-    said = []
-    for fleet in fleets.wanted(_name(d), serving, {}):
-        failing, pods = routers.failing_sample(seen, fleet.name) if fleet.sample else (0, 0)
-        if not failing:
-            continue
-        # Envoy's panic threshold (router/clusters.py).
-        stays = "they get no requests; at least half of the fleet stays in"
-        if 2 * (pods - failing) < pods:
-            stays = "as at least half of the fleet stays in, all of them get requests all the same"
-        answer = routers.sample_answer(seen, fleet.name)
-        said.append(
-            f"variant {fleet.variant['variantName']}: {failing} of {pods} pods fail the sample invocation"
-            f"{answer and f' ({answer})'}; {stays}"
-        )
-    return said
-
-
-def _tell(d: Draft, type_: ConditionType, holds: bool, message: str) -> None:
-    if not holds:
-        d.set(conditions=conditions.drop_condition(d.status.conditions, type_))
-        return
-    generation = int(d.metadata.get("generation") or 0)
-    d.set(
-        conditions=conditions.set_condition(
-            d.status.conditions, type_, "True", str(type_), message, generation=generation, now=d.now
-        )
-    )
-
-
-# Recovery -------------------------------------------------------------------------------------------------------
-
-
-def recover(d: Draft) -> bool:
-    """An Endpoint without a status beside standing routes: it serves what was in service and still answers, else what
-    the routes send most requests to (in the last bake of a deployment the new revision has them all, and has proved
-    nothing). True if the pass goes on with that revision as the one in service."""
-    seen = keeping.seen(d)
-    if d.status.revision is not None or d.status.intent is not None or seen.route is None:
-        return False
-    share: dict[str, int] = {}
-    hashes = {fleet.name: fleet.fleet_hash for fleet in seen.fleets}
-    for entry in seen.route.spec.fleets:
-        if entry.name in hashes:
-            share[hashes[entry.name]] = share.get(hashes[entry.name], 0) + entry.weight
-    proven = {s.fleet_hash for s in d.given.stored if s.outcome == Outcome.SUCCEEDED}
-    proven &= {fleet.fleet_hash for fleet in seen.fleets if fleet.ready}
-    for fleet_hash in sorted(share, key=lambda key: (key not in proven, -share[key])):
-        revision = _known(d, fleet_hash)
-        if revision is not None and _served(d, fleet_hash):
-            counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
-            standing = {fleet.variant: fleet for fleet in seen.fleets if fleet.fleet_hash == fleet_hash}
-            d.set(
-                revision=revision.status().model_copy(update={"since": d.now}),
-                endpoint_status="InService",
-                creation_time=min((f.created for f in standing.values() if f.created), default=d.now),
-                production_variants=tuple(
-                    VariantSummary(
-                        variant_name=name,
-                        desired_weight=weight,
-                        current_weight=weight,
-                        desired_instance_count=standing[name].replicas if name in standing else counts.get(name),
-                        last_applied_count=counts.get(name),
-                        last_applied_weight=weight,
-                    )
-                    for name, weight in sorted(weights.items())
-                ),
-            )
-            _recover_latch(d)
-            recovery.commands(d)
-            recovery.rolling_back(d, revision)
-            return True
-    return False
-
-
-def _served(d: Draft, fleet_hash: str) -> bool:
-    """Whether a revision was in service: one that was still being created is created on."""
-    succeeded = any(s.fleet_hash == fleet_hash and s.outcome == Outcome.SUCCEEDED for s in d.given.stored)
-    return succeeded or any(fleet.ready and fleet.fleet_hash == fleet_hash for fleet in keeping.seen(d).fleets)
-
-
-def _known(d: Draft, fleet_hash: str) -> Revision | None:
-    if d.desired is not None and d.desired.fleet_hash == fleet_hash:
-        return d.desired
-    stored = next((s for s in d.given.stored if s.fleet_hash == fleet_hash), None)
-    return stored.revision(d.given.resolution.owner) if stored else None
-
-
-def _recover_latch(d: Draft) -> None:
-    """The revision asked for was rolled back before the status was lost: it stays out."""
-    desired = d.desired
-    if desired is None or d.status.revision is None or desired.fleet_hash == d.status.revision.fleet_hash:
-        return
-    stored = next((s for s in d.given.stored if s.fleet_hash == desired.fleet_hash), None)
-    if stored is not None and stored.outcome == Outcome.ROLLED_BACK:
-        message = stored.outcome_message or "it was rolled back before"
-        d.set(latch=Latch(fleet_hash=desired.fleet_hash, reason=Reason.ROLLED_BACK, message=message, time=d.now))
 
 
 # Creation -------------------------------------------------------------------------------------------------------
@@ -269,7 +96,7 @@ def _in_service(d: Draft, revision: Revision) -> None:
             for name, weight in sorted(weights.items())
         ),
     )
-    take_fleets(d)
+    shown.take_fleets(d)
     ended(d, revision.name, revision.fleet_hash, Outcome.SUCCEEDED, Cause.NONE, None, since)
     d.again(0.0)
     if live.wanted_changes(d):

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from sluice.api.reasons import Reason
-from sluice.api.status import EndpointStatus, PlanStep
+from sluice.api.status import EndpointStatus, PlanStep, VariantSummary
 from sluice.core import guardrails
 from sluice.core.cluster import batches
+from sluice.core.endpoint.draft import Draft
 from sluice.core.finding import Finding
+from sluice.core.resolve import spec_counts, spec_weights
+from sluice.core.revision import Revision
 
 
 def config_of(endpoint_spec: Mapping[str, Any], status: EndpointStatus) -> Mapping[str, Any] | None:
@@ -102,3 +105,29 @@ def _linear_percents(size: Mapping[str, Any], counts: Mapping[str, int]) -> tupl
 
 def _percent(part: int, total: int) -> float:
     return min(100.0, round(100.0 * part / total, 4))
+
+
+def variants_of(d: Draft, revision: Revision) -> tuple[dict[str, int], tuple[VariantSummary, ...]]:
+    """The new revision's counts and weights: the spec's, or the live ones that it retains (UpdateEndpoint's
+    RetainAllVariantProperties and ExcludeRetainedVariantProperties)."""
+    counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
+    excluded = {item["variantPropertyType"] for item in d.spec.get("excludeRetainedVariantProperties") or ()}
+    live = {v.variant_name: v for v in d.status.production_variants}
+    if d.spec.get("retainAllVariantProperties"):
+        if "DesiredInstanceCount" not in excluded:
+            counts = {n: (live[n].desired_instance_count or c) if n in live else c for n, c in counts.items()}
+        if "DesiredWeight" not in excluded:
+            held = {n: v.desired_weight for n, v in live.items() if v.desired_weight is not None}
+            kept = {n: held.get(n, w) for n, w in weights.items()}
+            weights = kept if any(kept.values()) else weights
+    variants = tuple(
+        VariantSummary(
+            variant_name=name,
+            desired_instance_count=counts.get(name, 1),
+            desired_weight=weight,
+            current_instance_count=0,
+            current_weight=0.0,
+        )
+        for name, weight in sorted(weights.items())
+    )
+    return counts, variants

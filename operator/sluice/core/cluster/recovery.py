@@ -1,4 +1,4 @@
-"""What else a lost status had in it: what a person said and was done, and a rolling deployment that was under way."""
+"""A lost status: what was in service, what a person said and was done, a rolling deployment that was under way."""
 
 from sluice.api import names
 from sluice.api.reasons import Cause, CommandResult, Outcome, Reason
@@ -15,7 +15,73 @@ from sluice.core.revision import Revision
 LOST = "its status was lost while it was deployed"
 
 
-def commands(d: Draft) -> None:
+def recover(d: Draft) -> bool:
+    """An Endpoint without a status beside standing routes: it serves what was in service and still answers, else what
+    the routes send most requests to (in the last bake of a deployment the new revision has them all, and has proved
+    nothing). True if the pass goes on with that revision as the one in service."""
+    seen = keeping.seen(d)
+    if d.status.revision is not None or d.status.intent is not None or seen.route is None:
+        return False
+    share: dict[str, int] = {}
+    hashes = {fleet.name: fleet.fleet_hash for fleet in seen.fleets}
+    for entry in seen.route.spec.fleets:
+        if entry.name in hashes:
+            share[hashes[entry.name]] = share.get(hashes[entry.name], 0) + entry.weight
+    proven = {s.fleet_hash for s in d.given.stored if s.outcome == Outcome.SUCCEEDED}
+    proven &= {fleet.fleet_hash for fleet in seen.fleets if fleet.ready}
+    for fleet_hash in sorted(share, key=lambda key: (key not in proven, -share[key])):
+        revision = _known(d, fleet_hash)
+        if revision is not None and _served(d, fleet_hash):
+            counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
+            standing = {fleet.variant: fleet for fleet in seen.fleets if fleet.fleet_hash == fleet_hash}
+            d.set(
+                revision=revision.status().model_copy(update={"since": d.now}),
+                endpoint_status="InService",
+                creation_time=min((f.created for f in standing.values() if f.created), default=d.now),
+                production_variants=tuple(
+                    VariantSummary(
+                        variant_name=name,
+                        desired_weight=weight,
+                        current_weight=weight,
+                        desired_instance_count=standing[name].replicas if name in standing else counts.get(name),
+                        last_applied_count=counts.get(name),
+                        last_applied_weight=weight,
+                    )
+                    for name, weight in sorted(weights.items())
+                ),
+            )
+            _latch(d)
+            _commands(d)
+            _rolling_back(d, revision)
+            return True
+    return False
+
+
+def _served(d: Draft, fleet_hash: str) -> bool:
+    """Whether a revision was in service: one that was still being created is created on."""
+    succeeded = any(s.fleet_hash == fleet_hash and s.outcome == Outcome.SUCCEEDED for s in d.given.stored)
+    return succeeded or any(fleet.ready and fleet.fleet_hash == fleet_hash for fleet in keeping.seen(d).fleets)
+
+
+def _known(d: Draft, fleet_hash: str) -> Revision | None:
+    if d.desired is not None and d.desired.fleet_hash == fleet_hash:
+        return d.desired
+    stored = next((s for s in d.given.stored if s.fleet_hash == fleet_hash), None)
+    return stored.revision(d.given.resolution.owner) if stored else None
+
+
+def _latch(d: Draft) -> None:
+    """The revision asked for was rolled back before the status was lost: it stays out."""
+    desired = d.desired
+    if desired is None or d.status.revision is None or desired.fleet_hash == d.status.revision.fleet_hash:
+        return
+    stored = next((s for s in d.given.stored if s.fleet_hash == desired.fleet_hash), None)
+    if stored is not None and stored.outcome == Outcome.ROLLED_BACK:
+        message = stored.outcome_message or "it was rolled back before"
+        d.set(latch=Latch(fleet_hash=desired.fleet_hash, reason=Reason.ROLLED_BACK, message=message, time=d.now))
+
+
+def _commands(d: Draft) -> None:
     """Annotations stand for long after they were acted on. A retry is not repeated: what it opened is no latch in the
     stored outcomes. Nor is a rollback, unless fleets of its revision stand beside those in service: then it was under
     way. To what serves it has been, and the revision that it turned away stays out."""
@@ -42,7 +108,7 @@ def _hold_again(d: Draft) -> None:
         d.set(latch=Latch(fleet_hash=desired.fleet_hash, reason=Reason.HELD_BY_ROLLBACK, message=text, time=d.now))
 
 
-def rolling_back(d: Draft, serving: Revision) -> None:
+def _rolling_back(d: Draft, serving: Revision) -> None:
     """The fleets in service have fewer ready instances than they should, and another revision answers for the rest: a
     rolling deployment was under way. It goes back in its order, capacity before traffic, and starts anew then."""
     seen, old = keeping.seen(d), spec_counts(serving.endpoint_config)
