@@ -2,8 +2,9 @@
 
 import pytest
 from tests.core.cluster_stage import ClusterStage, Router, blue_green
+from tests.core.watched import reach
 
-from sluice.api.reasons import Cause, Outcome
+from sluice.api.reasons import Cause, Outcome, Reason
 from sluice.core.cluster.actions import EvictRouter
 from sluice.core.cluster.observation import PodTrouble
 
@@ -216,6 +217,66 @@ def test_a_person_brings_the_revision_before_back() -> None:
     assert [f.image for f in stage.cluster.fleets.values()] == ["repo/churn:1"]
     stage.run(100)
     assert stage.status.revision.fleet_hash == first.fleet_hash, "no sync undoes it while the spec stays the same"
+
+
+def test_a_rollback_to_other_counts_of_the_fleet_that_serves_is_refused() -> None:
+    """What it was deployed with bears its name still; edited counts make no other revision."""
+    stage = ClusterStage(deploymentConfig=blue_green(final=0))
+    stage.in_service()
+    first = stage.status.revision
+    assert first is not None
+    stage.edit_variant("a", initialInstanceCount=3)
+    stage.in_service()
+    [fleet] = stage.cluster.fleets.values()
+    stage.annotate(rollback=first.name)
+    stage.run(5)
+    assert [(ack.result, ack.message) for ack in stage.status.commands] == [
+        (
+            "Refused",
+            f"found {first.name}, whose fleet serves already; counts, weights and what else changes in place are the "
+            "spec's: edit EndpointConfig churn or its Models",
+        )
+    ]
+    assert (fleet.replicas, stage.status.deployment) == (3, None)
+    assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
+
+
+@pytest.mark.parametrize("until", ["Provisioning", "Baking", "CleaningUp"])
+def test_a_rollback_to_what_serves_turns_what_is_deployed_back_and_only_that(until: str) -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", final=5))
+    stage.in_service()
+    stage.image("new:1")
+    [old] = stage.cluster.fleets
+    stage.cluster.routers[0].busy = frozenset({old})  # so that it does not go at once
+    reach(stage, until)
+    serving = stage.status.revision
+    assert serving is not None
+    stage.annotate(rollback=serving.name)
+    stage.run(3)
+    stage.cluster.routers[0].busy = frozenset()
+    if until == "CleaningUp":
+        stage.in_service()
+    else:
+        stage.until("HeldByRollback", type_="Stalled")
+    assert [ack.result for ack in stage.status.commands] == ["Refused" if until == "CleaningUp" else "Done"]
+    assert stage.status.revision is not None
+    assert stage.status.revision.fleet_hash == serving.fleet_hash
+
+
+def test_a_rollback_to_what_serves_holds_a_deployment_that_waits_to_start() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=0))
+    stage.in_service()
+    serving = stage.status.revision
+    assert serving is not None
+    stage.image("new:1")
+    stage.step()
+    stage.annotate(rollback=serving.name)
+    stage.until("HeldByRollback", type_="Stalled")
+    stage.run(30)
+    assert [(ack.result, ack.message) for ack in stage.status.commands] == [
+        ("Done", "its fleet serves already, and no other is deployed")
+    ]
+    assert stage.status.deployment is None
 
 
 def test_variants_may_be_renamed_in_the_cluster() -> None:

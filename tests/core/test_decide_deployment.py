@@ -247,7 +247,11 @@ def test_a_rollback_to_other_counts_of_the_fleet_that_serves_is_refused() -> Non
     stage.step(seen, seconds=1)
     assert stage.actions == []
     assert [(ack.result, ack.message) for ack in stage.status.commands] == [
-        ("Refused", "its fleet serves already; counts and weights are the spec's, change them there")
+        (
+            "Refused",
+            f"found {first.name}, whose fleet serves already; counts, weights and what else changes in place are the "
+            "spec's: edit EndpointConfig churn or its Models",
+        )
     ]
     assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
 

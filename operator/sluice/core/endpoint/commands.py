@@ -137,12 +137,17 @@ def _rollback(d: Draft, value: str) -> StoredRevision | None:
         acknowledge(d, capabilities.ROLLBACK, value, CommandResult.REFUSED, message, Reason.NOT_SUPPORTED_BY_BACKEND)
         return None
     asked, text = d.asked_hash, f"revision {stored.name} is brought back"
-    if on_sagemaker and serves(d, stored.fleet_hash):
-        if asked in {None, stored.fleet_hash} and not deploys_other(d, stored.fleet_hash):
-            message = "its fleet serves already; counts and weights are the spec's, change them there"
+    if serves(d, stored.fleet_hash):
+        deploys = deploys_other(d, stored.fleet_hash)
+        if asked in {None, stored.fleet_hash} and not deploys:
+            message = (
+                f"found {stored.name}, whose fleet serves already; counts, weights and what else changes in place are "
+                f"the spec's: edit EndpointConfig {d.spec['endpointConfigName']} or its Models"
+            )
             acknowledge(d, capabilities.ROLLBACK, value, CommandResult.REFUSED, message)
             return None
-        text = "its fleet serves already, and no other is deployed"
+        if on_sagemaker or not deploys:  # in the cluster what is deployed is under way, and turns back
+            text = "its fleet serves already, and no other is deployed"
     if asked == stored.fleet_hash:
         d.set(latch=None)
     elif asked is not None:
@@ -161,7 +166,7 @@ def _rollback(d: Draft, value: str) -> StoredRevision | None:
 
 
 def serves(d: Draft, fleet_hash: str) -> bool:
-    """Whether SageMaker has this fleet in service as it was deployed, so that there is nothing to bring back."""
+    """Whether this fleet is in service as it was deployed, so that there is nothing to bring back."""
     serving, seen = d.status.revision, d.described
     if serving is None or serving.fleet_hash != fleet_hash or d.status.endpoint_status == "UpdateRollbackFailed":
         return False
@@ -169,5 +174,6 @@ def serves(d: Draft, fleet_hash: str) -> bool:
 
 
 def deploys_other(d: Draft, fleet_hash: str) -> bool:
-    """Whether the deployment of another fleet has been decided, and could not be started yet: SageMaker is settled."""
+    """Whether the deployment of another fleet has been decided: on SageMaker, which is settled, it could not be started
+    yet; in the cluster it runs."""
     return d.status.deployment is not None and d.status.deployment.fleet_hash != fleet_hash
