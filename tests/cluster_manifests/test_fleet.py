@@ -109,7 +109,31 @@ def test_what_the_model_sets_counts_more_than_what_the_platform_would() -> None:
     [({}, "1700m", 2), ({}, "4", 4), ({}, "100m", 1), ({"nvidia.com/gpu": "4"}, "46", 4), ({"memory": "1Gi"}, "3", 3)],
 )
 def test_workers_by_accelerators_or_cpus(limits: dict[str, str], cpu: str, workers: int) -> None:
-    assert containers.workers({"requests": {"cpu": cpu}, "limits": limits}) == workers
+    assert containers.workers({"requests": {"cpu": cpu}, "limits": limits}, "nvidia.com/gpu") == workers
+
+
+ACCELERATORS = (
+    "nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-1g.5gb", "nvidia.com/mig-1g.10gb.me", "amd.com/gpu",
+    "amd.com/cpx_nps4", "aws.amazon.com/neuron", "aws.amazon.com/neuroncore", "aws.amazon.com/neurondevice",
+    "gpu.intel.com/i915", "gpu.intel.com/xe", "habana.ai/gaudi", "google.com/tpu", "example.com/own-accelerator",
+)  # fmt: skip
+NO_ACCELERATORS = (
+    "vpc.amazonaws.com/pod-eni", "vpc.amazonaws.com/efa", "rdma/hca", "rdma/hca_shared_devices_a", "example.com/foo",
+    "gpu.intel.com/i915_monitoring", "gpu.intel.com/xe_monitoring", "nvidia.com/hostdev", "nvidia.com/gpumem",
+    "hugepages-2Mi", "hugepages-1Gi", "ephemeral-storage", "smarter-devices/fuse",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("resource", "workers"), [*((name, 2) for name in ACCELERATORS), *((name, 3) for name in NO_ACCELERATORS)]
+)
+def test_only_accelerators_have_workers_of_their_own(resource: str, workers: int) -> None:
+    """A Model that asks for 100 addresses or a network card is not served by so many processes. What no plugin is known
+    to call an accelerator is one where the instance type says so."""
+    model = {**one(), "kubernetes": {"resources": {"limits": {resource: "2"}, "requests": {"cpu": "3"}}}}
+    own = InstanceType(cpu="3", memory="4Gi", gpu_resource="example.com/own-accelerator")
+    (container,) = pod_template(a_fleet(model), own, DEFAULTS)["spec"]["containers"]
+    assert variables(container)["SAGEMAKER_MODEL_SERVER_WORKERS"] == str(workers)
 
 
 @pytest.mark.parametrize("amount", [-1, "-1", "-500m", "1e1.5", "1e-100"])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
@@ -19,6 +20,16 @@ PING_TIMEOUT_SECONDS: Final = 2
 _STARTUP_PERIOD_SECONDS: Final = 5
 _SAFE_PORTS_PER_CONTAINER: Final = 100
 _FIRST_SAFE_PORT: Final = 21000
+_ACCELERATORS: Final = re.compile(
+    r"nvidia\.com/(gpu(\.shared)?|mig-.+)"
+    r"|amd\.com/(gpu|[sdqc]px_nps[0-9]+)"
+    r"|aws\.amazon\.com/neuron(core|device)?"
+    r"|gpu\.intel\.com/(i915|xe)"
+    r"|habana\.ai/gaudi"
+    r"|google\.com/tpu"
+)
+"""What the makers' device plugins call a device, or a part of one that a process has for itself. Beside them stand
+resources of the same makers that are none: the monitoring of Intel's, network cards of NVIDIA's."""
 
 
 def verbatim(value: str) -> str:
@@ -36,10 +47,13 @@ def environment(
     return [{"name": name, **found[name]} for name in sorted(found)]
 
 
-def platform_variables(resources: Mapping[str, Any], *, region: str | None, port: int | None) -> dict[str, str]:
+def platform_variables(
+    resources: Mapping[str, Any], gpu_resource: str, *, region: str | None, port: int | None
+) -> dict[str, str]:
     """What SageMaker sets, or what its toolkits would else guess from the node: the number of workers is that of the
-    container's accelerators or CPUs, not of the node's. `port`: where one of several containers listens."""
-    found = {"SAGEMAKER_MODEL_SERVER_WORKERS": str(workers(resources))}
+    container's accelerators or CPUs, not of the node's. `gpu_resource`: see workers; `port`: where one of several
+    containers listens."""
+    found = {"SAGEMAKER_MODEL_SERVER_WORKERS": str(workers(resources, gpu_resource))}
     if region:
         # As SageMaker's containers show both of the first two: Python's SDK reads the second only.
         found |= {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, "SAGEMAKER_REGION": region}
@@ -50,10 +64,19 @@ def platform_variables(resources: Mapping[str, Any], *, region: str | None, port
     return found
 
 
-def workers(resources: Mapping[str, Any]) -> int:
-    """One worker for each accelerator, else for each CPU that the container asks for, at least one."""
+def workers(resources: Mapping[str, Any], gpu_resource: str) -> int:
+    """One worker for each accelerator, else for each CPU that the container asks for, at least one.
+
+    Accelerators are what the instance type calls its `gpuResource`, whatever that is, and those that are known by name:
+    a Model may ask for others than the type's. Other extended resources (network cards, licences) do no inference."""
     limits = resources.get("limits") or {}
-    accelerators = int(sum(_amount(value) for name, value in limits.items() if "/" in name))
+    accelerators = int(
+        sum(
+            _amount(value)
+            for name, value in limits.items()
+            if name == gpu_resource or _ACCELERATORS.fullmatch(name) is not None
+        )
+    )
     if accelerators:
         return accelerators
     return max(1, math.ceil(_amount((resources.get("requests") or {}).get("cpu", 1))))

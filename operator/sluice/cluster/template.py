@@ -233,7 +233,10 @@ def _containers(fleet: Fleet, instance_type: InstanceType, defaults: FleetDefaul
     made = []
     for index, (container, resources) in enumerate(zip(fleet.containers, shares, strict=True)):
         variables = build.platform_variables(
-            resources, region=fleet.access.get("region") or defaults.region, port=container.port if several else None
+            resources,
+            instance_type.gpu_resource,
+            region=fleet.access.get("region") or defaults.region,
+            port=container.port if several else None,
         )
         item: Object = {
             "name": container.name,
