@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,11 @@ from localcluster.waiting import exclusive
 # Debian keeps the plugins in the first, upstream's archives unpack to the second.
 _CNI_DIRECTORIES = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 _CNI_PLUGINS = ("bridge", "host-local", "portmap", "loopback")
+# A fresh machine upgrades itself first, for minutes.
+_LOCK_SECONDS = 900.0
+_RETRY_SECONDS = 2.0
+# What apt adds when it does not wait any longer.
+_AFTER_A_LOCK = re.compile(r"\w+: (Unable to|Be aware)")
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,12 @@ def require(requirements: Iterable[Requirement]) -> None:
             f"Install them: {how}" if apt else f"Install them (on Debian they are the packages {', '.join(names)})."
         )
         raise LocalClusterError("\n".join(["these programs are missing:", *lines, advice]))
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with exclusive(paths.cache() / "apt.lock"), step(f"installing Debian packages: {' '.join(names)}"):
-        log = paths.cache() / "log" / "apt.log"
-        run_logged([apt, "update", "--quiet"], log=log, env=environment)
-        run_logged([apt, "install", "--yes", "--quiet", "--no-install-recommends", *names], log=log, env=environment)
+    log = paths.cache() / "log" / "apt.log"
+    what = f"installing Debian packages: {' '.join(names)}"
+    with exclusive(paths.cache() / "apt.lock"), step(what, detail=lambda: _awaited(log)):
+        log.unlink(missing_ok=True)
+        _apt([apt, "update", "--quiet"], log)
+        _apt([apt, "install", "--yes", "--quiet", "--no-install-recommends", *names], log)
     still = [requirement.program for requirement in missing if not _present(requirement)]
     if still:
         raise LocalClusterError(f"installed {', '.join(names)}, yet these programs are still missing: {still}")
@@ -80,6 +88,37 @@ def cni_directory() -> Path | None:
         if all((directory / plugin).exists() for plugin in _CNI_PLUGINS):
             return directory
     return None
+
+
+def _apt(argv: Sequence[str], log: Path) -> None:
+    """Run apt-get; while another program has one of its locks, wait.
+
+    Raises LocalClusterError where it fails for another reason, or the lock was not free in time.
+    """
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        # apt waits for dpkg's locks by itself when it is told to, and for that of the lists (`update`) never.
+        left = max(0, round(deadline - time.monotonic()))
+        try:
+            run_logged(
+                [argv[0], "-o", f"DPkg::Lock::Timeout={left}", *argv[1:]],
+                log=log,
+                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
+            )
+            return
+        except LocalClusterError:
+            if not _awaited(log) or time.monotonic() > deadline:
+                raise
+        time.sleep(_RETRY_SECONDS)
+
+
+def _awaited(log: Path) -> str:
+    """The lock that apt could not get according to the end of its log, and who has it; empty if it is not that."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    while lines and _AFTER_A_LOCK.match(lines[-1]):
+        lines.pop()
+    locked = re.search(r"Could not get lock (.*?)\.*$", lines[-1]) if lines else None
+    return f"waiting for the lock {locked[1]}" if locked else ""
 
 
 def _present(requirement: Requirement) -> bool:

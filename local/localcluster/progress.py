@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,10 +17,10 @@ _PLAIN_INTERVAL_SECONDS = 20.0
 
 
 @contextmanager
-def step(what: str, *, done: int = 0, of: int = 0, detail: Path | None = None) -> Iterator[None]:
+def step(what: str, *, done: int = 0, of: int = 0, detail: Callable[[], str] = lambda: "") -> Iterator[None]:
     """Show `what` with its elapsed seconds until the block ends.
 
-    `done` of `of` draws a bar; `detail` is a log whose number of lines is shown, a sign of life for compilers.
+    `done` of `of` draws a bar; `detail` says what else is to be shown now, for example what is waited for.
     A terminal gets one line rewritten in place; anything else gets a plain line at the start, now and then, at the end.
     """
     finished = threading.Event()
@@ -29,8 +29,8 @@ def step(what: str, *, done: int = 0, of: int = 0, detail: Path | None = None) -
     terminal = sys.stdout.isatty()
 
     def line() -> str:
-        lines = f", {sum(1 for _ in detail.open('rb'))} packages compiled" if detail and detail.exists() else ""
-        return f"{bar}{what} ({time.monotonic() - started:.0f} s{lines})"
+        more = detail()
+        return f"{bar}{what} ({time.monotonic() - started:.0f} s{f', {more}' if more else ''})"
 
     def show() -> None:
         while not finished.wait(0.2 if terminal else _PLAIN_INTERVAL_SECONDS):

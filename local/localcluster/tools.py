@@ -108,11 +108,15 @@ def _build_one(tool: Tool, binary: Path, go: Go, done: int, of: int) -> None:
     partial = binary.with_name(f"{binary.name}.partial")
     log = paths.cache() / "log" / f"build-{tool.name}.log"
     log.unlink(missing_ok=True)
-    with step(f"building {tool.name} with {go.version}", done=done, of=of, detail=log):
+    with step(f"building {tool.name} with {go.version}", done=done, of=of, detail=lambda: _compiled(log)):
         argv = [str(go.command), "build", "-v", *_flags(module), "-o", str(partial), tool.package]
         run_logged(argv, log=log, env=go.environment(), cwd=module)
     # Only a whole binary ever gets its final name, so a killed build is never mistaken for a finished one.
     partial.rename(binary)
+
+
+def _compiled(log: Path) -> str:
+    return f"{sum(1 for _ in log.open('rb'))} packages compiled" if log.exists() else ""
 
 
 def _flags(module: Path) -> list[str]:
