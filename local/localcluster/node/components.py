@@ -250,6 +250,9 @@ root = "{home}/root"
 state = "{home}/state"
 [grpc]
 address = "{layout.containerd_socket}"
+# It makes this directory at its start, else in the host's /opt.
+[plugins."io.containerd.internal.v1.opt"]
+path = "{home}/opt"
 [{cri}]
 sandbox_image = "{PAUSE_IMAGE}"
 # runc may not lower oom_score_adj where it lacks CAP_SYS_RESOURCE; every sandbox would die at its start.
