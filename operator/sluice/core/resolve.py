@@ -113,11 +113,25 @@ def resolve(endpoint: Object, find: Find, settings: ResolveSettings) -> Resoluti
     revision = build_revision(owner, backend, config["spec"], model_specs, redeploy)
     return _with(
         base,
-        finding=finding or unsupported or guardrails.check(spec.get("deploymentConfig"), spec_counts(config["spec"])),
+        finding=finding or unsupported or _unfit(spec, config["spec"]),
         revision=revision,
         ignored_fields=tuple(ignored),
         execution_roles=revision.execution_roles(),
     )
+
+
+def _unfit(spec: RawSpec, endpoint_config: RawSpec) -> Finding | None:
+    """A deploymentConfig that does not fit the spec's counts. Where live ones are kept nothing is known here that it
+    could be held against: it is judged when a deployment starts."""
+    return None if keeps_counts(spec) else guardrails.check(spec.get("deploymentConfig"), spec_counts(endpoint_config))
+
+
+def keeps_counts(endpoint_spec: RawSpec, *, retains: bool | None = None) -> bool:
+    """Whether a deployment takes live instance counts in place of the spec's: it retains the variants' properties
+    (`retains`: what was found where the spec does not say) and DesiredInstanceCount is not excluded."""
+    excluded = {item["variantPropertyType"] for item in endpoint_spec.get("excludeRetainedVariantProperties") or ()}
+    retained = bool(endpoint_spec.get("retainAllVariantProperties")) if retains is None else retains
+    return retained and "DesiredInstanceCount" not in excluded
 
 
 def spec_counts(endpoint_config: RawSpec) -> dict[str, int]:

@@ -12,7 +12,7 @@ from sluice.core import guardrails
 from sluice.core.cluster import batches
 from sluice.core.endpoint.draft import Draft
 from sluice.core.finding import Finding
-from sluice.core.resolve import spec_counts, spec_weights
+from sluice.core.resolve import keeps_counts, spec_counts, spec_weights
 from sluice.core.revision import Revision
 
 
@@ -113,13 +113,12 @@ def variants_of(d: Draft, revision: Revision) -> tuple[dict[str, int], tuple[Var
     counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
     excluded = {item["variantPropertyType"] for item in d.spec.get("excludeRetainedVariantProperties") or ()}
     live = {v.variant_name: v for v in d.status.production_variants}
-    if d.spec.get("retainAllVariantProperties"):
-        if "DesiredInstanceCount" not in excluded:
-            counts = {n: (live[n].desired_instance_count or c) if n in live else c for n, c in counts.items()}
-        if "DesiredWeight" not in excluded:
-            held = {n: v.desired_weight for n, v in live.items() if v.desired_weight is not None}
-            kept = {n: held.get(n, w) for n, w in weights.items()}
-            weights = kept if any(kept.values()) else weights
+    if keeps_counts(d.spec):
+        counts = {n: (live[n].desired_instance_count or c) if n in live else c for n, c in counts.items()}
+    if d.spec.get("retainAllVariantProperties") and "DesiredWeight" not in excluded:
+        held = {n: v.desired_weight for n, v in live.items() if v.desired_weight is not None}
+        kept = {n: held.get(n, w) for n, w in weights.items()}
+        weights = kept if any(kept.values()) else weights
     variants = tuple(
         VariantSummary(
             variant_name=name,

@@ -5,11 +5,13 @@ from typing import Any
 
 from sluice.api.reasons import Cause, Outcome, Reason
 from sluice.api.status import Drift, Intent, Latch
+from sluice.core import guardrails
 from sluice.core.actions import CreateEndpoint, DeleteEndpoint, EnsureEndpointConfig, EnsureModel, StoreRevision
 from sluice.core.endpoint import bookkeeping, facts, latches, live
 from sluice.core.endpoint.draft import Draft
 from sluice.core.endpoint.history import cause_of, ended
 from sluice.core.requests import aws_tags, sagemaker_words
+from sluice.core.resolve import spec_counts
 from sluice.core.revision import Revision
 
 UNSEEN_SECONDS = 60.0
@@ -38,10 +40,13 @@ def missing(d: Draft) -> None:
     if latch is not None and served is None and latch.fleet_hash == latches.request_key(d.spec, d.desired):
         d.stalled(Reason(latch.reason), f"{latch.message}; change the spec, or annotate sluice.dev/retry")
         return
-    if served is None:
-        create(d, _not_latched(d, intent.revision if intent is not None else None, d.desired))
-    elif _may_bring_back(d):
-        create(d, _not_latched(d, served.name, d.desired))
+    before = served.name if served is not None else intent.revision if intent is not None else None
+    wanted = _not_latched(d, before, d.desired)
+    unfit = guardrails.check(d.spec.get("deploymentConfig"), spec_counts(wanted.endpoint_config))
+    if unfit is not None:  # CreateEndpoint takes it along, and its own counts whatever deployments keep later
+        d.stalled(unfit.reason, unfit.text())
+    elif served is None or _may_bring_back(d):
+        create(d, wanted)
 
 
 def _not_latched(d: Draft, served: str | None, desired: Revision) -> Revision:

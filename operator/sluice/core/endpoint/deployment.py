@@ -17,7 +17,7 @@ from sluice.core.endpoint.creation import UNSEEN_SECONDS, making
 from sluice.core.endpoint.draft import Draft
 from sluice.core.endpoint.history import cause_of, ended
 from sluice.core.requests import sagemaker_words
-from sluice.core.resolve import spec_counts
+from sluice.core.resolve import keeps_counts, spec_counts
 from sluice.core.revision import Revision
 
 _LOST_WITHOUT_TRACE = 2
@@ -238,7 +238,7 @@ def plan(d: Draft) -> bool:
     if latches.holds(d.status.latch, d.spec, desired):
         d.set(settle=None)
         return False
-    if settling(d, desired) or _guarded(d, desired) or asks_scalers(d) or _alarms_quiet(d, desired):
+    if settling(d, desired) or asks_scalers(d) or _guarded(d, desired) or _alarms_quiet(d, desired):
         return True
     start(d, desired)
     return True
@@ -299,15 +299,32 @@ def _guarded(d: Draft, desired: Revision) -> bool:
     config = d.spec.get("deploymentConfig")
     serving = [variant.variant_name for variant in d.status.production_variants]
     wanted = [variant["variantName"] for variant in desired.endpoint_config.get("productionVariants") or ()]
-    counts = spec_counts(desired.endpoint_config)
-    if d.spec.get("retainAllVariantProperties"):
-        kept = {v.variant_name: v.desired_instance_count for v in d.status.production_variants}
-        counts = {name: kept.get(name) or count for name, count in counts.items()}
+    counts = _counts_at_start(d, desired, retains=_retains(d))
     finding = guardrails.check_variants(config, serving, wanted) or guardrails.check(config, counts)
     if finding is None:
         return False
     d.stalled(finding.reason, finding.text())
     return True
+
+
+def _retains(d: Draft, *, commanded: bool = False) -> bool:
+    """Whether an update that starts now keeps live counts and weights: as the spec says, else where a scaler holds a
+    variant."""
+    said = d.spec.get("retainAllVariantProperties")
+    if said is not None:
+        return bool(said)
+    # A person's way back waits for no answer: not known, what a scaler may have made of the counts is kept.
+    scaled = d.observation.scalable_variants
+    return commanded if scaled is None else bool(scaled)
+
+
+def _counts_at_start(d: Draft, revision: Revision, *, retains: bool) -> dict[str, int]:
+    """The instance counts that an update gives the new fleet, by variant: the spec's, or live ones that it keeps."""
+    counts = spec_counts(revision.endpoint_config)
+    if not keeps_counts(d.spec, retains=retains):
+        return counts
+    live_ones = {v.variant_name: v.desired_instance_count for v in d.status.production_variants}
+    return {name: live_ones.get(name) or count for name, count in counts.items()}
 
 
 def asks_scalers(d: Draft) -> bool:
@@ -401,14 +418,10 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
 def new_deployment(d: Draft, revision: Revision, start_time: datetime, *, commanded: bool = False) -> DeploymentStatus:
     """A deployment at its start."""
     config = None if commanded else d.spec.get("deploymentConfig")
-    counts = spec_counts(revision.endpoint_config)
+    retain = _retains(d, commanded=commanded)
+    counts = _counts_at_start(d, revision, retains=retain)
     steps = max((guardrails.step_count(config, total) for total in counts.values()), default=1)
     timeout = _timeout_seconds(config)
-    retain = d.spec.get("retainAllVariantProperties")
-    if retain is None:
-        # A person's way back waits for no answer: not known, what a scaler may have made of the counts is kept.
-        scaled = d.observation.scalable_variants
-        retain = commanded if scaled is None else bool(scaled)
     return DeploymentStatus(
         revision=revision.name,
         fleet_hash=revision.fleet_hash,
@@ -422,7 +435,7 @@ def new_deployment(d: Draft, revision: Revision, start_time: datetime, *, comman
         traffic_text="0%",
         start_time=start_time,
         deadline=start_time + timedelta(seconds=timeout) if timeout else None,
-        retain_all_variant_properties=bool(retain),
+        retain_all_variant_properties=retain,
     )
 
 
