@@ -21,10 +21,12 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certi
     && /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/venv/lib
 
 # The user is a number without an entry in /etc/passwd; USER is for libraries that ask who they run as.
+# What is copied has the checkout's modes, which let only its owner read where that has a strict umask; what is compiled
+# has those of its source.
 FROM ${BASE} AS operator
 COPY --from=operator-dependencies /opt/sluice/venv /opt/sluice/venv
 COPY operator/sluice /opt/sluice/app/sluice
-RUN /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/app
+RUN chmod -R a+rX /opt/sluice/app && /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/app
 ENV PATH=/opt/sluice/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/opt/sluice/app \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 USER=sluice
 WORKDIR /opt/sluice
@@ -44,7 +46,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certi
 FROM ${BASE} AS router
 COPY --from=router-dependencies /opt/sluice/venv /opt/sluice/venv
 COPY operator/sluice /opt/sluice/app/sluice
-RUN /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/app
+RUN chmod -R a+rX /opt/sluice/app && /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/app
 ENV PATH=/opt/sluice/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/opt/sluice/app \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 USER=sluice
 WORKDIR /opt/sluice
@@ -54,7 +56,7 @@ CMD ["python", "-m", "sluice.router", "agent"]
 FROM ${BASE} AS simulator
 COPY --from=simulator-dependencies /opt/sluice/venv /opt/sluice/venv
 COPY simulator /opt/sluice/app
-RUN /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/app
+RUN chmod -R a+rX /opt/sluice/app && /opt/sluice/venv/bin/python -m compileall -q /opt/sluice/app
 ENV PATH=/opt/sluice/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/opt/sluice/app \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 USER=sluice
 WORKDIR /opt/sluice

@@ -22,6 +22,8 @@ from localcluster.providers import CLUSTER_VARIABLE, KUBECONFIG_VARIABLE
 
 # What a machine lacks: a right, room, or a file system that can be written.
 _OF_THE_MACHINE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+# Programs of a node, images and tests make files that other users read, among them the user of the pods.
+_UMASK = 0o022
 # What every run gets; its users name images of their own in the targets' variables, for clusters that no image can be
 # loaded into.
 _ALWAYS = (product.OPERATOR, product.ROUTER, product.SIMULATOR)
@@ -29,6 +31,8 @@ _ALWAYS = (product.OPERATOR, product.ROUTER, product.SIMULATOR)
 _ON_DEMAND = examples.TARGETS | {
     target.name: target for target in (contrary.IMAGE, registry.IMAGE, prometheus.IMAGE, prometheus.PROGRAMS)
 }
+
+_callers_umask = _UMASK
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,6 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     command, rest = arguments[0], list(arguments[1:])
     if rest[:1] == ["--"]:
         del rest[0]
+    global _callers_umask
+    _callers_umask = os.umask(_UMASK)
     try:
         return _COMMANDS[command][0](rest)
     except LocalClusterError as error:
@@ -55,6 +61,8 @@ def main(arguments: Sequence[str]) -> int:
         return _failed(f"{error}\n{_where_things_are()}")
     except KeyboardInterrupt:
         return 130
+    finally:
+        os.umask(_callers_umask)
 
 
 def _failed(message: str) -> int:
@@ -145,7 +153,8 @@ def _crds(rest: list[str]) -> int:
 def _enter(rest: list[str]) -> int:
     cluster = _bring_up()
     argv = rest or [os.environ.get("SHELL") or shutil.which("bash") or "/bin/sh"]
-    return _attend([*cluster.enter, *argv], _run_environment(cluster), directory=None)
+    # What a person makes there is theirs.
+    return _attend([*cluster.enter, *argv], _run_environment(cluster), directory=None, umask=_callers_umask)
 
 
 def _test(rest: list[str]) -> int:
@@ -194,7 +203,12 @@ def _run_with_images(argv: Sequence[str]) -> int:
     return _attend([*cluster.enter, *argv], {**_run_environment(cluster), **images})
 
 
-def _attend(argv: Sequence[str], environment: Mapping[str, str], directory: Path | None = paths.CHECKOUT) -> int:
+def _attend(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path | None = paths.CHECKOUT,
+    umask: int = _UMASK,
+) -> int:
     """Run a command to its end; returns its exit code, as a shell gives it.
 
     A Ctrl-C reaches it too, and what it does then is its own matter: deleting what costs money in an account takes
@@ -205,7 +219,7 @@ def _attend(argv: Sequence[str], environment: Mapping[str, str], directory: Path
     if before is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        code = subprocess.run(argv, cwd=directory, env=environment, check=False).returncode
+        code = subprocess.run(argv, cwd=directory, env=environment, umask=umask, check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
     return 128 - code if code < 0 else code
