@@ -333,3 +333,31 @@ def test_alerts_name_metrics_that_exist() -> None:
     used = {name for alert in alerts for name in re.findall(r"sluice_[a-z_]+", alert["expr"])}
     assert used
     assert used - known == set()
+
+
+def test_a_router_that_holds_all_others_up_is_alerted_by_its_namespace() -> None:
+    rule = helm.only(helm.objects(values=helm.case("all-on")), "PrometheusRule")
+    [alert] = [
+        alert for group in rule["spec"]["groups"] for alert in group["rules"] if "sluice_routers_held" in alert["expr"]
+    ]
+    assert alert["alert"] == "SluiceRoutersHeld"
+    assert alert["expr"] == "max by (by) (sluice_routers_held) > 0", "not reset by another pod of the operator"
+    assert alert["for"] == "30m"
+    assert "namespace {{ $labels.by }}" in alert["annotations"]["summary"]
+
+
+def test_alerts_tell_labels_that_they_have() -> None:
+    """Those that an expression groups by, else its metric's."""
+    reference = (helm.CHARTS.parent / METRICS).read_text()
+    rows = re.findall(r"^\| `(sluice_\w+)` \| \w+ \| (.*?) \|", reference, re.MULTILINE)
+    metrics = {name: set(re.findall(r"`(\w+)`", cell)) for name, cell in rows}
+    rule = helm.only(helm.objects(values=helm.case("all-on")), "PrometheusRule")
+    told = 0
+    for alert in (alert for group in rule["spec"]["groups"] for alert in group["rules"]):
+        grouped = re.search(r"\bby \((.*?)\)", alert["expr"])
+        used = re.findall(r"sluice_[a-z_]+", alert["expr"])
+        has = set(re.split(r", *", grouped[1])) if grouped else set.intersection(*(metrics[name] for name in used))
+        named = set(re.findall(r"\$labels\.(\w+)", alert["annotations"]["summary"]))
+        assert named <= has, alert["alert"]
+        told += len(named)
+    assert told > 5
