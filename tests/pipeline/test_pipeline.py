@@ -1,6 +1,7 @@
 """The pipeline between real servers on the loopback interface."""
 
 import asyncio
+import gzip
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sluice.pipeline.server import BadRequest, Container, application, parse
+from sluice.pipeline.server import BadRequest, Container, application, parse, parse_memory
 
 Answer = Callable[[web.Request, bytes], Awaitable[web.StreamResponse]]
 
@@ -28,7 +29,7 @@ class Model:
 
     def application(self) -> web.Application:
         """Its server."""
-        app = web.Application(client_max_size=2**30)
+        app = web.Application(client_max_size=2**30, handler_args={"auto_decompress": False})
         app.router.add_get("/ping", self._ping)
         app.router.add_post("/invocations", self._invocations)
         return app
@@ -70,10 +71,10 @@ async def start() -> AsyncIterator[Start]:
     """Starts models (None: nothing listens there) and a pipeline of them; returns its address."""
     runners: list[web.AppRunner] = []
 
-    async def _start(*models: Model | None) -> str:
+    async def _start(*models: Model | None, memory_bytes: int = 512 << 20) -> str:
         ports = [await _serve(model.application(), runners) if model else _closed_port() for model in models]
         chain = [Container(number, port) for number, port in enumerate(ports, start=1)]
-        return f"http://127.0.0.1:{await _serve(application(chain), runners)}"
+        return f"http://127.0.0.1:{await _serve(application(chain, memory_bytes), runners)}"
 
     yield _start
     for runner in reversed(runners):
@@ -119,6 +120,51 @@ async def test_large_bodies_pass(start: Start, client: aiohttp.ClientSession) ->
     body = os.urandom(8 * 1024 * 1024)
     async with client.post(f"{await start(Model('a'), Model('b'))}/invocations", data=body) as answer:
         assert await answer.read() == b"b>a>" + body
+
+
+@pytest.mark.parametrize("body", [b"", b"1,2"])
+async def test_bodies_pass_without_a_length_too(start: Start, client: aiohttp.ClientSession, body: bytes) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield body
+
+    async with client.post(f"{await start(Model('a'), Model('b'))}/invocations", data=parts()) as answer:
+        assert await answer.read() == b"b>a>" + body
+    async with client.post(f"{await start(Model('a'), Model('b'))}/invocations", data=body) as answer:
+        assert await answer.read() == b"b>a>" + body
+
+
+async def test_a_compressed_body_passes_as_it_is(start: Start, client: aiohttp.ClientSession) -> None:
+    """It came unpacked, and called gzip: no container could read it, and a small one could fill all memory."""
+    body = gzip.compress(bytes(1000))
+    first = Model("a")
+    url = f"{await start(first, Model('b'))}/invocations"
+    async with client.post(url, data=body, headers={"Content-Encoding": "gzip"}) as answer:
+        assert answer.status == 200
+    ((headers, seen),) = first.asked
+    assert (headers["content-encoding"], seen) == ("gzip", body)
+
+
+async def test_what_is_too_large_for_any_pipeline_is_told(start: Start, client: aiohttp.ClientSession) -> None:
+    """By a status that takes no pod out: what one caller sends would else take out all of them."""
+
+    async def large(_request: web.Request, body: bytes) -> web.Response:
+        return web.Response(body=bytes(40 << 20 if body == b"large" else 1))
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield bytes(1 << 20)
+
+    models = [Model("a", answer=large), Model("b")]
+    url = f"{await start(*models, memory_bytes=64 << 20)}/invocations"
+    async with client.post(url, data=b"large") as answer:
+        assert answer.status == 500
+        assert "the answer of container 1 (port " in (text := await answer.text())
+        assert "it is more than the 38 MiB that can be held here" in text
+    async with client.post(url, data=parts()) as answer:
+        assert (answer.status, "has no Content-Length" in await answer.text()) == (413, True)
+    async with client.post(url, data=b"small") as answer:
+        assert answer.status == 200
+    assert (len(models[0].asked), len(models[1].asked)) == (2, 1)
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
@@ -232,6 +278,16 @@ def test_the_containers_are_read() -> None:
 def test_what_cannot_be_read_is_refused(text: str | None) -> None:
     with pytest.raises(BadRequest, match=r"SLUICE_PIPELINE: found .* allowed is"):
         parse(text)
+
+
+def test_the_memory_is_read() -> None:
+    assert (parse_memory("134217728"), parse_memory(None)) == (128 << 20, 512 << 20)
+
+
+@pytest.mark.parametrize("text", ["", "512Mi", "-1", "1000", "1e9"])
+def test_a_memory_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest, match=r"SLUICE_PIPELINE_MEMORY_BYTES: found .* allowed is"):
+        parse_memory(text)
 
 
 def test_the_process_says_what_is_wrong_with_its_environment() -> None:

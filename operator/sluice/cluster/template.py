@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from sluice.cluster import containers as build
 from sluice.cluster import modeldata
 from sluice.cluster.labels import endpoint_labels
+from sluice.core import quantity
 from sluice.core.cluster.names import ANNOTATION_OWNER, ANNOTATION_VARIANT, CONTAINER_PORT, LABEL_FLEET
 from sluice.core.identity import Owner
 from sluice.core.instance_types import InstanceType
@@ -264,12 +265,15 @@ def _containers(fleet: Fleet, instance_type: InstanceType, defaults: FleetDefaul
 
 
 def _pipeline(fleet: Fleet, defaults: FleetDefaults) -> Object:
+    variables = [{"name": "SLUICE_PIPELINE", "value": build.pipeline_request([c.port for c in fleet.containers])}]
+    if limit := defaults.pipeline_resources.get("limits", {}).get("memory"):
+        variables.append({"name": "SLUICE_PIPELINE_MEMORY_BYTES", "value": str(int(quantity.parse(limit)))})
     return _own(
         defaults,
         {
             "name": "pipeline",
             "command": ["python", "-m", "sluice.pipeline"],
-            "env": [{"name": "SLUICE_PIPELINE", "value": build.pipeline_request([c.port for c in fleet.containers])}],
+            "env": variables,
             "ports": [{"name": "http", "containerPort": CONTAINER_PORT}],
             "resources": build.plain(defaults.pipeline_resources),
             "readinessProbe": build.readiness(CONTAINER_PORT),

@@ -6,7 +6,7 @@ import sys
 
 from aiohttp import web
 
-from sluice.pipeline.server import BadRequest, application, parse
+from sluice.pipeline.server import BadRequest, application, parse, parse_memory
 
 PORT = 8080
 STOP_SECONDS = 25.0
@@ -18,11 +18,12 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         containers = parse(os.environ.get("SLUICE_PIPELINE"))
+        memory_bytes = parse_memory(os.environ.get("SLUICE_PIPELINE_MEMORY_BYTES"))
     except BadRequest as error:
         sys.stderr.write(f"{error}\n")
         return 2
     web.run_app(
-        application(containers),
+        application(containers, memory_bytes),
         port=PORT,
         print=None,
         access_log=None,
