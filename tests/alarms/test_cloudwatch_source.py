@@ -9,6 +9,7 @@ from unittest.mock import ANY
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from tests.alarms.stepped import Stepped, key, watch
 from tests.alarms.test_cloudwatch import alarm
 from tests.sagemaker.world import REGION, TARGET, CountingTelemetry
@@ -23,7 +24,7 @@ from sluice.core.observation import CallProblem
 from sluice.ports import aws
 from sluice.ports.backend import ActFailed
 from sluice.ports.clock import SystemClock
-from sluice.sagemaker.clients import AwsCalls
+from sluice.sagemaker.clients import AwsCalls, AwsSettings
 
 CLOCK = SystemClock()
 
@@ -87,6 +88,31 @@ async def test_an_alarm_on_sagemakers_metrics_would_never_fire_here(source: Clou
         found = await sight(source, name)
         assert found.state == "Unfit"
         assert space in (found.message or "")
+
+
+class Sts:
+    """Whose account the operator's own credentials are of."""
+
+    def __init__(self) -> None:
+        self.account = "111122223333"
+        self.asked = 0
+
+    async def answer(self, _: web.Request) -> web.Response:
+        self.asked += 1
+        return web.Response(
+            text=f"<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::{self.account}:user/o</Arn>"
+            f"<Account>{self.account}</Account></GetCallerIdentityResult></GetCallerIdentityResponse>",
+            content_type="text/xml",
+        )
+
+
+@pytest.fixture
+async def sts(cloudwatch: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sts]:
+    app, made = web.Application(), Sts()
+    app.router.add_post("/", made.answer)
+    async with TestServer(app) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", str(server.make_url("/")))
+        yield made
 
 
 class Account:
@@ -352,3 +378,30 @@ async def test_the_account_of_alarms_is_asked_for_once_when_it_matters(calls: Aw
     nowhere = OwnPlace(calls, None, woken.set)
     nowhere.ask()
     assert nowhere.now() == AlarmPlace()
+
+
+async def test_the_account_of_alarms_follows_an_identity_that_moves(telemetry: CountingTelemetry, sts: Sts) -> None:
+    """Else the policy would go on judging by an account in which nothing is read any more."""
+    clock, woken = Stepped(), asyncio.Event()
+    door = AwsCalls(AwsSettings(), telemetry, clock)
+    place = OwnPlace(door, REGION, woken.set)
+
+    async def look() -> AlarmPlace:
+        place.now()
+        for _ in range(3):
+            await asyncio.sleep(0)  # the task begins, and ends if nothing has to be asked
+        return place.now()
+
+    assert await look() == AlarmPlace(REGION)
+    assert sts.asked == 0, "it does not matter yet"
+    place.ask()
+    await asyncio.wait_for(woken.wait(), 60)
+    sts.account = "444455556666"
+    clock.seconds += 299
+    assert (await look(), sts.asked) == (AlarmPlace(REGION, "111122223333"), 1)
+    clock.seconds += 2
+    woken.clear()
+    place.now()
+    await asyncio.wait_for(woken.wait(), 60)
+    assert (place.now(), sts.asked) == (AlarmPlace(REGION, "444455556666"), 2)
+    door.close()

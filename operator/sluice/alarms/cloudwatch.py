@@ -314,7 +314,11 @@ class CloudWatchReader:
 
 
 class OwnPlace:
-    """Implements AlarmPlaces: the account of the operator's own credentials is asked for once, when it matters."""
+    """Implements AlarmPlaces: the account of the operator's own credentials, which is asked for when it first matters.
+
+    From then on it is asked for whenever somebody looks: our own identity can be moved to another account while we run,
+    and whoever answers (Aws.account) knows how long an answer is good for. What the policy permits in the account of
+    before is judged anew then."""
 
     def __init__(self, aws: Aws, region: str | None, known: Callable[[], None]) -> None:
         self._aws = aws
@@ -324,12 +328,13 @@ class OwnPlace:
 
     def now(self) -> AlarmPlace:
         """See AlarmPlaces."""
+        if self._place.account_id is not None:
+            self.ask()
         return self._place
 
     def ask(self) -> None:
         """See AlarmPlaces. Without a region nothing is read anyway."""
-        idle = self._asking is None or self._asking.done()
-        if self._place.region is not None and self._place.account_id is None and idle:
+        if self._place.region is not None and (self._asking is None or self._asking.done()):
             self._asking = asyncio.create_task(self._find(self._place.region), name="account of the alarms")
 
     async def _find(self, region: str) -> None:
