@@ -286,6 +286,61 @@ def test_a_rollback_to_what_serves_brings_it_back_where_somebody_deployed_anothe
     assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
 
 
+@pytest.mark.parametrize("moment", ["somebody deployed another", "the rollback failed", "the spec asks for another"])
+def test_a_persons_way_back_has_no_policy_and_no_alarms_however_often_it_is_called(moment: str) -> None:
+    """The alarm that fires because of what it leads away from would turn it back."""
+    stage = _edited(("churn-5xx",))
+    first = stage.status.revision
+    assert first is not None
+    wanted = _started(stage, {"churn-5xx": "OK"})
+    stage.step(stage.described("Updating", moved=3, pending=stage.pending(wanted)), seconds=1)
+    if moment == "the spec asks for another":
+        seen = stage.described("InService", wanted, moved=9)
+    else:
+        seen = stage.described("UpdateRollbackFailed", first.endpoint_config_name, moved=9, failure_reason="ICE")
+        stage.edit("Model", primaryContainer={"image": "repo/churn:1"})
+    if moment == "somebody deployed another":
+        stage.settle_down(stage.described("InService", first.endpoint_config_name, moved=9))
+        seen = stage.described("InService", "foreign", moved=12)
+    stage.step(seen, seconds=1, alarms={"churn-5xx": "ALARM"})
+    stage.annotate(rollback=first.name)
+    throttled = CallProblem("UpdateEndpoint", Reason.THROTTLED, "Rate exceeded", code="ThrottlingException")
+    for _ in range(3):
+        stage.step(seen, seconds=1000, alarms={"churn-5xx": "ALARM"})
+        [request] = [a.request for a in stage.actions if isinstance(a, UpdateEndpoint)]
+        assert request["EndpointConfigName"] == first.endpoint_config_name
+        assert "DeploymentConfig" not in request
+        assert stage.status.deployment is not None
+        assert stage.status.deployment.policy == "ALL_AT_ONCE"
+        stage.step(seen, seconds=1, act_problem=throttled)
+    stage.settle_down(stage.described("InService", first.endpoint_config_name, moved=20))
+    assert stage.status.intent is None
+
+
+def test_a_way_back_that_could_not_be_called_gives_way_to_another_edit_under_its_policy() -> None:
+    stage = _edited(("churn-5xx",))
+    first = stage.status.revision
+    assert first is not None
+    wanted = _started(stage, {"churn-5xx": "OK"})
+    stage.step(stage.described("Updating", moved=3, pending=stage.pending(wanted)), seconds=1)
+    seen = stage.described("UpdateRollbackFailed", first.endpoint_config_name, moved=9, failure_reason="ICE")
+    stage.edit("Model", primaryContainer={"image": "repo/churn:1"})
+    stage.annotate(rollback=first.name)
+    stage.step(seen, seconds=1)
+    throttled = CallProblem("UpdateEndpoint", Reason.THROTTLED, "Rate exceeded", code="ThrottlingException")
+    stage.edit("Model", primaryContainer={"image": "repo/churn:3"})
+    stage.step(seen, seconds=1, act_problem=throttled)
+    for _ in range(3):
+        stage.step(seen, seconds=10, alarms={"churn-5xx": "OK"})
+        if "UpdateEndpoint" in stage.called():
+            break
+    [request] = [a.request for a in stage.actions if isinstance(a, UpdateEndpoint)]
+    assert request["EndpointConfigName"] != first.endpoint_config_name
+    assert "DeploymentConfig" in request
+    assert stage.status.intent is not None
+    assert stage.status.intent.commanded is None
+
+
 def test_commands_sagemaker_cannot_do_are_refused_once() -> None:
     stage = Stage()
     stage.bring_into_service()

@@ -241,6 +241,8 @@ class Intent(StatusModel):
     endpoint_config_name: Annotated[str, Field(max_length=63)] | None = None
     revision: Annotated[str, Field(max_length=253)] | None = None
     variants: Annotated[tuple[WantedVariant, ...], Field(max_length=10)] = ()
+    commanded: bool | None = None
+    """A person brings this revision back: made again, the call has no deploymentConfig and no alarms either."""
     baseline: Time | None = None
     """The endpoint's LastModifiedTime before the call: unchanged means that the call had no effect yet."""
     attempt: int = 1

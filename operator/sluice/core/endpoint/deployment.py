@@ -202,7 +202,8 @@ def pending(d: Draft) -> bool:
     if revision is None:
         d.set(intent=None, deployment=None)
         return False
-    start(d, revision, commanded=held and superseded)
+    # Held and superseded: an earlier release did not note who commands.
+    start(d, revision, commanded=bool(intent.commanded) or (held and superseded))
     return True
 
 
@@ -403,6 +404,7 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
             operation="UpdateEndpoint",
             endpoint_config_name=revision.requests.endpoint_config_name,
             revision=revision.name,
+            commanded=commanded or None,
             baseline=d.status.last_modified_time,
             attempt=before.attempt + 1 if again and before is not None else 1,
             time=d.now,
