@@ -209,6 +209,19 @@ def test_retry_lets_one_endpoint_pass() -> None:
     again.until("ImageBraked")
 
 
+def test_a_retry_that_was_refused_lets_nobody_pass() -> None:
+    stage = waiting("bad:1")
+    stage.cluster.troubles["bad:1"] = PodTrouble("CrashLoop", "exit code 1", 2, final=True)
+    reach(stage, "RollingBack")
+    stage.peers = rolled_back(*[Cause.ALARM] * 3, image="bad:1", since=stage.now)
+    stage.annotate(retry="1")
+    stage.step()
+    assert [(ack.command, ack.result) for ack in stage.status.commands] == [("retry", "Refused")]
+    stage.until("RolledBack", type_="Stalled")
+    stage.edit("Model", primaryContainer={"image": "bad:1", "environment": {"TRY": "1"}})
+    stage.until("ImageBraked")
+
+
 def test_it_starts_by_itself_when_the_rollbacks_are_long_ago() -> None:
     stage = waiting()
     stage.peers = rolled_back(*[Cause.ALARM] * 3, since=stage.now)
@@ -240,6 +253,34 @@ def test_what_does_not_tell_against_an_image(peers: tuple[Peer, ...], why: str) 
     stage.peers = peers
     stage.in_service()
     assert [fleet.image for fleet in stage.cluster.fleets.values()] == ["new:1"], why
+
+
+def test_it_waits_until_too_few_of_many_rollbacks_are_left() -> None:
+    stage = waiting()
+    first = stage.now
+    peers = [rolled_back(Cause.ALARM, since=first + timedelta(seconds=100 * number)) for number in range(5)]
+    stage.peers = tuple(replace(peer, name=f"e{number}") for number, [peer] in enumerate(peers))
+    stage.step(500)
+    stage.until("ImageBraked")
+    third = first + timedelta(seconds=200 + 3600)
+    assert f"before {third:%Y-%m-%d %H:%M:%S} UTC" in stage.message("Stalled"), "two that are left are not three"
+    stage.step((third - stage.now).total_seconds() - 20)
+    assert stage.condition("Stalled") == ("True", "ImageBraked")
+    assert stage.decision is not None
+    assert stage.decision.look_again == third
+    stage.step(20)
+    stage.in_service()
+
+
+def test_its_own_rollbacks_count_too() -> None:
+    stage = waiting("bad:1")
+    stage.settings = replace(stage.settings, bounds=Bounds(0, 0, 2, 36000))
+    for number in (1, 2):
+        stage.cluster.troubles["bad:1"] = PodTrouble("CrashLoop", "exit code 1", 2, final=True)
+        stage.until("RolledBack", type_="Stalled")
+        stage.edit("Model", primaryContainer={"image": "bad:1", "environment": {"TRY": str(number)}})
+    stage.until("ImageBraked")
+    assert "rolled back 2 times (team-a/churn)" in stage.message("Stalled")
 
 
 def test_an_image_that_serves_already_is_not_what_failed() -> None:

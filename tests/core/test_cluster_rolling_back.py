@@ -1,0 +1,142 @@
+"""Rolling deployments on their way back: each batch has its time, room is made before it is taken, and after one that
+failed it goes on from the mix, with time and without alarms. And what no old pod has to answer for holds nothing up."""
+
+from tests.core.cluster_stage import ClusterStage, Fleet, blue_green, rolling
+from tests.core.watched import deployment, ended, reach, served, watched
+
+from sluice.api.reasons import Outcome
+from sluice.core.cluster.observation import PodTrouble
+
+FAILED = "UpdateRollbackFailed"
+
+
+def of(stage: ClusterStage, image: str, variant: str = "a") -> Fleet:
+    return next(f for f in stage.cluster.fleets.values() if (f.image, f.variant) == (image, variant))
+
+
+def share(stage: ClusterStage, image: str) -> float:
+    """Percent of the requests that the routes send to the fleet of this image."""
+    assert stage.cluster.route is not None
+    name = of(stage, image).name
+    return sum(fleet.weight for fleet in stage.cluster.route.spec.fleets if fleet.name == name) / 10_000
+
+
+def stuck() -> ClusterStage:
+    """A rollback by its alarm that failed in the second batch for want of room. The spec asks for what went back."""
+    stage = watched(rolling(25, wait=30))
+    stage.image("two:1")
+    reach(stage, "Baking", 2)
+    stage.capped[of(stage, "repo/churn:1").name] = 3
+    stage.alarms["errors"].state = "ALARM"
+    stage.run(10)
+    stage.step(3000)
+    stage.step()
+    assert stage.status.endpoint_status == FAILED
+    return stage
+
+
+def test_what_is_deployed_on_after_a_failed_rollback_goes_on_from_its_step_whatever_alarms_say() -> None:
+    stage = stuck()
+    stage.annotate(retry="1")
+    stage.step()
+    assert (deployment(stage).stage, deployment(stage).step, deployment(stage).step_text) == ("Provisioning", 2, "2/4")
+    assert stage.percent_new() == 50
+    stage.in_service()
+    assert ended(stage).outcome is Outcome.SUCCEEDED
+
+
+def test_what_is_deployed_on_after_a_failed_rollback_has_time_again() -> None:
+    stage = stuck()
+    stage.step((deployment(stage).deadline - stage.now).total_seconds() + 60)
+    assert stage.status.endpoint_status == FAILED
+    stage.annotate(retry="1")
+    stage.in_service()
+    assert ended(stage).outcome is Outcome.SUCCEEDED
+
+
+def test_each_batch_on_the_way_back_has_a_time_of_its_own() -> None:
+    stage = served(rolling(25, wait=30, back=25))
+    stage.image("two:1")
+    reach(stage, "Baking", 3)
+    stage.cluster.start_seconds = 900
+    stage.image("one:1")
+    while stage.status.deployment is not None:
+        stage.step(10)
+        assert stage.status.endpoint_status != FAILED, "two batches take longer than one may"
+    assert ended(stage).outcome is Outcome.SUPERSEDED
+
+
+def test_a_rollback_that_comes_forward_again_has_not_failed_any_more() -> None:
+    stage = served(rolling(25, wait=30, back=25))
+    stage.image("two:1")
+    reach(stage, "Baking", 3)
+    old = of(stage, "one:1")
+    stage.capped[old.name] = 2
+    stage.image("one:1")
+    stage.run(10)
+    stage.step(3000)
+    stage.step()
+    assert (stage.status.endpoint_status, share(stage, "two:1")) == (FAILED, 50)
+    stage.capped[old.name] = 3
+    stage.run(30)
+    assert (stage.status.endpoint_status, share(stage, "two:1")) == ("Updating", 25)
+
+
+def test_requests_that_run_keep_the_last_new_pods_up() -> None:
+    stage = served(rolling(50, wait=30))
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    new = of(stage, "two:1")
+    stage.cluster.routers[0].busy = frozenset({new.name})
+    stage.image("one:1")
+    stage.run(60)
+    assert share(stage, "one:1") == 100
+    assert (new.replicas, new.ready, new.gone_at) == (2, 2, None)
+    stage.cluster.routers[0].busy = frozenset()
+    stage.in_service()
+    assert list(stage.cluster.fleets.values()) == [of(stage, "one:1")]
+
+
+def test_what_a_step_had_brought_goes_before_old_instances_come() -> None:
+    stage = served(rolling(50, wait=30))
+    stage.image("two:1")
+    reach(stage, "Shifting", 2)
+    for router in stage.cluster.routers:
+        router.slow = True
+    stage.image("one:1")
+    stage.run(5)
+    for router in stage.cluster.routers:
+        router.slow = False
+    stage.in_service()
+    assert stage.most_pods == 6, "there is room for one batch"
+
+
+def test_a_variant_without_requests_holds_no_way_back_up() -> None:
+    stage = ClusterStage(
+        {"variantName": "a"},
+        {"variantName": "b", "initialVariantWeight": 0.0},
+        deploymentConfig=blue_green("CANARY", wait=60, value=50),
+    )
+    stage.image("one:1")
+    stage.in_service()
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    idle = of(stage, "one:1", "b")
+    stage.capped[idle.name] = idle.ready = 0
+    stage.image("one:1")
+    stage.step()
+    assert share(stage, "one:1") == 100
+
+
+def test_what_had_no_traffic_yet_goes_at_once_also_without_an_old_pod() -> None:
+    stage = served()
+    stage.annotate(pause="true")
+    stage.image("two:1")
+    stage.until("Paused")
+    assert deployment(stage).stage == "Provisioning"
+    stage.cluster.troubles["one:1"] = PodTrouble("CrashLoop", "exit code 1", 4, final=True)
+    of(stage, "one:1").ready = 0
+    stage.image("one:1")
+    stage.run(40)
+    assert stage.status.deployment is None
+    assert ended(stage).outcome is Outcome.SUPERSEDED
