@@ -1,10 +1,12 @@
 """Routers of many namespaces, some of which do not answer. The agents are stand-ins: nothing is counted here."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from aiohttp import web
 from tests.alarms.test_windows import ERRORS
@@ -25,13 +27,22 @@ class Routers:
         self.answered: list[datetime] = []
         self.requests = 0
         """That have ended, each with an error."""
+        self.most_at_once = self._at_once = 0
 
     async def __call__(self, namespace: str) -> tuple[RouterAddress, ...]:
         address = FROZEN if namespace in self._frozen else GOOD
         return (RouterAddress(f"router-{namespace}", f"uid-{namespace}", address),)
 
+    def thaw(self) -> None:
+        """All answer, at the address of those that do."""
+        self._frozen = ()
+
     async def answer(self, request: web.Request) -> web.Response:
         self.answered.append(SystemClock().now())
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        await asyncio.sleep(0.05)
+        self._at_once -= 1
         number = self.requests
         each = {"requests": number, "errors4xx": 0, "errors5xx": number, "timedOut": 0, "latency": []}
         fleets = request.query.getall("fleet")
@@ -39,7 +50,7 @@ class Routers:
 
 
 @asynccontextmanager
-async def source(routers: Routers) -> AsyncIterator[TrafficSource]:
+async def source(routers: Routers, **settings: Any) -> AsyncIterator[TrafficSource]:
     app = web.Application()
     app.add_routes([web.get("/traffic", routers.answer)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -49,7 +60,7 @@ async def source(routers: Routers) -> AsyncIterator[TrafficSource]:
         frozen.listen(1000)  # the kernel takes connections; nobody reads them
         port = frozen.getsockname()[1]
         await web.TCPSite(runner, GOOD, port).start()
-        made = TrafficSource(SystemClock(), routers, TrafficSettings(port=port))
+        made = TrafficSource(SystemClock(), routers, TrafficSettings(port=port, **settings))
         try:
             yield made
         finally:
@@ -69,6 +80,37 @@ async def test_routers_that_do_not_answer_keep_nobody_else_from_being_asked() ->
         found = await made.read(subjects)
     assert found[subjects[-1]].state == "INSUFFICIENT_DATA", found[subjects[-1]].message
     assert {found[subject].state for subject in subjects[:-1]} == {None}
+
+
+async def test_only_so_many_routers_are_asked_at_once() -> None:
+    """Each of a cluster's routers took a connection and memory for its answer, all of them in the same moment."""
+    subjects = [asked(f"team-{number}") for number in range(150)]
+    routers = Routers()
+    async with source(routers) as made:
+        found = await made.read(subjects)
+    assert {found[subject].state for subject in subjects} == {"INSUFFICIENT_DATA"}
+    assert 32 <= routers.most_at_once <= 64
+
+
+async def test_routers_that_do_not_answer_have_their_turn_and_leave_others_theirs() -> None:
+    frozen = {f"lost-{number}" for number in range(30)}
+    subjects = [asked(name) for name in (*frozen, "team-a")]
+    routers = Routers(*frozen)
+    async with (
+        source(routers, concurrency=4, call_seconds=0.2, round_seconds=0.4, listed_seconds=0.0) as made,
+        asyncio.timeout(60),
+    ):
+        while (await made.read(subjects))[subjects[-1]].state is None:
+            pass  # it has not had its turn
+        # Some of those that did not answer come first, and there are more of them than a round has room for.
+        for _ in range(5):
+            found = await made.read(subjects)
+            assert found[subjects[-1]].state == "INSUFFICIENT_DATA", found[subjects[-1]].message
+        routers.thaw()
+        left = set(subjects)
+        while left:
+            found = await made.read(subjects)
+            left -= {subject for subject in subjects if found[subject].state is not None}
 
 
 async def test_a_reading_is_no_younger_than_what_it_says() -> None:

@@ -33,6 +33,7 @@ from sluice.alarms.subjects import (
     holds,
     sign,
 )
+from sluice.alarms.turns import Turns
 from sluice.ports.clock import Clock
 
 _NOT_SET: Final = "setting SLUICE_PROMETHEUS_URL is not set: the operator knows no Prometheus to ask"
@@ -99,9 +100,8 @@ class PrometheusSource:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
         self._held: dict[Query, _Held] = {}
-        self._turns: dict[str, tuple[bool, float]] = {}
-        """Of an expression: whether its last call was in vain, and when that began, monotonic. One that the end of a
-        round cut off has not had its turn."""
+        self._turns = Turns[str](settings.concurrency)
+        """By expression. One that the end of a round cut off has not had its turn."""
 
     @property
     def period_seconds(self) -> float:
@@ -129,7 +129,7 @@ class PrometheusSource:
         if self._settings.url is None:
             return {subject: Sight(UNREADABLE, self._clock.now(), _NOT_SET) for subject in subjects}
         end = self._clock.monotonic() + self._settings.round_seconds
-        expressions = self._in_turn({query.expression for query in queries})
+        expressions = self._turns.order({query.expression for query in queries})
         tasks: dict[str, asyncio.Task[_Answer]] = {}
         rules: asyncio.Task[_Answer] | None = None
         slots = asyncio.Semaphore(self._settings.concurrency)
@@ -158,16 +158,6 @@ class PrometheusSource:
             if found[query].state == ALARM and query.for_seconds:
                 found[query] = self._pending(query, found[query])
         return found
-
-    def _in_turn(self, expressions: Collection[str]) -> list[str]:
-        """A round may have no room for all: those that were asked longest ago come first. Those that gave nothing the
-        last time may take their whole time again: some of them come before all others, so that they have their turn,
-        too, the rest after them."""
-        self._turns = {text: turn for text, turn in self._turns.items() if text in expressions}
-        turns = {text: self._turns.get(text, (False, -math.inf)) for text in expressions}
-        ordered = sorted(expressions, key=lambda text: (*turns[text], text))
-        some = [text for text in ordered if turns[text][0]][: max(1, self._settings.concurrency // 4)]
-        return [*some, *(text for text in ordered if text not in some)]
 
     # Calls ------------------------------------------------------------------------------------------------------------
 
@@ -201,9 +191,9 @@ class PrometheusSource:
             try:
                 answer = await self._call("POST", "/api/v1/query", headers, data=form)
             except _NotRead:
-                self._turns[expression] = (True, begun)
+                self._turns.had(expression, begun, in_vain=True)
                 raise
-            self._turns[expression] = (False, begun)
+            self._turns.had(expression, begun, in_vain=False)
             return answer
 
     async def _call(self, method: str, path: str, headers: Mapping[str, str], **rest: Any) -> _Answer:

@@ -1,13 +1,14 @@
 """Reads what the routers counted, for alarms on the requests of a revision. No Prometheus is needed.
 
 Every router of a namespace is asked once a round for all fleets that are watched there. One that does not answer takes
-nothing away from what the others say; its requests are counted when it answers again.
+nothing away from what the others say; its requests are counted when it answers again. Only so many are asked at once:
+where many do not answer, as when a zone is lost, a round ends without some of them, and they come later.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -16,6 +17,7 @@ from urllib.parse import urlencode
 import aiohttp
 
 from sluice.alarms.subjects import INSUFFICIENT_DATA, Sight, Subject, Traffic
+from sluice.alarms.turns import Turns
 from sluice.alarms.windows import Counts, FleetWindows, NotUnderstoodError, RouterCounts, read_answer, verdict
 from sluice.core.cluster.names import ROUTER_HEALTH_PORT
 from sluice.ports.clock import Clock
@@ -26,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 FLEETS_PER_CALL: Final = 100
 
+Place = tuple[str, str]
+"""A router: namespace and UID."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrafficSettings:
@@ -33,7 +38,11 @@ class TrafficSettings:
 
     period_seconds: float = 1.0
     call_seconds: float = 1.0
+    round_seconds: float = 3.0
+    """No router is asked in a round after this time."""
     patience_seconds: float = 10.0
+    concurrency: int = 64
+    """Routers that are asked at once: each takes a connection, and memory for its answer."""
     listed_seconds: float = 5.0
     """How long a listing of a namespace's routers is believed."""
     silent_seconds: float = 3.0
@@ -52,6 +61,11 @@ class _Routers:
     answered_at: dict[str, float] = field(default_factory=dict)
     """By UID; before the first answer, when it was first asked."""
 
+    @property
+    def reached(self) -> tuple[RouterAddress, ...]:
+        """Those that have an address."""
+        return tuple(router for router in self.addresses if router.address)
+
 
 class TrafficSource:
     """Implements poller.Source."""
@@ -66,6 +80,7 @@ class TrafficSource:
         self._routers: dict[str, _Routers] = {}
         self._fleets: dict[tuple[str, str], FleetWindows] = {}
         self._session: aiohttp.ClientSession | None = None
+        self._turns = Turns[Place](self._settings.concurrency)
 
     @property
     def period_seconds(self) -> float:
@@ -91,12 +106,52 @@ class TrafficSource:
         self._prepare(by_namespace)
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                # No limit: a call that waited for a connection would wait for routers that do not answer.
-                connector=aiohttp.TCPConnector(limit=0),
+                # Turns are waited for outside, where waiting does not count as the call's time.
+                connector=aiohttp.TCPConnector(limit=self._settings.concurrency),
                 timeout=aiohttp.ClientTimeout(total=self._settings.call_seconds),
             )
-        parts = await asyncio.gather(*(self._of_namespace(*item) for item in by_namespace.items()))
-        return {subject: sight for part in parts for subject, sight in part.items()}
+        await asyncio.gather(*(self._list(namespace, self._routers[namespace]) for namespace in by_namespace))
+        at = self._clock.now()  # a reading is no younger than what it tells
+        problems = await self._ask_all(by_namespace)
+        found: dict[Subject, Sight] = {}
+        for namespace, about in by_namespace.items():
+            found.update(self._judge(namespace, about, problems[namespace], at))
+        return found
+
+    async def _ask_all(self, wanted: Mapping[str, list[Traffic]]) -> Mapping[str, list[str | None]]:
+        """Ask the routers of all namespaces; of each that can be reached: why it did not say, None: it did."""
+        slots = asyncio.Semaphore(self._settings.concurrency)
+        end = self._clock.monotonic() + self._settings.round_seconds
+        reached = {
+            (namespace, router.uid): router for namespace in wanted for router in self._routers[namespace].reached
+        }
+        fleets = {
+            namespace: sorted({fleet for subject in subjects for fleet in _fleets(subject)})
+            for namespace, subjects in wanted.items()
+        }
+
+        async def ask(place: Place) -> str | None:
+            namespace, uid = place
+            async with slots:
+                begun = self._clock.monotonic()
+                if begun >= end:
+                    return "too many others do not"
+                answer = await self._ask(reached[place], fleets[namespace])
+            self._turns.had(place, begun, in_vain=isinstance(answer, str))
+            if isinstance(answer, str):
+                return answer
+            answered, said = answer
+            self._routers[namespace].answered_at[uid] = answered
+            for fleet, counts in said.fleets.items():
+                self._fleets[namespace, fleet].take(uid, counts, said.uptime_seconds, answered)
+            return None
+
+        places = [place for place in self._turns.order(reached) if fleets[place[0]]]
+        problems = dict(zip(places, await asyncio.gather(*map(ask, places)), strict=True))
+        return {
+            namespace: [problems.get((namespace, router.uid)) for router in self._routers[namespace].reached]
+            for namespace in wanted
+        }
 
     def _prepare(self, wanted: Mapping[str, list[Traffic]]) -> None:
         """Keep the windows that are asked for, and no others."""
@@ -115,24 +170,17 @@ class TrafficSource:
             self._fleets[place].keep(seconds, now, began.get(place))
         self._routers = {namespace: self._routers.get(namespace) or _Routers() for namespace in wanted}
 
-    async def _of_namespace(self, namespace: str, subjects: list[Traffic]) -> Mapping[Subject, Sight]:
-        routers = self._routers[namespace]
-        fleets = sorted({fleet for subject in subjects for fleet in _fleets(subject)})
-        await self._list(namespace, routers)
-        reached = [router for router in routers.addresses if router.address]
-        at = self._clock.now()  # a reading is no younger than what it tells
-        answers = await asyncio.gather(*(self._ask(router, fleets) for router in reached)) if fleets else []
-        now, problems = self._clock.monotonic(), []
-        for router, answer in zip(reached, answers, strict=False):
-            if isinstance(answer, str):
+    def _judge(
+        self, namespace: str, subjects: list[Traffic], unanswered: Sequence[str | None], at: datetime
+    ) -> Mapping[Subject, Sight]:
+        """`unanswered`: see _ask_all."""
+        routers, now = self._routers[namespace], self._clock.monotonic()
+        problems = []
+        for router, problem in zip(routers.reached, unanswered, strict=True):
+            if problem is not None:
                 silent = now - routers.answered_at.setdefault(router.uid, now)
-                problems.append((silent, f"router {router.pod} has not answered for {silent:.0f} s: {answer}"))
-                continue
-            answered, said = answer
-            routers.answered_at[router.uid] = answered
-            for fleet, counts in said.fleets.items():
-                self._fleets[namespace, fleet].take(router.uid, counts, said.uptime_seconds, answered)
-        if fleets and len(problems) == len(reached):
+                problems.append((silent, f"router {router.pod} has not answered for {silent:.0f} s: {problem}"))
+        if len(problems) == len(routers.reached) and any(_fleets(subject) for subject in subjects):
             why = routers.problem or (problems[0][1] if problems else f"namespace {namespace} has no router")
             return dict.fromkeys(subjects, Sight(None, at, why))
         silent_ones = [text for silent, text in problems if silent >= self._settings.silent_seconds]
