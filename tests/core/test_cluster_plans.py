@@ -144,3 +144,13 @@ def test_a_rolling_rollback_ends_at_nothing_in_its_batches(total: int) -> None:
             percent, steps = after, steps + 1
             assert steps <= total
     assert batches.back_percent({}, 100.0, {"a": total}) == 0.0
+
+
+def test_a_number_of_instances_is_the_smallest_share_that_it_is_of_a_variant() -> None:
+    shares = [step.traffic_percent for step in planned(policy("CANARY", type_="INSTANCE_COUNT", value=1), 4, 10)]
+    assert shares == [10, 100]
+
+
+def test_a_batch_back_keeps_within_its_size_of_every_variant() -> None:
+    held = {"rollbackMaximumBatchSize": {"type": "CAPACITY_PERCENT", "value": 50}}
+    assert batches.back_percent(held, 100.0, {"a": 4, "b": 3}) == pytest.approx(66.6667), "one of three"

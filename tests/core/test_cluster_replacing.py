@@ -52,6 +52,15 @@ def test_several_variants_in_lock_step_each_keep_to_their_room(new: dict[str, in
             assert left >= 1 or step is steps[-1], "and an old one too"
 
 
+@pytest.mark.parametrize(("new", "old"), [(4, 2), (9, 2), (2, 9), (100, 3)])
+@pytest.mark.parametrize("batch", [5, 25, 50])
+def test_other_counts_than_before_leave_somebody_to_answer_for_each_share(new: int, old: int, batch: int) -> None:
+    steps = batches.plan(rolling(batch)["rollingUpdatePolicy"], {"a": new}, {"a": old}, replace_first=True)
+    for step in steps[:-1]:
+        assert batches.old_of(step)["a"] >= 1, f"{100 - step.traffic_percent} % are still the old fleet's"
+    assert batches.old_of(steps[-1])["a"] == 0
+
+
 def at_work(count: int = 4, batch: int = 25, back: int | None = None, **more: Any) -> ClusterStage:
     stage = ClusterStage(
         {"variantName": "a", "initialInstanceCount": count},
@@ -162,6 +171,23 @@ def test_a_frozen_router_keeps_the_last_old_pods_up_until_it_is_gone() -> None:
             break
     assert frozen not in stage.cluster.routers
     assert [fleet.image for fleet in stage.cluster.fleets.values()] == ["new:1"]
+
+
+def test_a_new_pod_that_is_lost_brings_its_fleet_no_more_traffic() -> None:
+    stage = at_work(batch=50)
+    stage.image("new:1")
+    while stage.status.deployment is None or (stage.status.deployment.stage, stage.status.deployment.step) != (
+        "Provisioning",
+        1,
+    ):
+        stage.step()
+    fresh = next(fleet for fleet in stage.cluster.fleets.values() if fleet.image == "new:1")
+    stage.capped[fresh.name] = fresh.ready = 1
+    for _ in range(30):
+        stage.step()
+        assert stage.percent_new() == 50
+    del stage.capped[fresh.name]
+    stage.in_service()
 
 
 @pytest.mark.parametrize("step", [0, 1])

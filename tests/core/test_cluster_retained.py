@@ -117,3 +117,15 @@ def test_an_edit_beside_retained_weights_never_leaves_nobody_to_ask() -> None:
     stage.in_service()
     assert stage.cluster.route is not None
     assert [fleet.weight for fleet in stage.cluster.route.spec.fleets] == [1_000_000, 0]
+
+
+def test_retained_weights_that_leave_nobody_to_ask_are_the_specs_instead() -> None:
+    """The variant that had all requests is not of the new revision; the one that is left had none."""
+    stage = ClusterStage(
+        {"variantName": "a", "initialVariantWeight": 0},
+        {"variantName": "b", "initialVariantWeight": 1},
+        deploymentConfig=blue_green(final=0),
+        retainAllVariantProperties=True,
+    )
+    stage.in_service()
+    assert deployed(stage, {"variantName": "a", "initialVariantWeight": 1}) == ({"a": 2}, {"a": 100})
