@@ -190,6 +190,46 @@ async def test_what_was_refused_is_told_and_sent_again_when_it_is_wanted_otherwi
     await again.accept(update)
     await stage.until(UNKNOWN.clusters, "s1")
     assert stage.discovery.view().scopes_refused is None
+    await again.close()
+    third = stage.client()
+    await third.subscribe(**{f"e{number}": "1" for number in range(200)})
+    assert not (await third.sent()).resources, "what it took is in doubt no more"
+
+
+async def test_a_refusal_is_over_when_what_came_after_it_was_accepted(stage: Stage) -> None:
+    envoy = stage.client()
+    await envoy.subscribe()
+    await envoy.refuse(await envoy.sent(), "no such thing")
+    await stage.until_refused()
+    stage.discovery.publish(SCOPE, snapshot("s2", e0="2"))
+    await envoy.accept(await envoy.sent())
+    await stage.until(UNKNOWN.clusters, "s2")
+    assert stage.discovery.view().scopes_refused is None
+
+
+async def test_what_is_no_answer_to_the_last_update_accepts_nothing(stage: Stage) -> None:
+    """Envoy also sends what it subscribes to, at any time."""
+    envoy = stage.client()
+    await envoy.subscribe()
+    update = await envoy.sent()
+    await envoy.subscribe()
+    await envoy.refuse(update, "no such thing")
+    await stage.until_refused()
+    assert stage.discovery.view().scopes == UNKNOWN.scopes
+
+
+async def test_of_two_connections_the_newer_one_is_the_envoy_that_runs(stage: Stage) -> None:
+    """The connection of one that was killed may end after its successor's began."""
+    before = stage.client()
+    await before.subscribe()
+    await before.accept(await before.sent())
+    await stage.until(UNKNOWN.clusters, "s1")
+    after = stage.client()
+    await after.subscribe()
+    update = await after.sent()
+    assert stage.discovery.view().scopes == UNKNOWN.scopes, "it has nothing yet"
+    await after.accept(update)
+    await stage.until(UNKNOWN.clusters, "s1")
 
 
 async def test_only_the_pod_may_connect(stage: Stage) -> None:

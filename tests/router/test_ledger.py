@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tests.router.specs import fleet, route
 
-from sluice.api.routes import RouteReport
+from sluice.api.routes import RouteReport, RouteSample
 from sluice.router.ledger import Ledger, Step
 from sluice.router.objects import Pod, Route
 from sluice.router.view import UNKNOWN, UNKNOWN_ACTIVITY, Activity, Refusal, View
@@ -157,6 +157,7 @@ def test_a_fleet_lingers_from_when_the_last_routes_that_name_it_went_out_of_forc
     named = bench.step()
     bench.put("a", 4, "a2")
     newer = bench.step()
+    assert bench.step() == Step(), "neither has come to Envoy"
     bench.now += 10
     bench.takes(named)
     assert bench.step() == Step(), "they are in force"
@@ -178,6 +179,84 @@ def test_a_drain_ends_at_its_deadline() -> None:
     assert bench.step() == Step(), "what runs longer than the 60 s of an invocation is a stream"
     bench.now += 2
     assert bench.step().clusters is not None, "480 s and 5 more"
+
+
+def test_an_invocation_that_may_run_for_longer_than_a_stream_is_waited_for() -> None:
+    bench = Bench()
+    bench.put("a", 1, "a1")
+    first = bench.routes["a"]
+    assert first.spec is not None
+    bench.routes["a"] = replace(first, spec=first.spec.model_copy(update={"timeout_seconds": 900}))
+    bench.settle()
+    bench.put("a", 2, "a2")
+    bench.activity = Activity({}, {"a1": 1})
+    bench.settle()
+    bench.now += 904
+    assert bench.step() == Step()
+    bench.now += 2
+    assert bench.step().clusters is not None
+
+
+def rising(sample: RouteSample | None = None) -> Bench:
+    """A route in force, and its next generation with a fleet that must be ready first and has no pod."""
+    bench = Bench()
+    bench.put("a", 1, "a1")
+    bench.settle()
+    spec = route("a", fleet("a1"), fleet("a2", require_ready=True, sample=sample))
+    bench.routes["a"] = replace(bench.routes["a"], generation=2, spec=spec)
+    bench.all_pods["a2"] = ()
+    bench.settle()
+    assert bench.confirmed() == {"a": 1}
+    assert bench.ledger.served["a"].generation == 1, "what served goes on"
+    return bench
+
+
+READY = (Pod("p", "10.0.0.9", ready=True, lingering=False),)
+
+
+def test_a_weight_rises_only_where_a_pod_can_take_it() -> None:
+    bench = rising()
+    bench.all_pods["a2"] = READY
+    bench.settle()
+    assert bench.confirmed() == {"a": 2}
+
+
+def test_a_weight_rises_only_where_a_pod_has_passed_the_sample_invocation() -> None:
+    bench = rising(RouteSample(body="x"))
+    bench.all_pods["a2"] = READY
+    bench.activity = Activity({"a2": 0}, {})
+    bench.settle()
+    assert bench.confirmed() == {"a": 1}
+    bench.activity = Activity({"a2": 1}, {})
+    bench.settle()
+    assert bench.confirmed() == {"a": 2}
+
+
+def test_where_nothing_served_before_there_is_nothing_to_wait_with() -> None:
+    """An Endpoint whose pods are all away when a router starts must not keep the router from being ready."""
+    bench = Bench()
+    bench.routes["a"] = Route("u-a", "a", 1, "2026-01-01T00:00:00Z", route("a", fleet("a1", require_ready=True)))
+    bench.all_pods["a1"] = ()
+    bench.settle()
+    assert bench.confirmed() == {"a": 1}
+
+
+def test_a_router_covers_the_routes_only_when_envoy_has_them() -> None:
+    """Its readiness: a pod that is ready earlier is sent requests for endpoints that it does not know."""
+    bench = Bench()
+    bench.put("a", 1, "a1")
+
+    def covers() -> bool:
+        return bench.ledger.covers(resolve(bench.routes.values(), {}), bench.view)
+
+    assert not covers()
+    bench.takes(bench.step())
+    scopes = bench.step()
+    assert not covers(), "sent is not in force"
+    bench.takes(scopes)
+    assert covers()
+    bench.view = replace(bench.view, warming=frozenset({"a1"}))
+    assert not covers()
 
 
 def test_however_many_fleets_of_an_endpoint_drain_all_are_told() -> None:
@@ -271,10 +350,24 @@ def test_a_refusal_of_what_was_replaced_since_means_nothing() -> None:
     bench.put("a", 2, "a1", "a2")
     sent = bench.step()
     assert sent.clusters is not None
-    bench.put("a", 3, "a1", "a3")
+    spec = route("a", fleet("a1"), fleet("a2", port=8081))
+    bench.routes["a"] = replace(bench.routes["a"], generation=3, spec=spec)
     assert bench.step().clusters is not None
     bench.view = replace(bench.view, clusters_refused=Refusal(sent.clusters.version, frozenset({"a2"}), "so"))
     assert bench.step().suspects == ()
+
+
+def test_what_envoy_took_before_is_no_suspect_when_its_pods_change() -> None:
+    """Else its route would be held back for another's fault."""
+    bench = Bench()
+    bench.put("a", 1, "a1")
+    bench.settle()
+    bench.put("b", 1, "b1")
+    bench.all_pods["a1"] = READY
+    sent = bench.step()
+    assert sent.clusters is not None
+    bench.view = replace(bench.view, clusters_refused=Refusal(sent.clusters.version, frozenset({"a1", "b1"}), "so"))
+    assert [item.name for item in bench.step().suspects] == ["b"]
 
 
 def test_while_a_refused_scope_is_judged_the_one_before_it_serves() -> None:
@@ -323,6 +416,28 @@ def test_what_is_in_force_is_remembered_however_much_came_since() -> None:
         bench.put("a", generation, "a1", weight=generation)
         assert bench.step().scopes is not None
     assert bench.confirmed() == {"a": 1}
+
+
+def test_pods_are_told_when_envoy_has_them_in_use() -> None:
+    """What counts on them would else come too early."""
+    bench = Bench()
+    bench.put("a", 1, "a1")
+    bench.settle()
+
+    def hosts() -> list[int]:
+        wanted = resolve(bench.routes.values(), bench.ledger.bad)
+        reports, _ = bench.ledger.report(wanted, bench.routes.values(), bench.view, bench.activity)
+        return [told.hosts for report in reports for told in report.fleets]
+
+    bench.all_pods["a1"] = (*bench.pods("a1"), *READY)
+    sent = bench.step()
+    assert hosts() == [1]
+    bench.takes(sent, warming=frozenset({"a1"}))
+    bench.step()
+    assert hosts() == [1]
+    bench.view = replace(bench.view, warming=frozenset())
+    bench.step()
+    assert hosts() == [2]
 
 
 def many(count: int) -> Bench:

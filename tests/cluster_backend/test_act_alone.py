@@ -1,0 +1,49 @@
+"""Changes in the cluster that a process may be killed in the midst of, without an API server: in which order."""
+
+import pytest
+from tests.controller.memory_kube import MemoryKube
+
+from sluice.cluster.act import FLEET_KINDS, ROUTER_KINDS, delete_fleet, remove_router
+from sluice.core.cluster.names import ROUTER, record_name
+from sluice.core.revision import LABEL_MANAGED_BY, MANAGED_BY
+from sluice.ports.kube import Conflict, Object
+
+
+def put(kube: MemoryKube, kind: str, name: str, **metadata: object) -> None:
+    labels = {LABEL_MANAGED_BY: MANAGED_BY}
+    item: Object = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "team", "labels": labels}}
+    item["metadata"] |= {"uid": f"uid-{kind}", **metadata}
+    kube.put(item)
+
+
+async def test_a_removal_of_the_router_that_is_cut_off_anywhere_finds_it_again() -> None:
+    """A namespace's router is known by its Deployment."""
+    kube = MemoryKube()
+    for kind in ROUTER_KINDS:
+        put(kube, kind, ROUTER)
+    await remove_router(kube, "team")
+    assert {kind for _, kind, _ in kube.writes()} == set(ROUTER_KINDS)
+    assert kube.writes()[-1] == ("delete", "Deployment", ROUTER)
+
+
+async def test_what_goes_already_is_not_deleted_again_and_somebody_elses_not_at_all() -> None:
+    kube = MemoryKube()
+    put(kube, "Deployment", ROUTER, deletionTimestamp="2026-01-01T00:00:00Z")
+    put(kube, "Service", ROUTER, labels={"app": "mine"})
+    await remove_router(kube, "team")
+    assert kube.writes() == []
+
+
+async def test_of_a_fleet_what_costs_nodes_goes_first() -> None:
+    """What is left beside it is found by the sweep for orphans."""
+    kube = MemoryKube()
+    for kind in ("Deployment", *FLEET_KINDS):
+        put(kube, kind, "churn-a")
+    put(kube, "ConfigMap", record_name("churn-a"))
+    with pytest.raises(Conflict):
+        await delete_fleet(kube, "team", "churn-a", "another-one-of-the-same-name")
+    assert len(kube.objects) == 2 + len(FLEET_KINDS)
+    kube.calls.clear()
+    await delete_fleet(kube, "team", "churn-a", "uid-Deployment")
+    assert kube.writes()[0] == ("delete", "Deployment", "churn-a")
+    assert kube.objects == {}
