@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from localcluster import contrary, environment, paths, prometheus, providers, registry, tools
+from localcluster import contrary, environment, paths, prometheus, providers, pruning, registry, tools
 from localcluster.checks import CHECKS
 from localcluster.cluster import Cluster
 from localcluster.errors import LocalClusterError
@@ -88,6 +88,11 @@ def _up(_: list[str]) -> int:
 
 def _down(_: list[str]) -> int:
     providers.down()
+    try:
+        pruning.prune()
+    except (OSError, LocalClusterError) as error:
+        # The cluster is gone, which is what was asked for.
+        print(f"the cache could not be pruned: {error}", file=sys.stderr)
     return 0
 
 

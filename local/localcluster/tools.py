@@ -15,6 +15,7 @@ from pathlib import Path
 
 from localcluster import paths
 from localcluster.progress import run_logged, step
+from localcluster.pruning import mark_used
 from localcluster.toolchain import Go, find_go
 from localcluster.waiting import exclusive
 
@@ -73,9 +74,11 @@ def build(names: Iterable[str]) -> dict[str, Path]:
     wanted = [TOOLS[name] for name in names]
     go = find_go()
     binaries = {tool.name: _binary(tool, go) for tool in wanted}
+    lock = paths.cache() / "tools.lock"
+    mark_used({binary.parent for binary in binaries.values()}, lock)
     if all(binary.exists() for binary in binaries.values()):
         return binaries
-    with exclusive(paths.cache() / "tools.lock"):
+    with exclusive(lock):
         missing = [tool for tool in wanted if not binaries[tool.name].exists()]
         for index, tool in enumerate(missing):
             _build_one(tool, binaries[tool.name], go, index, len(missing))

@@ -53,6 +53,26 @@ def exclusive(lock: Path) -> Iterator[None]:
                 return
 
 
+@contextmanager
+def unless_held(lock: Path) -> Iterator[bool]:
+    """Hold the lock of `exclusive` if nobody else does and this user may; yields whether it is held here.
+
+    For files that are never removed. It leaves the file's time, which tells when the lock was waited for last.
+    """
+    try:
+        handle = lock.open("a")
+    except PermissionError:
+        yield False
+        return
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
 def _is(handle: IO[str], file: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(handle.fileno()), file.stat())

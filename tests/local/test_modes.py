@@ -36,6 +36,7 @@ def test_what_the_commands_make_is_read_by_others(tmp_path: Path, monkeypatch: p
         (tmp_path / "directory").mkdir()
         (tmp_path / "file").touch()
 
+    monkeypatch.setenv("SLUICE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(providers, "down", make)
     assert commands.main(["down"]) == 0
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("directory", "file")] == [0o755, 0o644]

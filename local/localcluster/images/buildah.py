@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+import shutil
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +19,7 @@ from localcluster.progress import run_logged, step
 
 _BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 _OS_RELEASE = Path("/etc/os-release")
+_OF_A_TARGET = re.compile(r"localhost/sluice-(?!base:)[\w-]+:[0-9a-f]{12}")
 
 
 class Buildah:
@@ -40,6 +45,22 @@ class Buildah:
         base = self._ensure_base()
         with step(f"making {target.name} with buildah"):
             self._bud(target, base, f"--output=type=local,dest={directory}", log=_log(f"files-{target.name}"))
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Remove the targets' images that are not named from the store, and what builds that were cut off left in it.
+
+        Base systems, and layers that others share or that a build may use again, stay, unless no image is named.
+        Whoever calls holds the lock of builds.
+        """
+        if shutil.which("buildah") is None or not _storage().is_dir():
+            return
+        listed = subprocess.run([*_buildah(), "images", "--json"], capture_output=True, text=True, check=True).stdout
+        found = [name for image in json.loads(listed or "[]") or () for name in image.get("names") or ()]
+        old = [name for name in found if _OF_A_TARGET.fullmatch(name) and name not in names]
+        if old or (found and not names):
+            with step("removing old images from buildah's store"):
+                run_logged([*_buildah(), "rm", "--all"], log=_log("images-removed"))
+                run_logged([*_buildah(), "rmi", *(old if names else ["--all", "--force"])], log=_log("images-removed"))
 
     def _bud(self, target: Target, base: str, result: str, *, log: Path) -> None:
         with pip_settings() as settings:
@@ -77,12 +98,16 @@ class Buildah:
 
 
 def _buildah() -> list[str]:
-    storage = paths.cache() / "buildah"
+    storage = _storage()
     storage.mkdir(parents=True, exist_ok=True)
     # overlay does not stack on itself, which is what it would do inside a container.
     filesystem = subprocess.run(["stat", "--file-system", "--format=%T", storage], capture_output=True, check=True)
     driver = "vfs" if filesystem.stdout.strip() == b"overlayfs" else "overlay"
     return ["buildah", f"--root={storage}/root", f"--runroot={storage}/run", f"--storage-driver={driver}"]
+
+
+def _storage() -> Path:
+    return paths.cache() / "buildah"
 
 
 def _bootstrap(root: Path) -> list[str]:

@@ -22,6 +22,7 @@ from localcluster.errors import LocalClusterError
 from localcluster.images.buildah import Buildah
 from localcluster.images.docker import Docker
 from localcluster.images.dockerfile import Target
+from localcluster.pruning import mark_used
 from localcluster.waiting import exclusive
 
 # Put before a command that needs the world outside: the cluster's network, in which tests run, may have no way out.
@@ -64,8 +65,9 @@ def build(target: Target) -> Image:
     tag = _key(target, builder)
     name = f"localhost/sluice-{target.name}:{tag}"
     archive = paths.cache() / "images" / f"{target.name}-{tag}.tar"
+    mark_used([archive], _lock())
     if not archive.exists() and not _made_outside("images", target):
-        with exclusive(paths.cache() / "images.lock"):
+        with exclusive(_lock()):
             if not archive.exists():
                 archive.parent.mkdir(parents=True, exist_ok=True)
                 builder.build(target, name, archive)
@@ -77,8 +79,9 @@ def export(target: Target) -> Path:
     """The directory with the files of a target for today's sources, made unless it is in the cache."""
     builder = _builder()
     directory = paths.cache() / "files" / f"{target.name}-{_key(target, builder)}"
+    mark_used([directory], _lock())
     if not directory.exists() and not _made_outside("files", target):
-        with exclusive(paths.cache() / "images.lock"):
+        with exclusive(_lock()):
             if not directory.exists():
                 partial = directory.with_name(f"{directory.name}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
@@ -87,6 +90,10 @@ def export(target: Target) -> Path:
                 partial.rename(directory)
                 _prune(directory.parent.glob(f"{target.name}-????????????"))
     return directory
+
+
+def _lock() -> Path:
+    return paths.cache() / "images.lock"
 
 
 def _key(target: Target, builder: Builder) -> str:
