@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from botocore.config import Config
 from botocore.credentials import (
@@ -43,6 +43,8 @@ from sluice.loader.version import Version, digest_of, moved
 
 CHUNK_BYTES: Final = 256 * 1024
 MAX_OBJECTS: Final = 1_000_000
+MAX_NAME_CHARACTERS: Final = 128 * 1024**2
+"""A million objects with names of so much in all are some 500 MiB of the 1 GiB that the loader's container has."""
 _GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed", "405"})
 _TRANSIENT_CODES: Final = frozenset(
     {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException"}
@@ -127,7 +129,7 @@ class S3:
         if source.kind == "Prefix":
             return self._find_prefix(source, bucket, key)
         wanted = recorded.version_id if recorded is not None else None
-        item = S3Object(self, source.uri, bucket, key, wanted if wanted != "null" else None)
+        item = S3Object(self, bucket, "", key, wanted if wanted != "null" else None)
         try:
             head = item.head()
         except _Gone as gone:
@@ -150,38 +152,58 @@ class S3:
 
     def _find_prefix(self, source: Source, bucket: str, prefix: str) -> Found:
         items: list[Item] = []
-        entries: list[tuple[str, str, int]] = []
+        characters = 0
         try:
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for listed in page.get("Contents", ()):
-                    key, size, e_tag = listed["Key"], int(listed["Size"]), listed["ETag"].strip('"')
-                    reader = S3Object(self, f"s3://{bucket}/{key}", bucket, key, None, e_tag)
-                    items.append(Item(key[len(prefix) :], size, reader))
-                    entries.append((key[len(prefix) :], e_tag, size))
+                    name, size, e_tag = listed["Key"][len(prefix) :], int(listed["Size"]), listed["ETag"].strip('"')
+                    items.append(Item(name, size, S3Object(self, bucket, prefix, name, None, e_tag)))
+                    characters += len(name)
                 if len(items) > MAX_OBJECTS:
                     raise failed(source.uri, f"more than {MAX_OBJECTS} objects", "TooLarge")
+                if characters > MAX_NAME_CHARACTERS:
+                    raise failed(
+                        source.uri,
+                        f"the objects' names have more than {MAX_NAME_CHARACTERS} characters together",
+                        "TooLarge",
+                    )
         except (BotoCoreError, ClientError, HTTPError) as error:
             raise problem(source.uri, error) from error
         if not items:
             raise failed(source.uri, "there is no object under this prefix")
         _check_names(source.uri, [item.path for item in items])
         items.sort(key=lambda item: item.path)
-        size = sum(size for _, _, size in entries)
-        return Found(Version(digest=digest_of(entries), size=size), tuple(items))
+        digest = digest_of((item.path, cast(S3Object, item.reader).e_tag or "", item.size or 0) for item in items)
+        return Found(Version(digest=digest, size=sum(item.size or 0 for item in items)), tuple(items))
 
 
 class S3Object:
-    """One object in one version. Implements Reader."""
+    """One object in one version. Implements Reader. There may be a million: what they share is theirs together."""
+
+    __slots__ = ("_bucket", "_name", "_prefix", "_s3", "_version_id", "e_tag")
 
     def __init__(
-        self, s3: S3, uri: str, bucket: str, key: str, version_id: str | None, e_tag: str | None = None
+        self, s3: S3, bucket: str, prefix: str, name: str, version_id: str | None, e_tag: str | None = None
     ) -> None:
         self._s3 = s3
-        self._uri = uri
-        self._which = {"Bucket": bucket, "Key": key} | ({"VersionId": version_id} if version_id else {})
-        # Directory buckets have ETags that are no MD5.
-        self._md5_e_tags = not bucket.endswith("--x-s3")
+        self._bucket = bucket
+        self._prefix = prefix
+        self._name = name
+        self._version_id = version_id
         self.e_tag = e_tag
+
+    @property
+    def _key(self) -> str:
+        return self._prefix + self._name
+
+    @property
+    def _uri(self) -> str:
+        return f"s3://{self._bucket}/{self._key}"
+
+    @property
+    def _which(self) -> dict[str, str]:
+        named = {"Bucket": self._bucket, "Key": self._key}
+        return named | ({"VersionId": self._version_id} if self._version_id else {})
 
     def head(self) -> Any:
         """HeadObject, with checksums. Raises _Gone, LoadFailed or Transient."""
@@ -248,7 +270,9 @@ class S3Object:
                 if value and "-" not in value:
                     digests[algorithm] = _hexadecimal(value)
         plain = head.get("ServerSideEncryption", "AES256") == "AES256" and not head.get("SSECustomerAlgorithm")
-        if plain and self._md5_e_tags and self.e_tag is not None and _MD5.fullmatch(self.e_tag):
+        # Directory buckets have ETags that are no MD5.
+        md5_e_tags = not self._bucket.endswith("--x-s3")
+        if plain and md5_e_tags and self.e_tag is not None and _MD5.fullmatch(self.e_tag):
             digests["md5"] = self.e_tag
         return Checks(digests)
 
