@@ -327,3 +327,76 @@ def test_ready_waits_for_weights_that_were_edited_meanwhile(when: str) -> None:
             break
     assert stage.condition("Ready") == ("True", "InService")
     assert live == {"a": 9.0, "b": 1.0}
+
+
+def test_a_revision_that_was_superseded_may_be_asked_for_again_at_once() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY"))
+    stage.in_service()
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.image("new:2")
+    reach(stage, "Provisioning")
+    stage.image("new:1")
+    stage.in_service()
+    assert [fleet.image for fleet in stage.cluster.fleets.values()] == ["new:1"]
+
+
+def test_a_router_that_has_not_confirmed_when_the_bake_ends_is_waited_for() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=60))
+    stage.in_service()
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.run(58)
+    fresh = Router("router-new", "u-new", stage.now, slow=True)
+    stage.cluster.routers.append(fresh)
+    stage.run(10)
+    assert stage.status.deployment is not None
+    assert (stage.status.deployment.stage, stage.status.deployment.step) == ("Baking", 1)
+    assert f"waiting for {fresh.pod}" in stage.message()
+    fresh.slow = False
+    stage.in_service()
+
+
+def test_a_count_that_was_never_written_does_not_scale_the_next_revision() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=0))
+    stage.in_service()
+    stage.edit_variant("a", initialInstanceCount=9)
+    stage.step(killed_after=0)
+    stage.edit_variant("a", initialInstanceCount=3)
+    stage.image("new:1")
+    while stage.status.deployment is None:
+        stage.step(killed_after=0)
+    assert stage.status.intent is not None
+    stage.in_service()
+    stage.run(30)
+    assert [(fleet.image, fleet.replicas) for fleet in stage.cluster.fleets.values()] == [("new:1", 3)]
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_bake_waits_for_whichever_router_is_late(late: int) -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=60))
+    stage.in_service()
+    stage.image("new:1")
+    reach(stage, "Shifting", 1)
+    stage.cluster.routers[late].slow = True
+    stage.run(5)
+    assert stage.status.deployment is not None
+    assert stage.status.deployment.stage == "Shifting"
+    assert f"waiting for {stage.cluster.routers[late].pod} to apply" in stage.message()
+    stage.cluster.routers[late].slow = False
+    reach(stage, "Baking", 1)
+
+
+def test_a_bake_waits_until_routers_see_a_pod_of_what_gets_more_traffic() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=60))
+    stage.in_service()
+    stage.image("new:1")
+    reach(stage, "Shifting", 1)
+    new = next(fleet for fleet in stage.cluster.fleets.values() if fleet.image == "new:1")
+    new.unseen = True
+    stage.run(20)
+    assert stage.status.deployment is not None
+    assert stage.status.deployment.stage == "Shifting"
+    assert f"to see a ready pod of {new.name}" in stage.message()
+    new.unseen = False
+    reach(stage, "Baking", 1)
