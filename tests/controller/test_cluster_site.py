@@ -5,12 +5,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from tests.controller.clock import SteppedClock
+from tests.controller.objects import endpoint
 from tests.core.cluster_stage import AlarmNow, ClusterStage, blue_green
 from tests.core.watched import reach
 
 from sluice.api import names
 from sluice.api.reasons import Reason
-from sluice.controller.cache import Cache
+from sluice.controller.cache import Cache, Source
 from sluice.controller.cluster_metrics import ClusterMetrics
 from sluice.controller.sites import ClusterSite
 from sluice.controller.slots import Slots
@@ -91,7 +92,8 @@ class Place:
         self.places = Places()
         self.stage = ClusterStage(deploymentConfig={**blue_green(final=60), **ALARM})
         self.stage.in_service()
-        cache, bounds = Cache(), Bounds()
+        self.cache = cache = Cache()
+        bounds = Bounds()
         self.readers = Readers(self.clock) if reads else None
         self.nodes = Nodes(self.stage, self.readers)
         self.site = ClusterSite(
@@ -188,6 +190,29 @@ async def test_an_alarm_that_the_policy_refuses_is_never_read() -> None:
     reach(place.stage, "Provisioning")
     place.site.decided(KEY, place.given(), place.stage.status)
     assert place.readers.watches == {}, "nor while it runs"
+
+
+async def test_one_that_is_refused_is_told_beside_those_that_are_read() -> None:
+    place = Place()
+    assert place.readers is not None
+    place.policy = Policy((Rule(namespaces=("*",), cloud_watch_alarms=("{namespace}-*",)),))
+    config = place.stage.endpoint["spec"]["deploymentConfig"]
+    config["autoRollbackConfiguration"] = {"alarms": [{"alarmName": "errors"}, {"alarmName": "team-a-slow"}]}
+    place.stage.image("new:1")
+    found = (await place.look()).observation.alarms
+    assert {reading.name: reading.state for reading in found} == {"errors": "Refused", "team-a-slow": "OK"}
+
+
+async def test_who_asks_for_the_same_name_is_a_rival_in_whatever_case() -> None:
+    """As with SageMaker, names that differ in case alone are the same."""
+    place = Place()
+    for number, (name, asked, namespace) in enumerate(
+        (("one", "CHURN", "team-a"), ("two", "churn-2", "team-a"), ("three", "churn", "team-b"))
+    ):
+        item = endpoint(name, namespace=namespace, version=100 + number)
+        item["spec"] |= {"backend": names.BACKEND_CLUSTER, "endpointName": asked}
+        place.cache.apply(item, Source.WATCH)
+    assert [rival["metadata"]["name"] for rival in (await place.look()).rivals] == ["one"]
 
 
 async def test_where_the_account_matters_it_is_known_before_anything_is_read() -> None:

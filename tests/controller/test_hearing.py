@@ -91,6 +91,14 @@ async def test_a_watch_that_tells_a_little_later_is_alive(world: World) -> None:
     assert world.hearing.dead_watches == frozenset()
 
 
+async def test_an_older_state_that_is_told_late_takes_nothing_back(world: World) -> None:
+    """A watch that is opened anew tells what was there when it listed."""
+    older = world.put("Pod", "two")
+    world.put("Pod", "two")
+    world.hearing.heard(older)
+    assert await world.judged() == frozenset()
+
+
 async def test_what_goes_while_it_is_looked_for_is_no_loss(world: World) -> None:
     item = world.put("Pod", "two", told=False)
     comparing = asyncio.create_task(world.hearing.once())

@@ -57,6 +57,27 @@ async def test_it_is_held_by_the_own_clock_only_until_a_margin_before_its_end(
     assert not lease.held(), "15 s less a margin of 3 s without a renewal"
 
 
+@pytest.mark.parametrize("verb", ["create", "replace"])
+async def test_it_counts_from_before_the_call_whose_answer_was_slow(
+    memory: MemoryKube, clock: SteppedClock, verb: str
+) -> None:
+    """The API server may have written it at once: a challenger counts from then."""
+    lease = holder(memory, clock, "a")
+    if verb == "replace":
+        await lease.acquire()
+        keeping = asyncio.create_task(lease.keep())
+        memory.before["replace"] = [lambda: clock.skip(4)]
+        await clock.step(9)  # the renewal is due after 5
+        keeping.cancel()
+    else:
+        memory.before["create"] = [lambda: clock.skip(4)]
+        await lease.acquire()
+    await clock.step(7.9)
+    assert lease.held()
+    await clock.step(0.2)
+    assert not lease.held(), "12 s since the call was made"
+
+
 async def test_another_waits_the_full_duration_that_it_has_watched_itself(
     memory: MemoryKube, clock: SteppedClock
 ) -> None:
@@ -73,6 +94,18 @@ async def test_another_waits_the_full_duration_that_it_has_watched_itself(
     assert not first.held()
     assert record(memory)["spec"]["holderIdentity"] == "b"
     assert record(memory)["spec"]["leaseTransitions"] == 1
+
+
+async def test_another_waits_as_long_as_the_record_says(memory: MemoryKube, clock: SteppedClock) -> None:
+    """The holder may be of another version, with another setting, and acts for as long as its own lasts."""
+    first = holder(memory, clock, "a")
+    await first.acquire()
+    record(memory)["spec"]["leaseDurationSeconds"] = 60
+    acquiring = asyncio.create_task(holder(memory, clock, "b").acquire())
+    await clock.step(59)
+    assert not acquiring.done()
+    await clock.step(5)
+    assert acquiring.done()
 
 
 async def test_a_holder_that_renews_is_never_replaced(memory: MemoryKube, clock: SteppedClock) -> None:
@@ -144,6 +177,35 @@ async def test_an_api_server_that_is_away_suspends_and_does_not_end_it(memory: M
     await clock.step(2)
     assert lease.held()
     keeping.cancel()
+
+
+async def test_a_renewal_that_fails_once_takes_nothing_away(memory: MemoryKube, clock: SteppedClock) -> None:
+    lease = holder(memory, clock, "a")
+    await lease.acquire()
+    keeping = asyncio.create_task(lease.keep())
+    memory.away = True
+    await clock.step(11)
+    assert lease.held()
+    await clock.step(2)
+    assert not lease.held()
+    keeping.cancel()
+
+
+class Silent(MemoryKube):
+    """Writes are never answered."""
+
+    async def replace(self, kind: str, namespace: str, body: Object) -> Object:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_write_without_an_answer_is_not_waited_for_for_ever(clock: SteppedClock) -> None:
+    """The process could neither renew nor end."""
+    lease = LeaseHolder(Silent(), clock, namespace="ns", identity="a", duration_seconds=3, sleep=clock.sleep)
+    await lease.acquire()
+    async with asyncio.timeout(60):
+        await lease.release()
+    assert not lease.held()
 
 
 async def test_a_record_taken_by_another_after_it_ran_out_is_lost(memory: MemoryKube, clock: SteppedClock) -> None:

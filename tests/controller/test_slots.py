@@ -9,9 +9,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tests.controller.clock import SteppedClock
 from tests.controller.memory_kube import MemoryKube
+from tests.controller.objects import endpoint
 from tests.core.cluster_stage import ClusterStage, blue_green
 
 from sluice.api import names
+from sluice.api.status import EndpointStatus
 from sluice.controller.cache import Cache, Source
 from sluice.controller.cluster_metrics import ClusterMetrics
 from sluice.controller.events import EventRecorder
@@ -244,3 +246,68 @@ async def test_a_deleted_endpoint_gives_its_place_up() -> None:
         and not world.kube.objects[key.kind, key.namespace, key.name]["status"].get("deployment")
     ]
     assert len(woken) == 1
+
+
+QUEUED = EndpointStatus.from_manifest(
+    {
+        "settle": {
+            "fleetHash": "f",
+            "contentHash": "c",
+            "since": "2026-01-01T00:00:00Z",
+            "until": "2026-01-01T00:00:00Z",
+        },
+        "conditions": [
+            {
+                "type": "Reconciling",
+                "status": "True",
+                "reason": "DeploymentQueued",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }
+        ],
+    }
+)
+DEPLOYING = EndpointStatus.from_manifest(
+    {"deployment": {"revision": "r", "fleetHash": "f", "policy": "CANARY", "stage": "Baking"}}
+)
+MINE, NEXT = (Key(names.ENDPOINT, "team", name) for name in ("a-mine", "b-next"))
+
+
+def places() -> tuple[Slots, list[Key]]:
+    """Room for one, for which the Endpoint NEXT waits; and who is woken."""
+    cache, woken = Cache(), list[Key]()
+    item = endpoint(NEXT.name, status=QUEUED.to_manifest())
+    item["spec"]["backend"] = names.BACKEND_CLUSTER
+    cache.apply(item, Source.WATCH)
+    return Slots(cache, Bounds(1), woken.append), woken
+
+
+def test_a_place_whose_status_was_not_written_is_the_next_ones() -> None:
+    slots, woken = places()
+    slots.claim(MINE, DEPLOYING)
+    assert [(peer.name, peer.deploying) for peer in slots.peers(NEXT)] == [(MINE.name, True)]
+    slots.settled(MINE, written=False)
+    assert (slots.peers(NEXT), woken) == ((), [NEXT])
+
+
+def test_a_place_whose_status_was_written_is_in_the_cache_and_wakes_nobody() -> None:
+    slots, woken = places()
+    slots.claim(MINE, DEPLOYING)
+    slots.settled(MINE, written=True)
+    assert (slots.peers(NEXT), woken) == ((), [])
+
+
+def test_an_endpoint_that_goes_before_its_status_is_known_keeps_no_place() -> None:
+    """Nothing would ever give it back before the operator is restarted."""
+    slots, woken = places()
+    slots.claim(MINE, DEPLOYING)
+    slots.forget(MINE)
+    assert (slots.peers(NEXT), woken) == ((), [NEXT])
+
+
+def test_who_waits_no_more_wakes_who_is_next() -> None:
+    """Its change was taken back: the place that it would have had is free."""
+    slots, woken = places()
+    slots.moved(QUEUED, QUEUED)
+    assert woken == []
+    slots.moved(QUEUED, EndpointStatus())
+    assert woken == [NEXT]

@@ -10,7 +10,13 @@ from tests.controller.waiting import until
 
 from sluice.controller.cache import Cache, Source
 from sluice.controller.feed import Feed
-from sluice.controller.sweep import SOON_SECONDS, WATCH_GRACE_SECONDS, HistoryWentBackError, Sweep
+from sluice.controller.sweep import (
+    MOST_SOON_WAITS,
+    SOON_SECONDS,
+    WATCH_GRACE_SECONDS,
+    HistoryWentBackError,
+    Sweep,
+)
 from sluice.core.identity import Key
 from sluice.kube.client import KubeClient
 
@@ -136,6 +142,18 @@ async def test_it_sweeps_soon_after_the_start_and_after_a_watch_was_opened_anew(
     await world.clock.step(SOON_SECONDS)
     assert world.cache.get("Endpoint", "team", "churn") is None
     assert len(world.kube.calls) - before == 4
+    running.cancel()
+
+
+async def test_watches_that_go_on_listing_do_not_put_a_sweep_off_for_ever(world: World) -> None:
+    running = asyncio.create_task(world.sweep.run())
+    await world.clock.step(0)
+    del world.kube.objects["Model", "team", "model"]
+    for _ in range(MOST_SOON_WAITS):
+        assert world.cache.get("Model", "team", "model") is not None
+        world.sweep.soon()
+        await world.clock.step(SOON_SECONDS)
+    assert world.cache.get("Model", "team", "model") is None
     running.cancel()
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from tests.controller.clock import SteppedClock, settle
 
-from sluice.controller.queue import BACKOFF_LONGEST_SECONDS, Schedule, WorkQueue
+from sluice.controller.queue import BACKOFF_LONGEST_SECONDS, LONGEST_DELAY_SECONDS, Schedule, WorkQueue
 
 KEYS = st.sampled_from("abcdef")
 
@@ -250,6 +250,45 @@ async def test_a_pass_answers_the_deadline_that_was_set_before_it() -> None:
     queue.add("a")
     await clock.step(10)
     assert times == [0, 4, 9, 14]
+    assert await queue.stop(1)
+
+
+async def test_no_deadline_is_put_off_for_longer_than_the_longest_delay() -> None:
+    """A pass computes it from the wall clock: where that was set back by a day, it would come a day late."""
+    clock = SteppedClock()
+    times: list[float] = []
+
+    def handle(_key: str) -> float:
+        times.append(clock.monotonic() - 1000)
+        return 86_400.0
+
+    queue, _ = make_queue(handle, clock)
+    queue.start(1)
+    queue.add("a")
+    await clock.step(2 * LONGEST_DELAY_SECONDS)
+    assert times == [0, LONGEST_DELAY_SECONDS, 2 * LONGEST_DELAY_SECONDS]
+    assert await queue.stop(1)
+
+
+async def test_an_object_that_is_gone_leaves_no_deadline_and_no_backoff() -> None:
+    clock = SteppedClock()
+
+    def handle(_key: str) -> None:
+        raise ValueError
+
+    queue, errors = make_queue(handle, clock)
+    queue.start(1)
+    queue.add("a")
+    await clock.step(20)
+    assert queue.delayed == 1
+    passes = len(errors)
+    queue.forget("a")
+    assert queue.delayed == 0
+    await clock.step(LONGEST_DELAY_SECONDS)
+    assert len(errors) == passes
+    queue.add("a")
+    await clock.step(0)
+    assert errors[-1] == ("a", 0.5), "another of its name"
     assert await queue.stop(1)
 
 

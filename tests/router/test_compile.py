@@ -19,7 +19,7 @@ from sluice.router.headers import (
     RESPONSE_HEADERS_REMOVED,
     all_but,
 )
-from sluice.router.objects import Pod, read_route, read_slice, serving_pods
+from sluice.router.objects import Objects, Pod, read_route, read_slice, serving_pods
 from sluice.router.routes import RouteProblem, compile_scope
 from sluice.router.settings import RUN_DIRECTORY, Settings, WrongSettingError
 
@@ -189,6 +189,36 @@ def test_reading_a_slice() -> None:
         ("10.0.0.4", True, False),
     ]
     assert read_slice({"metadata": {"name": "s"}, "endpoints": None}) == ("", ())
+
+
+def test_pods_of_a_service_are_those_of_all_its_slices_as_they_are_now() -> None:
+    def made(name: str, address: str) -> dict[str, object]:
+        metadata = {"name": name, "labels": {"kubernetes.io/service-name": "churn-a"}}
+        return {"metadata": metadata, "endpoints": [{"addresses": [address]}]}
+
+    objects = Objects()
+
+    def addresses() -> list[str]:
+        return [pod.address for pod in objects.pods("churn-a")]
+
+    assert addresses() == []
+    objects.put_slice(made("one", "10.0.0.1"))
+    assert addresses() == ["10.0.0.1"]
+    objects.put_slice(made("two", "10.0.0.2"))
+    assert addresses() == ["10.0.0.1", "10.0.0.2"]
+    assert objects.pods("churn-a") is objects.pods("churn-a"), "nothing changed, so nothing is compiled anew"
+    objects.drop_slice(made("one", "10.0.0.1"))
+    assert addresses() == ["10.0.0.2"]
+
+
+def test_a_route_that_was_made_again_is_another_one() -> None:
+    """Of the same name, in its first generation too."""
+    objects = Objects()
+    for uid in ("before", "after"):
+        metadata = {"uid": uid, "name": "churn", "generation": 1}
+        objects.replace_routes([{"metadata": metadata, "spec": {"endpointName": uid}}])
+    assert objects.routes["churn"].uid == "after"
+    assert objects.routes["churn"].spec == EndpointRouteSpec(endpoint_name="after")
 
 
 def test_reading_a_route_of_a_newer_operator_ignores_what_it_does_not_know() -> None:

@@ -1,6 +1,7 @@
 """A router that goes: what Envoy does not answer in time is not yet the end of its requests."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -66,6 +67,16 @@ async def test_an_envoy_that_is_busy_is_drained_all_the_same(tmp_path: Path) -> 
         envoy.idle.set()
         assert await going
     assert envoy.posted == ["/healthcheck/fail", "/drain_listeners"]
+
+
+async def test_an_idle_one_goes_only_when_nobody_sends_new_requests_any_more(tmp_path: Path) -> None:
+    envoy = Busy()
+    envoy.idle.set()
+    envoy.running = 0
+    async with serving(envoy, tmp_path / "admin.sock") as admin:
+        began = time.monotonic()
+        assert await drained(admin, 60, 0.7)
+        assert time.monotonic() - began >= 0.7
 
 
 async def test_one_that_never_answers_is_not_waited_for_to_the_end(

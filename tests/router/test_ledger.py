@@ -1,64 +1,15 @@
 """The order of writes, without an Envoy: each step is given what Envoy would say."""
 
-import gc
 from dataclasses import replace
 
+from tests.router.bench import Bench
 from tests.router.specs import fleet, route
 
 from sluice.api.routes import RouteReport, RouteSample
-from sluice.router.ledger import Ledger, Step
+from sluice.router.ledger import Step
 from sluice.router.objects import Pod, Route
-from sluice.router.view import UNKNOWN, UNKNOWN_ACTIVITY, Activity, Refusal, View
+from sluice.router.view import UNKNOWN, UNKNOWN_ACTIVITY, Activity, Refusal
 from sluice.router.wanted import resolve
-from sluice.router.wire import Resource, Snapshot
-
-
-class Bench:
-    """A ledger, its routes, and an Envoy that has in force what the test says."""
-
-    def __init__(self) -> None:
-        self.ledger = Ledger()
-        self.routes: dict[str, Route] = {}
-        self.view = View("empty", "empty")
-        self.activity = Activity({}, {})
-        self.all_pods: dict[str, tuple[Pod, ...]] = {}
-        self.now = 100.0
-
-    def put(self, name: str, generation: int, *fleets: str, weight: int = 1_000_000) -> None:
-        spec = route(name, *(fleet(item, weight=weight) for item in fleets))
-        self.routes[name] = Route(f"u-{name}", name, generation, f"2026-01-01T00:00:{len(self.routes):02}Z", spec)
-
-    def step(self) -> Step:
-        wanted = resolve(self.routes.values(), self.ledger.bad)
-        return self.ledger.step(wanted, self.pods, self.view, self.activity, self.now)
-
-    def pods(self, name: str) -> tuple[Pod, ...]:
-        return self.all_pods.setdefault(name, (Pod("p", "10.0.0.1", ready=True, lingering=False),))
-
-    def takes(self, step: Step, *, warming: frozenset[str] = frozenset()) -> None:
-        """Envoy takes what it was sent."""
-        if step.clusters:
-            self.view = replace(self.view, clusters=step.clusters.version, clusters_refused=None, warming=warming)
-        if step.scopes:
-            self.view = replace(self.view, scopes=step.scopes.version, scopes_refused=None)
-
-    def settle(self) -> None:
-        for _ in range(10):
-            step = self.step()
-            if step == Step():
-                return
-            self.takes(step)
-        raise AssertionError("never settled")
-
-    def confirmed(self) -> dict[str, int]:
-        wanted = resolve(self.routes.values(), self.ledger.bad)
-        reports, _ = self.ledger.report(wanted, self.routes.values(), self.view, self.activity)
-        return {report.name: report.generation for report in reports}
-
-    def draining(self) -> list[str]:
-        wanted = resolve(self.routes.values(), self.ledger.bad)
-        reports, _ = self.ledger.report(wanted, self.routes.values(), self.view, self.activity)
-        return [name for report in reports for name in report.draining]
 
 
 def test_clusters_first_then_routes_then_nothing() -> None:
@@ -438,76 +389,3 @@ def test_pods_are_told_when_envoy_has_them_in_use() -> None:
     bench.view = replace(bench.view, warming=frozenset())
     bench.step()
     assert hosts() == [2]
-
-
-def many(count: int) -> Bench:
-    """Endpoints of three variants, all in force."""
-    bench = Bench()
-    for number in range(count):
-        bench.put(f"e{number}", 1, *(f"e{number}-{variant}" for variant in "abc"))
-    bench.settle()
-    return bench
-
-
-def anew(before: Snapshot, after: Snapshot) -> set[str]:
-    """Resources that were made anew."""
-    return {name for name, one in after.resources.items() if before.resources.get(name) is not one}
-
-
-def test_a_weight_among_200_endpoints_makes_one_scope_and_no_cluster() -> None:
-    bench = many(200)
-    bench.put("e7", 2, *(f"e7-{variant}" for variant in "abc"), weight=5)
-    first = bench.step()
-    assert first.clusters is None
-    assert first.scopes is not None
-    bench.takes(first)
-    assert bench.confirmed()["e7"] == 2
-    bench.put("e7", 3, *(f"e7-{variant}" for variant in "abc"), weight=6)
-    second = bench.step()
-    assert second.scopes is not None
-    assert anew(first.scopes, second.scopes) == {"e7"}
-
-
-def test_a_pod_among_200_endpoints_makes_one_cluster_and_no_scope() -> None:
-    bench = many(200)
-    made = []
-    for address in ("10.0.0.2", "10.0.0.3"):
-        bench.all_pods["e7-b"] = (Pod("p", address, ready=True, lingering=False),)
-        made.append(bench.step())
-        bench.takes(made[-1])
-    first, second = (step.clusters for step in made)
-    assert first is not None
-    assert second is not None
-    assert anew(first, second) == {"e7-b"}
-    assert bench.step() == Step()
-
-
-def test_the_report_of_200_endpoints_makes_one_anew() -> None:
-    bench = many(200)
-
-    def told() -> dict[str, RouteReport]:
-        wanted = resolve(bench.routes.values(), bench.ledger.bad)
-        reports, _ = bench.ledger.report(wanted, bench.routes.values(), bench.view, bench.activity)
-        return {report.name: report for report in reports}
-
-    before = told()
-    bench.put("e7", 2, *(f"e7-{variant}" for variant in "abc"), weight=5)
-    bench.settle()
-    after = told()
-    assert [name for name in after if after[name] is not before[name]] == ["e7"]
-    assert [fleet.hosts for fleet in after["e7"].fleets] == [1, 1, 1]
-
-
-def test_nothing_is_kept_of_endpoints_that_are_gone() -> None:
-    def resources() -> int:
-        gc.collect()
-        return sum(isinstance(one, Resource) for one in gc.get_objects())
-
-    bench, before = Bench(), resources()
-    for number in range(50):
-        bench.routes.clear()
-        bench.put(f"e{number}", 1, f"f{number}")
-        bench.settle()
-        bench.now += 10  # what leaves has left
-        bench.settle()
-    assert resources() - before <= 20, "of the newest, and of the last versions"

@@ -2,17 +2,19 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
 from sluice.kube.client import KubeClient
+from sluice.ports.kube import Kube, KubeUnavailable, Listing, WatchEvent
 from sluice.router.objects import Objects
 from sluice.router.together import Together
-from sluice.router.watching import Watched
+from sluice.router.watching import BACKOFF_LONGEST_SECONDS, Watched
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -207,3 +209,57 @@ async def test_what_another_kind_says_waits_for_the_listing_after_a_break(server
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert (objects.routes.keys(), pods) == ({"b"}, ["first", "later"])
+
+
+class Failing:
+    """Fails so often, then tells of one change, then fails again for ever."""
+
+    def __init__(self, failures: int) -> None:
+        self.left = failures
+
+    async def list_at(self, _kind: str, _namespace: str, _selector: str) -> Listing:
+        self.left -= 1
+        if self.left != -1:
+            raise KubeUnavailable("away")
+        return Listing((), "10")
+
+    async def watch(self, _kind: str, _namespace: str, _selector: str, _version: str) -> AsyncIterator[WatchEvent]:
+        yield WatchEvent("ADDED", item("a", 11))
+        raise KubeUnavailable("the connection broke")
+
+
+async def test_attempts_in_vain_come_less_and_less_often_and_news_makes_them_quick_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Routers of many namespaces that try at once and without end would keep an API server down."""
+    pauses: list[tuple[float, float]] = []
+    enough = asyncio.Event()
+
+    def drawn(least: float, most: float) -> float:
+        pauses.append((least, most))
+        if len(pauses) == 12:
+            enough.set()
+        return 0.0
+
+    monkeypatch.setattr(random, "uniform", drawn)
+    objects = Objects()
+    watched = Watched(
+        cast(Kube, Failing(9)),
+        "EndpointRoute",
+        "n",
+        replace=objects.replace_routes,
+        put=objects.put_route,
+        drop=objects.drop_route,
+        changed=lambda: None,
+    )
+    task = asyncio.create_task(watched.run())
+    try:
+        async with asyncio.timeout(60):
+            await enough.wait()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    longest = [most for _, most in pauses]
+    assert longest[:9] == [0.5, 1, 2, 4, 8, *[BACKOFF_LONGEST_SECONDS] * 4]
+    assert longest[9:12] == [0.5, 1, 2]
+    assert all(least > 0 for least, _ in pauses)
