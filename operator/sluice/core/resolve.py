@@ -46,6 +46,8 @@ class Resolution:
     """(kind, name) of everything it depends on, present or not."""
     ignored_fields: tuple[str, ...] = ()
     execution_roles: tuple[str, ...] = ()
+    cache_directories: tuple[str, ...] = ()
+    """Directories of the nodes that revisions may name: see ResolveSettings."""
 
 
 def pinned_place(endpoint: Object) -> Place | None:
@@ -81,7 +83,13 @@ def resolve(endpoint: Object, find: Find, settings: ResolveSettings) -> Resoluti
 
     in_cluster = spec["backend"] == names.BACKEND_CLUSTER
     target, finding = (None, None) if in_cluster else _target(endpoint, owner, settings)
-    base = Resolution(owner=owner, target=target, referenced=referenced, finding=finding)
+    base = Resolution(
+        owner=owner,
+        target=target,
+        referenced=referenced,
+        finding=finding,
+        cache_directories=settings.cache_directories,
+    )
     if config is None:
         missing = _missing(names.ENDPOINT_CONFIG, config_name, "spec.endpointConfigName", metadata["namespace"])
         return _with(base, finding=finding or missing)

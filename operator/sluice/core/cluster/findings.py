@@ -41,6 +41,12 @@ def claims_on_sagemaker(models: Mapping[str, RawSpec]) -> Finding | None:
     return None
 
 
+def unlisted_cache(models: Mapping[str, RawSpec], allowed: tuple[str, ...]) -> Finding | None:
+    """A directory of the nodes that the administrator does not let Models keep downloads in: what was judged when a
+    revision was new may be another list now, and who may write ControllerRevisions is not the administrator."""
+    return next((finding for name, model in sorted(models.items()) for finding in _cache(name, model, allowed)), None)
+
+
 def unhonoured_values(endpoint_config: RawSpec) -> tuple[str, ...]:
     """Paths of fields that the backend honours, with values that it does not (condition FieldsIgnored): requests are
     balanced by LEAST_OUTSTANDING_REQUESTS then."""

@@ -125,7 +125,9 @@ def _rollback(d: Draft, value: str) -> StoredRevision | None:
             f"found no kept revision {named(value)}; kept are: {kept}",
         )
         return None
-    finding = d.refused(stored.revision(d.given.resolution.owner))
+    serving = serves(d, stored.fleet_hash)
+    # What serves is not made anew: going back to it is never refused for what the policy has become since.
+    finding = d.refused(stored.revision(d.given.resolution.owner)) if not serving else None
     if finding is not None:
         acknowledge(d, capabilities.ROLLBACK, value, CommandResult.REFUSED, finding.text(), finding.reason)
         return None
@@ -137,7 +139,7 @@ def _rollback(d: Draft, value: str) -> StoredRevision | None:
         acknowledge(d, capabilities.ROLLBACK, value, CommandResult.REFUSED, message, Reason.NOT_SUPPORTED_BY_BACKEND)
         return None
     asked, text = d.asked_hash, f"revision {stored.name} is brought back"
-    if serves(d, stored.fleet_hash):
+    if serving:
         deploys = deploys_other(d, stored.fleet_hash)
         if asked in {None, stored.fleet_hash} and not deploys:
             message = (

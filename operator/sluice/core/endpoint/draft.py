@@ -12,6 +12,7 @@ from sluice.api.reasons import ConditionType, Outcome, Reason
 from sluice.api.status import AlarmStatus, DeploymentStatus, EndpointStatus
 from sluice.core import conditions
 from sluice.core.actions import Action
+from sluice.core.cluster import findings
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.cluster.peers import Bounds, Peer
 from sluice.core.cluster.routing import Limits
@@ -165,9 +166,10 @@ class Draft:
     def refused(self, revision: Revision) -> Finding | None:
         """What the policy has against deploying this revision; stored ones were judged when they were new, if ever.
         In the cluster the operator uses no right of its own in AWS: pods load model data as their ServiceAccount, and
-        only the roles that they are to assume are judged."""
+        only the roles that they are to assume and the nodes' directories are judged."""
         if self.spec["backend"] == names.BACKEND_CLUSTER:
-            return self.given.policy.judge_execution_roles(self.metadata["namespace"], revision.assumed_roles())
+            roles = self.given.policy.judge_execution_roles(self.metadata["namespace"], revision.assumed_roles())
+            return roles or findings.unlisted_cache(revision.models, self.given.resolution.cache_directories)
         return self.given.policy.judge(
             self.ask(account_id=self.observation.account_id, execution_roles=revision.execution_roles())
         )
