@@ -3,11 +3,15 @@
 import json
 import os
 import shutil
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.loader.loading import archive, content, refused, request, run, source
+
+from sluice.loader.request import Source
+from sluice.loader.volume import MAX_FILES, find_in_volume
 
 
 @pytest.fixture
@@ -29,6 +33,25 @@ def test_a_folder_is_copied_links_followed_within_the_volume(volume: Path, targe
     assert content(target) == {"a": b"1", "deep": None, "deep/b#?%41": b"x" * 200_000, "deep/link": b"1"}
     assert loaded.versions["model"].digest is not None
     assert (volume / "m/a").exists()
+
+
+def test_as_many_files_as_are_allowed_fit_into_memory(volume: Path, target: Path) -> None:
+    """The loader's container has 1 GiB, and would be killed without a word."""
+    count = 5000
+    folder = volume / "models/churn/shards"
+    for part in range(10):
+        (folder / f"part-{part:08d}").mkdir(parents=True)
+        for number in range(count // 10):
+            (folder / f"part-{part:08d}/weights-{number:08d}.safetensors").touch()
+    asked = Source("model", f"file://{volume}/models/churn/", "Prefix", "None", str(target))
+    tracemalloc.start()
+    try:
+        found = find_in_volume(asked)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found.items) == count
+    assert most / count * MAX_FILES < 800 * 1024**2
 
 
 def test_an_archive_and_a_file(volume: Path, target: Path) -> None:

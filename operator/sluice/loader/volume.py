@@ -95,20 +95,26 @@ def mark(status: os.stat_result) -> str:
 
 
 class VolumeFile:
-    """One file. Implements Reader."""
+    """One file. Implements Reader. There may be a million, and a Path is several times as large as its text."""
+
+    __slots__ = ("_found", "_path", "_uri")
 
     def __init__(self, uri: str, path: Path, found: str) -> None:
         self._uri = uri
-        self._path = path
+        self._path = str(path)
         self._found = found
+
+    @property
+    def _name(self) -> str:
+        return Path(self._path).name
 
     def read(self, start: int, length: int | None) -> Iterator[bytes]:
         """See Reader."""
         try:
-            with self._path.open("rb", buffering=0) as file:
+            with Path(self._path).open("rb", buffering=0) as file:
                 now = mark(os.fstat(file.fileno()))
                 if now != self._found:
-                    raise moved(self._uri, self._found, f"{named(self._path.name)} {now}", "the copy began with")
+                    raise moved(self._uri, self._found, f"{named(self._name)} {now}", "the copy began with")
                 file.seek(start)
                 left = length or 0
                 while left > 0:
@@ -118,7 +124,7 @@ class VolumeFile:
                     left -= len(chunk)
                     yield chunk
         except OSError as error:
-            raise failed(self._uri, f"{named(self._path.name)}: {error.strerror or error}") from error
+            raise failed(self._uri, f"{named(self._name)}: {error.strerror or error}") from error
 
     def checks(self) -> Checks:
         """See Reader: the volume is trusted."""
