@@ -111,6 +111,13 @@ def test_old_errors_are_not_new_ones_after_a_change_of_pods(before: Counts, afte
         assert judge(alarm, fleet.total(60, 1), NOTHING)[0] != ALARM
 
 
+def test_each_latency_counts_once() -> None:
+    fleet = watched(60)
+    fleet.take("r", slow((1, 1, 1000), (200, 10, 50)), 500, 0)
+    fleet.take("r", slow((1, 1, 1003), (200, 10, 50), (300, 10, 1)), 501, 1)
+    assert fleet.total(60, 1).latency == {(1, 1): 3, (300, 10): 1}
+
+
 def test_a_clock_that_is_set_back_is_no_restart() -> None:
     fleet = watched(60)
     fleet.take("r", counts(1000, 900), 500, 0)
@@ -265,6 +272,7 @@ def test_latency_is_microseconds_and_a_time_out_is_slower_than_all() -> None:
     assert state == ALARM
     assert "no answer in time" in message
     assert judge(LATENCY, counts(1000), NOTHING)[0] == INSUFFICIENT_DATA
+    assert judge(LATENCY, slow(timed_out=10), NOTHING)[0] == ALARM, "a revision that answers nothing in time"
 
 
 def test_latency_relative_to_one_below_what_routers_measure() -> None:

@@ -8,7 +8,7 @@ from tests.controller.pass_world import KEY, World
 from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.controller.cache import Source
-from sluice.controller.reconcile_endpoint import ACT_WITHIN_SECONDS
+from sluice.controller.reconcile_endpoint import ACT_WITHIN_SECONDS, AFTER_FAILURE_SECONDS
 from sluice.core.observation import CallProblem
 from sluice.ports.kube import KubeUnavailable
 
@@ -98,6 +98,12 @@ async def test_a_process_that_was_paused_after_the_persist_does_not_act(world: W
     assert world.aws.acts.count("CreateEndpoint") == 1
 
 
+async def test_what_becomes_of_a_call_nobody_tells_so_the_next_pass_comes_at_once(world: World) -> None:
+    await world.run(1)
+    assert await world.run(1) == 0
+    assert world.aws.acts[-1] == "CreateEndpoint"
+
+
 async def test_calls_that_take_long_do_not_void_the_ones_after_them(world: World) -> None:
     await world.run(1)
     world.aws.before_act = lambda: world.clock.skip(ACT_WITHIN_SECONDS + 0.1)
@@ -123,8 +129,8 @@ async def test_a_status_that_somebody_changed_meanwhile_voids_the_pass(world: Wo
 async def test_a_failed_action_stops_the_set_and_is_told_to_the_next_pass(world: World) -> None:
     quota = CallProblem("CreateEndpoint", Reason.QUOTA_EXCEEDED, "no more instances", transient=True)
     world.aws.fail["CreateEndpoint"] = quota
-    for _ in range(4):
-        await world.run()
+    again = [await world.run() for _ in range(4)]
+    assert AFTER_FAILURE_SECONDS in again, "nothing else would bring the next pass"
     assert world.status["problem"]["reason"] == "QuotaExceeded"
     assert "CreateEndpoint" not in world.aws.acts
     world.aws.fail.clear()
