@@ -400,3 +400,30 @@ def test_a_bake_waits_until_routers_see_a_pod_of_what_gets_more_traffic() -> Non
     assert f"to see a ready pod of {new.name}" in stage.message()
     new.unseen = False
     reach(stage, "Baking", 1)
+
+
+def test_a_rollback_to_what_is_on_its_way_changes_nothing_of_it() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=60))
+    stage.in_service()
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    assert stage.status.deployment is not None
+    stage.annotate(rollback=stage.status.deployment.revision)
+    stage.run(5)
+    assert stage.status.deployment.stage == "Baking"
+    stage.in_service()
+    assert [fleet.image for fleet in stage.cluster.fleets.values()] == ["new:1"]
+
+
+def test_a_variant_without_a_pod_gets_no_more_requests_by_an_edit_of_its_weight() -> None:
+    stage = ClusterStage({"variantName": "a"}, {"variantName": "b"})
+    stage.in_service()
+    empty = next(fleet for fleet in stage.cluster.fleets.values() if fleet.variant == "b")
+    stage.capped[empty.name] = empty.ready = 0
+    stage.edit_variant("b", initialVariantWeight=3)
+    stage.run(10)
+    assert stage.cluster.route is not None
+    assert {fleet.weight for fleet in stage.cluster.route.spec.fleets} == {500_000}
+    stage.capped.clear()
+    stage.run(10)
+    assert sorted(fleet.weight for fleet in stage.cluster.route.spec.fleets) == [250_000, 750_000]
