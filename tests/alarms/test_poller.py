@@ -115,6 +115,23 @@ async def test_one_that_fires_since_just_before_the_first_traffic_is_told_when_i
     assert woken == [key()]
 
 
+async def test_one_that_fired_and_was_ok_before_the_first_traffic_wakes_nobody(
+    poller: AlarmPoller, source: Says, clock: Stepped, woken: list[Key]
+) -> None:
+    """It counts for nothing, however often it is read."""
+    poller.watch(key(), watch("a"))
+    for state in ("ALARM", "OK"):
+        clock.seconds += 1
+        source.states = {"a": state}
+        await poller.poll(source)
+    poller.watch(key(), replace(watch("a"), traffic_since=START + timedelta(seconds=3)))
+    woken.clear()
+    for _ in range(3):
+        clock.seconds += 1
+        await poller.poll(source)
+    assert woken == []
+
+
 async def test_one_that_fired_and_is_ok_again_is_told(
     poller: AlarmPoller, source: Says, clock: Stepped, woken: list[Key]
 ) -> None:
