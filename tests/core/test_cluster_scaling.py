@@ -295,3 +295,15 @@ def test_an_old_fleet_that_cannot_be_made_again_holds_up_nothing(moment: Cluster
     assert stage.status.deployment is None, stage.message()
     stage.run(10)
     assert served(stage) == [(NEW, COUNT, COUNT)]
+
+
+def test_a_scaler_is_not_fought_once_the_count_of_an_edit_stood_though_its_pods_were_not_ready() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.edit_variant("a", initialInstanceCount=5)
+    stage.run(2)
+    (fleet,) = stage.cluster.fleets.values()
+    assert (fleet.replicas, fleet.ready) == (5, 2)
+    stage.scale(fleet, 3)
+    stage.run(30)
+    assert fleet.replicas == 3

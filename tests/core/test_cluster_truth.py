@@ -109,3 +109,13 @@ def test_where_writing_is_off_serving_tells_the_truth_all_the_same() -> None:
     stage.cluster.router_exists = False
     stage.step()
     assert stage.condition("Serving")[0] == "False"
+
+
+def test_without_a_ready_router_the_endpoint_is_out_of_service() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    for router in stage.cluster.routers:
+        router.ready = False
+    stage.step()
+    assert stage.status.endpoint_status == "OutOfService"
+    assert stage.condition("Serving")[0] == "False"
