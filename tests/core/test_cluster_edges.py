@@ -1,20 +1,13 @@
 """Endpoints in the cluster where something goes wrong in between: passes that are killed, objects that go by hand,
 nodes that are lost, people who change their mind late."""
 
-from datetime import timedelta
-
-import pytest
 from tests.core.cluster_stage import ClusterStage, blue_green
+from tests.core.watched import images_of
 
 from sluice.api.reasons import CommandResult, Reason
 from sluice.core.actions import StoreRevision
 from sluice.core.cluster.actions import DeleteFleet, EnsureFleet, EnsureRouter, ScaleFleet, WriteRoute
 from sluice.core.observation import CallProblem
-
-
-def _images(stage: ClusterStage) -> list[str]:
-    return sorted(fleet.image for fleet in stage.cluster.fleets.values())
-
 
 # A pass that is killed --------------------------------------------------------------------------------------------
 
@@ -41,7 +34,7 @@ def test_a_revision_whose_storing_was_lost_when_its_deployment_started_is_stored
     assert stage.status.revision.name in stage.revisions
     stage.image("good:3")
     stage.in_service()
-    assert _images(stage) == ["good:3"]
+    assert images_of(stage) == ["good:3"]
 
 
 def test_a_stored_revision_that_somebody_deleted_is_stored_again_while_the_spec_has_it() -> None:
@@ -182,7 +175,7 @@ def test_what_serves_and_is_stored_nowhere_is_left_alone_until_a_person_says_ret
     assert stage.percent_new() == 0
     stage.in_service()
     stage.run(10)
-    assert _images(stage) == ["good:2"]
+    assert images_of(stage) == ["good:2"]
 
 
 def test_what_serves_and_is_stored_nowhere_goes_when_all_that_follow_it_are_there() -> None:
@@ -203,7 +196,7 @@ def test_what_serves_and_is_stored_nowhere_goes_when_all_that_follow_it_are_ther
     stage.in_service()
     assert stage.percent_new() == 100
     stage.run(10)
-    assert _images(stage) == ["good:2"]
+    assert images_of(stage) == ["good:2"]
 
 
 def test_a_deadline_that_ends_within_the_waits_keeps_the_deployment_from_starting() -> None:
@@ -324,7 +317,7 @@ def test_a_rollback_to_a_third_revision_is_done_when_the_deployment_has_gone_bac
     stage.run(100)
     assert stage.status.revision is not None
     assert stage.status.revision.name == first.name
-    assert _images(stage) == ["registry.example/churn:1"] or len(stage.cluster.fleets) == 1
+    assert images_of(stage) == ["registry.example/churn:1"] or len(stage.cluster.fleets) == 1
 
 
 def test_a_scaler_that_does_not_allow_the_count_is_not_fought() -> None:
@@ -342,132 +335,6 @@ def test_a_scaler_that_does_not_allow_the_count_is_not_fought() -> None:
     assert written == 1
     assert fleet.replicas == 3
     assert stage.condition("Ready")[0] == "True"
-
-
-# Routers ----------------------------------------------------------------------------------------------------------
-
-
-def test_ready_is_not_true_without_a_router_that_answers() -> None:
-    stage = ClusterStage()
-    stage.in_service()
-    for router in stage.cluster.routers:
-        router.ready = False
-    stage.step()
-    assert stage.condition("Ready") == ("False", "WaitingForRouters")
-    assert stage.message() == "waiting for a router to be ready"
-    assert stage.condition("Serving")[0] == "False"
-    for router in stage.cluster.routers:
-        router.ready = True
-    stage.step()
-    assert stage.condition("Ready")[0] == "True"
-
-
-def test_a_new_router_leaves_ready_as_it_was() -> None:
-    stage = ClusterStage()
-    stage.in_service()
-    stage.cluster.routers[0].slow, stage.cluster.routers[0].applied = True, None
-    stage.step()
-    assert stage.condition("Ready")[0] == "True"
-    assert stage.condition("Reconciling") == ("True", "WaitingForRouters")
-
-
-def test_routes_that_somebody_deleted_are_written_and_confirmed_before_fleets_go() -> None:
-    """A slow router still sends by the routes that were deleted."""
-    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=60))
-    stage.in_service()
-    stage.image("good:2")
-    for _ in range(100):
-        stage.step()
-        if stage.stages and stage.stages[-1] == "Baking":
-            break
-    for router in stage.cluster.routers:
-        router.slow = True
-    stage.cluster.route = None
-    stage.image("registry.example/churn:1")
-    stage.edit("Model", primaryContainer=ClusterStage().objects["Model", "churn"]["spec"]["primaryContainer"])
-    stage.run(4)
-    assert stage.status.deployment is not None
-    assert stage.status.deployment.stage == "RollingBack"
-    assert len(stage.cluster.fleets) == 2
-    for router in stage.cluster.routers:
-        router.slow = False
-    stage.run(20)
-    assert len(stage.cluster.fleets) == 1
-
-
-def test_deleted_without_its_routes_the_routers_let_go_first() -> None:
-    stage = ClusterStage()
-    stage.in_service()
-    for router in stage.cluster.routers:
-        router.slow = True
-    stage.cluster.route = None
-    stage.delete()
-    stage.run(3)
-    assert all(fleet.gone_at is None for fleet in stage.cluster.fleets.values())
-    for router in stage.cluster.routers:
-        router.slow = False
-    stage.run(20)
-    assert stage.gone
-    assert stage.cluster.route is None
-
-
-def test_a_router_on_a_lost_node_holds_nothing_up_for_ever() -> None:
-    """Kubelet is gone, so the pod stays Terminating for days."""
-    stage = ClusterStage(deploymentConfig=blue_green(final=0))
-    stage.in_service()
-    lost = stage.cluster.routers[0]
-    lost.ready, lost.frozen, lost.terminating = False, True, True
-    lost.stops_by = stage.now + timedelta(seconds=60)
-    stage.image("good:2")
-    stage.run(50)
-    assert len(stage.cluster.fleets) == 2, "until it must have stopped it may send"
-    stage.run(60)
-    assert _images(stage) == ["good:2"]
-    assert stage.status.deployment is None
-
-
-def test_a_router_that_is_lost_does_not_keep_another_from_being_evicted() -> None:
-    stage = ClusterStage(deploymentConfig=blue_green(final=0))
-    stage.in_service()
-    stage.run(1)
-    lost, frozen = stage.cluster.routers
-    lost.ready, lost.frozen, lost.terminating, lost.stops_by = False, True, True, stage.now
-    frozen.frozen = True
-    stage.run(5)
-    stage.image("good:2")
-    stage.run(120)
-    assert _images(stage) == ["good:2"]
-
-
-def test_a_fleet_that_no_router_finds_is_not_ready_and_gets_its_service_again() -> None:
-    stage = ClusterStage()
-    stage.in_service()
-    stage.run(3)
-    (fleet,) = stage.cluster.fleets.values()
-    fleet.reachable = False
-    stage.step()
-    assert [type(action) for action in stage.actions] == [EnsureFleet]
-    assert stage.condition("Ready")[0] == "False"
-    stage.step()
-    assert stage.condition("Ready")[0] == "True"
-
-
-@pytest.mark.parametrize("sample", [None, {"body": "{}", "periodSeconds": 5}])
-def test_ready_is_not_true_where_no_router_sees_a_pod_that_answers(sample: dict[str, object] | None) -> None:
-    """/ping says that all is well; the sample invocation, or the EndpointSlices, say otherwise."""
-    stage = ClusterStage(model_spec={"kubernetes": {"sampleInvocation": sample}} if sample else None)
-    stage.in_service()
-    stage.run(3)
-    (fleet,) = stage.cluster.fleets.values()
-    fleet.unseen = True
-    stage.step()
-    assert stage.condition("Ready") == ("False", "SampleInvocationFailed" if sample else "PingFailing")
-    assert ("sample invocation" if sample else "no router sees one of them") in stage.message()
-    assert stage.condition("Serving")[0] == "False"
-    fleet.unseen = False
-    stage.step()
-    assert stage.condition("Ready")[0] == "True"
-    assert stage.condition("Serving")[0] == "True"
 
 
 # Lost status ------------------------------------------------------------------------------------------------------

@@ -5,18 +5,11 @@ from typing import Any
 
 import pytest
 from tests.core.cluster_stage import ClusterStage, blue_green, rolling
-from tests.core.watched import deployment, ended, reach, watched
+from tests.core.watched import deployment, ended, reach, served, watched
 
 from sluice.api.reasons import Cause, Outcome
 
 POLICIES = [blue_green("CANARY", wait=60, final=60), rolling(50, wait=60)]
-
-
-def served(policy: dict[str, Any], **spec: Any) -> ClusterStage:
-    """An Endpoint in service."""
-    stage = ClusterStage({"variantName": "a", "initialInstanceCount": 4}, deploymentConfig=policy, **spec)
-    stage.in_service()
-    return stage
 
 
 def acks(stage: ClusterStage) -> list[tuple[str, str, str]]:
@@ -335,9 +328,9 @@ def stuck(spec_asks_for_it: bool = False) -> ClusterStage:
     stage = served(rolling(25, wait=30))
     stage.image("new:1")
     reach(stage, "Baking", 2)
-    old = next(f for f in stage.cluster.fleets.values() if f.image == "repo/churn:1")
+    old = next(f for f in stage.cluster.fleets.values() if f.image == "one:1")
     stage.capped[old.name] = 3
-    stage.image("repo/churn:1")
+    stage.image("one:1")
     stage.run(10)
     stage.step(3000)
     stage.step()
@@ -360,7 +353,7 @@ def test_a_failed_rollback_is_ended_with_what_stands() -> None:
             break
     assert stage.status.deployment is None
     assert stage.percent_new() == 100, "of the revision in service, which the spec asks for"
-    assert {f.image for f in stage.cluster.fleets.values() if f.gone_at is None} == {"repo/churn:1"}
+    assert {f.image for f in stage.cluster.fleets.values() if f.gone_at is None} == {"one:1"}
     stage.capped.clear()
     stage.in_service()
     stage.image("new:2")
@@ -371,7 +364,7 @@ def test_a_failed_rollback_without_a_pod_to_go_back_to_cannot_be_ended_like_that
     stage = stuck()
     first = stage.status.revision
     assert first is not None
-    old = next(f for f in stage.cluster.fleets.values() if f.image == "repo/churn:1")
+    old = next(f for f in stage.cluster.fleets.values() if f.image == "one:1")
     stage.capped[old.name] = 0
     stage.annotate(rollback=first.name)
     stage.run(3)
@@ -392,9 +385,9 @@ def test_after_a_rollback_that_failed_in_the_last_bake_it_bakes_again() -> None:
     stage = served(rolling(50, wait=30))
     stage.image("new:1")
     reach(stage, "FinalBaking", 2)
-    old = next(f for f in stage.cluster.fleets.values() if f.image == "repo/churn:1")
+    old = next(f for f in stage.cluster.fleets.values() if f.image == "one:1")
     stage.capped[old.name] = 1
-    stage.image("repo/churn:1")
+    stage.image("one:1")
     stage.run(10)
     stage.step(3000)
     stage.image("new:1")
@@ -415,7 +408,7 @@ def test_retry_gives_a_failed_rollback_its_time_again() -> None:
     assert stage.status.endpoint_status == "Updating"
     stage.capped.clear()
     stage.in_service()
-    assert [(f.image, f.replicas) for f in stage.cluster.fleets.values()] == [("repo/churn:1", 4)]
+    assert [(f.image, f.replicas) for f in stage.cluster.fleets.values()] == [("one:1", 4)]
 
 
 def test_promote_does_not_bring_traffic_past_an_alarm_that_fires_before_the_first() -> None:
@@ -466,72 +459,3 @@ def test_its_alarms_are_used_again_too(deployed: bool) -> None:
     stage.alarms["errors"].state = "ALARM"
     stage.step()
     assert deployment(stage).stage == "RollingBack"
-
-
-# SageMaker's words ----------------------------------------------------------------------------------------------
-
-
-def test_variant_statuses_are_sagemakers_sentences() -> None:
-    stage = watched(blue_green("CANARY", wait=60, final=30))
-    stage.image("new:1")
-    told: list[tuple[str, str]] = []
-    for _ in range(300):
-        stage.step()
-        if stage.status.deployment is None and told:
-            break
-        for variant in stage.status.deployment.pending_variants if stage.status.deployment else ():
-            for status in variant.variant_status:
-                one = (status.status, status.status_message or "")
-                if one not in told:
-                    told.append(one)
-    assert told == [
-        ("Creating", "Launching 4 instance(s)."),
-        ("ActivatingTraffic", "Activating traffic on canary capacity of 1 instance(s)."),
-        (
-            "Baking",
-            "Baking for 60 seconds (WaitIntervalInSeconds) with traffic enabled on canary capacity of 1 instance(s).",
-        ),
-        ("ActivatingTraffic", "Activating traffic on full capacity of 4 instance(s)."),
-        (
-            "Baking",
-            "Baking for 30 seconds (TerminationWaitInSeconds) with traffic enabled on full capacity of 4 instance(s).",
-        ),
-    ]
-
-
-def test_batches_are_told_by_what_each_adds() -> None:
-    stage = served(rolling(50, wait=30))
-    stage.image("new:1")
-    told = []
-    for stage_name, step in (("Baking", 1), ("FinalBaking", 2)):
-        reach(stage, stage_name, step)
-        [variant] = deployment(stage).pending_variants
-        told.append((variant.current_instance_count, variant.variant_status[0].status_message))
-    sentence = "Baking for 30 seconds (WaitIntervalInSeconds) with traffic enabled on batch capacity of 2 instance(s)."
-    assert told == [(2, sentence), (4, sentence)]
-
-
-def test_what_goes_back_is_told_as_deleting() -> None:
-    stage = watched()
-    stage.image("new:1")
-    reach(stage, "Baking", 1)
-    stage.alarms["errors"].state = "ALARM"
-    stage.step()
-    [variant] = deployment(stage).pending_variants
-    assert [(s.status, s.status_message) for s in variant.variant_status] == [
-        ("Deleting", "Terminating 4 instance(s).")
-    ]
-
-
-def test_the_message_of_a_bake_says_until_when() -> None:
-    stage = served(blue_green("LINEAR", wait=60, final=30, value=50))
-    stage.image("new:1")
-    reach(stage, "Baking", 1)
-    until = deployment(stage).bake_until
-    assert deployment(stage).message == (
-        "Baking for 60 seconds (WaitIntervalInSeconds) with traffic enabled on linear step capacity of 2 instance(s), "
-        f"until {until:%H:%M:%S} UTC"
-    )
-    message = deployment(stage).message
-    stage.run(20)
-    assert deployment(stage).message == message, "the status is not written every second"

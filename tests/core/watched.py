@@ -4,7 +4,10 @@ from typing import Any
 
 from tests.core.cluster_stage import AlarmNow, ClusterStage, blue_green
 
+from sluice.core.cluster.observation import PodTrouble
+
 TRAFFIC = {"name": "errors", "traffic": {"metric": "Invocation5XXErrors", "threshold": 0.05}}
+CRASHES = PodTrouble("CrashLoop", "container model ended with exit code 1", 4, final=True)
 
 
 def watched(
@@ -62,3 +65,7 @@ def deployment(stage: ClusterStage) -> Any:
 def ended(stage: ClusterStage) -> Any:
     assert stage.status.last_deployment is not None
     return stage.status.last_deployment
+
+
+def images_of(stage: ClusterStage) -> list[str]:
+    return sorted(fleet.image for fleet in stage.cluster.fleets.values())
