@@ -101,6 +101,6 @@ def test_signals_do_not_cut_the_clean_up_short(ci: Ci) -> None:
 
 def test_a_clean_up_that_hangs_ends(ci: Ci) -> None:
     timeout = shutil.which("timeout")
-    ci.program("timeout", f'[ "$2" -le 300 ] || exit 99\nshift 2\nexec {timeout} --kill-after=1 1 "$@"')
+    ci.program("timeout", f'[ "$2" -le 900 ] || exit 99\nshift 2\nexec {timeout} --kill-after=1 1 "$@"')
     assert ci.start(down=f"{DEAF}\n{SLEEPS}").wait(30) == 1
     assert ci.said() == ["test", "down"]
