@@ -19,9 +19,10 @@ from sluice.router.headers import (
     RESPONSE_HEADERS_REMOVED,
     all_but,
 )
-from sluice.router.objects import Objects, Pod, read_route, read_slice, serving_pods
+from sluice.router.objects import Objects, Pod, Route, read_route, read_slice, serving_pods
 from sluice.router.routes import RouteProblem, compile_scope
 from sluice.router.settings import RUN_DIRECTORY, Settings, WrongSettingError
+from sluice.router.wanted import resolve
 
 GOLDEN = Path(__file__).parent / "golden"
 SAMPLE = RouteSample(body='{"x": 1}', expected_status=201, timeout_seconds=7, period_seconds=30)
@@ -141,6 +142,26 @@ def test_weights_that_are_all_zero_are_refused() -> None:
         compile_scope(route("Z", fleet("z1", weight=0), fleet("z2", weight=0)), "v")
     with pytest.raises(RouteProblem, match="fleet z is listed twice"):
         compile_scope(route("Z", fleet("z"), fleet("z")), "v")
+
+
+def test_a_name_is_the_older_routes_whatever_their_uids() -> None:
+    """Else an EndpointRoute that is made under a name that serves could take its requests."""
+    older, newer = (
+        Route(uid, name, 1, f"2026-01-01T00:00:0{second}Z", route("Churn", fleet(name)))
+        for second, (uid, name) in enumerate((("z", "first"), ("a", "second")))
+    )
+    wanted = resolve([newer, older], {})
+    assert wanted.routes == {"Churn": older}
+    assert [(item.name, why) for item, why in wanted.rejected] == [
+        ("second", "endpointName Churn belongs to the older EndpointRoute first")
+    ]
+
+
+def test_a_variant_that_none_of_its_fleets_is_to_answer_for_cannot_be_named() -> None:
+    spec = route("Churn", fleet("churn-a", "a"), fleet("churn-b", "b", 0, target_weight=0))
+    made = json.dumps(compile_scope(spec, "v"))
+    assert "its production variants are a" in made
+    assert "churn-b" not in made
 
 
 def test_direct_fleets_have_a_cluster_per_container() -> None:

@@ -183,6 +183,22 @@ def test_a_weight_rises_only_where_a_pod_has_passed_the_sample_invocation() -> N
     assert bench.confirmed() == {"a": 2}
 
 
+def test_of_a_fleet_that_leaves_nobody_asks_what_its_sample_is_answered() -> None:
+    """Its pods end one after the other, and their failing would be told of what serves."""
+    bench = Bench()
+    sampled = RouteSample(body="x", period_seconds=5)
+    bench.routes["a"] = Route("u-a", "a", 1, "2026-01-01T00:00:00Z", route("a", fleet("a1", sample=sampled)))
+    bench.activity = Activity({"a1": 1}, {})
+    bench.settle()
+    failing = Activity({"a1": 0}, {"a1": 1})
+    assert bench.ledger.failing(failing).keys() == {"a1"}
+    bench.activity = failing
+    bench.put("a", 2, "a2")
+    bench.settle()
+    assert bench.draining() == ["a1"]
+    assert bench.ledger.failing(failing) == {}
+
+
 def test_where_nothing_served_before_there_is_nothing_to_wait_with() -> None:
     """An Endpoint whose pods are all away when a router starts must not keep the router from being ready."""
     bench = Bench()
