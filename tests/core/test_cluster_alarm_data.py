@@ -78,6 +78,21 @@ def test_a_paused_bake_is_not_over_for_an_alarm_without_data() -> None:
     assert ended(stage).outcome is Outcome.ROLLED_BACK
 
 
+def test_what_was_read_before_the_end_of_the_bake_does_not_say_that_it_ended_without_data() -> None:
+    stage = watched(own=({**TRAFFIC, "onInsufficientData": "RollBack"},))
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.alarms["errors"].state = "INSUFFICIENT_DATA"
+    stage.run(50)
+    stage.alarms["errors"].stuck = True
+    stage.run(12)
+    assert deployment(stage).bake_until < stage.now
+    assert deployment(stage).stage == "Baking", "requests came since then, for all that is known"
+    stage.alarms["errors"] = AlarmNow()
+    stage.in_service()
+    assert ended(stage).outcome is Outcome.SUCCEEDED
+
+
 def test_a_provider_that_is_away_for_45_minutes_holds_and_then_it_goes_on() -> None:
     policy = blue_green("CANARY", wait=60, final=60)
     policy["blueGreenUpdatePolicy"]["maximumExecutionTimeoutInSeconds"] = 7200

@@ -1,5 +1,7 @@
 """Alarms before a deployment in the cluster starts, and before its first traffic."""
 
+from typing import Any
+
 import pytest
 from tests.core.cluster_stage import AlarmNow, blue_green
 from tests.core.watched import deployment, ended, reach, watched
@@ -60,6 +62,40 @@ def test_an_ignored_alarm_that_never_gets_ok_does_not_keep_the_deployment_from_i
     stage.endpoint["metadata"]["annotations"].clear()  # it was acted on
     stage.in_service()
     assert ended(stage).outcome is Outcome.SUCCEEDED
+
+
+def _ignored_while_it_fires() -> Any:
+    """A canary in its first bake, whose alarm fires since before the start and was ignored."""
+    stage = watched()
+    stage.alarms["errors"].state = "ALARM"
+    stage.image("new:1")
+    stage.until("AlarmFiring", type_="Reconciling")
+    assert stage.status.desired_revision is not None
+    stage.annotate(ignore_firing=stage.status.desired_revision.name)
+    reach(stage, "Baking", 1)
+    return stage
+
+
+def test_an_ignored_alarm_that_loses_its_data_is_ignored_until_it_is_ok() -> None:
+    stage = _ignored_while_it_fires()
+    stage.alarms["errors"].state = "INSUFFICIENT_DATA"
+    stage.run(5)
+    stage.alarms["errors"].state = "ALARM"
+    stage.run(5)
+    assert deployment(stage).stage == "Baking", "it never was OK: it still tells of the time before"
+    stage.alarms["errors"].state = "INSUFFICIENT_DATA"
+    stage.in_service()
+    assert ended(stage).outcome is Outcome.SUCCEEDED, "what is ignored holds nothing either"
+
+
+def test_an_alarm_that_fired_before_the_start_had_data_and_holds_when_it_has_none_any_more() -> None:
+    stage = _ignored_while_it_fires()
+    stage.alarms["errors"].state = "OK"
+    stage.run(5)
+    stage.alarms["errors"].state = "INSUFFICIENT_DATA"
+    stage.run(200)
+    assert (deployment(stage).stage, deployment(stage).step) == ("Baking", 1)
+    assert stage.condition("Reconciling") == ("True", "AlarmsUnreadable")
 
 
 @pytest.mark.parametrize(

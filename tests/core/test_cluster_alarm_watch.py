@@ -22,6 +22,21 @@ def test_readers_know_since_when_there_is_traffic() -> None:
         assert now.traffic_since == began, "it is in the status, so a restart does not lose it"
 
 
+def test_while_a_person_pauses_no_reading_is_asked_for_at_the_end_of_the_bake() -> None:
+    stage = watched(own=(TRAFFIC,))
+    stage.image("new:1")
+    reach(stage, "Baking", 1)
+    stage.step()
+    assert stage.watched is not None
+    assert stage.watched.read_after == deployment(stage).bake_until
+    stage.annotate(pause="true")
+    stage.run(2)
+    assert stage.watched.read_after is None, "nothing ends then: the sources are read as often as ever"
+    stage.endpoint["metadata"]["annotations"].clear()
+    stage.run(2)
+    assert stage.watched.read_after == deployment(stage).bake_until
+
+
 def test_an_alarm_on_a_variant_that_does_not_exist_keeps_the_deployment_from_starting() -> None:
     stage = watched(own=(TRAFFIC,))
     traffic = {"metric": "Invocation5XXErrors", "threshold": 0.05}

@@ -57,8 +57,10 @@ def test_a_rollback_takes_the_weight_away_when_routers_confirm_it() -> None:
     assert _weights(stage) == {"a": 0.25}
     for router in stage.cluster.routers:
         router.slow = False
-    stage.run(2)
-    assert _weights(stage) == {"a": 0.0}
+    while deployment(stage).traffic_percent:
+        assert _weights(stage) == {"a": 0.25}
+        stage.step()
+    assert _weights(stage) == {"a": 0.0}, "in the same status as the share"
 
 
 def test_a_batch_that_goes_back_takes_its_part_of_the_weight() -> None:
@@ -73,6 +75,7 @@ def test_a_batch_that_goes_back_takes_its_part_of_the_weight() -> None:
         if stage.status.deployment is None:
             break
         weight = _weights(stage)["a"]
+        assert weight == (deployment(stage).traffic_percent or 0.0) / 100, "the weight and the share are one"
         if not seen or seen[-1] != weight:
             seen.append(weight)
     assert seen == [0.75, 0.5, 0.25, 0.0]
@@ -99,6 +102,32 @@ def test_the_old_fleets_are_told_as_deleting_until_their_pods_are_gone() -> None
     assert [v.variant_status for v in stage.status.production_variants] == [(), ()], "the new ones stay"
     stage.in_service()
     assert stage.status.deployment is None
+
+
+def test_old_fleets_whose_pods_fail_are_told_as_deleting_all_the_same() -> None:
+    stage = watched(blue_green(final=30))
+    stage.image("new:1")
+    reach(stage, "FinalBaking", 1)
+    old = next(fleet for fleet in stage.cluster.fleets.values() if fleet.image != "new:1")
+    old.image = "bad:1"
+    reach(stage, "CleaningUp", 1)
+    assert old.ready == 0
+    assert _words(deployment(stage).old_variants) == [("a", 4, "Deleting", "Terminating 4 instance(s).")]
+
+
+def test_shadow_variants_are_no_part_of_what_is_pending() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=30))
+    shadow = {"variantName": "s", "modelName": "churn", "instanceType": "ml.m5.large", "initialInstanceCount": 1}
+    stage.edit("EndpointConfig", shadowProductionVariants=[shadow])
+    stage.in_service()
+    assert [v.variant_name for v in stage.status.shadow_production_variants] == ["s"]
+    stage.image("new:1")
+    for place in ("Provisioning", "FinalBaking", "CleaningUp"):
+        reach(stage, place)
+        stage.step()
+        assert [v.variant_name for v in deployment(stage).pending_variants] == ["a"]
+    stage.in_service()
+    assert [v.variant_name for v in stage.status.production_variants] == ["a"]
 
 
 def test_old_instances_of_a_batch_are_told_as_deleting_while_they_go() -> None:

@@ -68,3 +68,28 @@ def test_the_message_of_a_bake_says_until_when() -> None:
     message = deployment(stage).message
     stage.run(20)
     assert deployment(stage).message == message, "the status is not written every second"
+
+
+def test_a_pause_that_outlasts_the_bake_tells_of_no_bake_that_is_left() -> None:
+    stage = served(blue_green("CANARY", wait=0, final=0))
+    stage.image("new:1")
+    reach(stage, "Shifting", 1)
+    stage.annotate(pause="true")
+    reach(stage, "Baking", 1)
+    stage.run(2)
+    assert stage.condition("Reconciling") == ("True", "Paused")
+    assert "paused since" in deployment(stage).message
+    assert "of the bake left" not in deployment(stage).message
+
+
+def test_instances_that_are_all_there_are_still_told_as_launched() -> None:
+    stage = watched()
+    stage.image("new:1")
+    reach(stage, "Provisioning")
+    stage.alarms["errors"].state = "ALARM"  # the first traffic waits
+    stage.run(20)
+    [variant] = deployment(stage).pending_variants
+    assert (variant.current_instance_count, variant.variant_status[0].status_message) == (
+        4,
+        "Launching 4 instance(s).",
+    )
