@@ -1,0 +1,126 @@
+"""What routers' reports mean: who has newer routes, starts, stops, or sees nobody, and what goes on then."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from tests.core.cluster_stage import ClusterStage, blue_green
+from tests.core.watched import images_of, reach
+
+from sluice.core.cluster import routers
+from sluice.core.cluster.actions import EvictRouter
+from sluice.core.cluster.observation import ClusterObservation, RouterSeen
+
+
+def in_service() -> ClusterStage:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.run(3)
+    return stage
+
+
+def told(router: RouterSeen, **changes: object) -> RouterSeen:
+    """A router whose report of the routes says this instead."""
+    assert router.report is not None
+    [found] = router.report.routes
+    routes = (found.model_copy(update=changes),)
+    return replace(router, report=router.report.model_copy(update={"routes": routes}))
+
+
+def test_a_router_that_has_newer_routes_than_were_seen_is_not_behind() -> None:
+    """What was seen of the routes may be older than what routers were told."""
+    stage = in_service()
+    seen = stage.observe()
+    assert seen.route is not None
+    ahead = told(seen.routers[0], generation=seen.route.generation + 1)
+    seen = replace(seen, routers=(ahead, *seen.routers[1:]))
+    assert routers.advance(seen).done
+    assert routers.destroy(seen, ["the-fleet-that-went"], stage.now).done
+    later = stage.now + timedelta(seconds=600)
+    assert routers.to_evict(seen, later, since=stage.now, rolling_back=True, longest_seconds=60) is None
+
+
+def test_a_shadow_that_the_routes_name_does_not_go() -> None:
+    stage = ClusterStage()
+    variant = {"variantName": "s", "modelName": "churn", "instanceType": "ml.m5.large", "initialInstanceCount": 1}
+    stage.edit("EndpointConfig", shadowProductionVariants=[variant])
+    stage.in_service()
+    [shadow] = [fleet.name for fleet in stage.cluster.fleets.values() if fleet.variant == "s"]
+    found = routers.destroy(stage.observe(), [shadow], stage.now)
+    assert (found.done, found.waiting_for) == (False, f"the routes to let go of {shadow}")
+
+
+def test_a_router_on_a_lost_node_is_given_the_time_that_it_may_take_to_stop() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=0))
+    stage.in_service()
+    lost = stage.cluster.routers[0]
+    lost.ready, lost.frozen, lost.terminating = False, True, True
+    lost.stops_by = stage.now + timedelta(seconds=60)
+    stage.image("good:2")
+    stage.run(70)
+    assert images_of(stage) == ["good:2", "repo/churn:1"], "it may still send"
+    stage.run(15)
+    assert images_of(stage) == ["good:2"]
+
+
+def test_one_router_that_sees_no_pod_does_not_speak_for_those_that_do() -> None:
+    stage = in_service()
+    seen = stage.observe()
+    [name] = stage.cluster.fleets
+
+    def blind(router: RouterSeen) -> RouterSeen:
+        assert router.report is not None
+        fleets = tuple(f.model_copy(update={"healthy": 0}) for f in router.report.routes[0].fleets)
+        return told(router, fleets=fleets)
+
+    first, second = seen.routers
+    one, all_ = replace(seen, routers=(blind(first), second)), replace(seen, routers=(blind(first), blind(second)))
+    assert (routers.sees_none(one, name), routers.unanswered(one)) == (False, "")
+    assert (routers.sees_none(all_, name), routers.unanswered(all_)) == (True, "no fleet with traffic has a ready pod")
+
+
+def test_while_a_deployment_runs_serving_is_not_true_of_pods_that_no_router_finds() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=600))
+    stage.in_service()
+    stage.image("good:2")
+    reach(stage, "Baking", 1)
+    for fleet in stage.cluster.fleets.values():
+        fleet.reachable = False
+    stage.step()
+    assert stage.condition("Serving")[0] == "False"
+    stage.step()
+    assert stage.condition("Serving")[0] == "True"
+
+
+def test_a_router_that_never_got_to_say_anything_is_not_evicted_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its image cannot be pulled: evicting it only makes another that cannot start."""
+    stage = in_service()
+    found = stage.observe
+    starting = RouterSeen("starting", "starting", ready=False, terminating=False, since=stage.now, report=None)
+
+    def observe() -> ClusterObservation:
+        seen = found()
+        return replace(seen, routers=(*seen.routers, starting))
+
+    monkeypatch.setattr(stage, "observe", observe)
+    for _ in range(40):
+        stage.step(10)
+        assert not any(isinstance(action, EvictRouter) for action in stage.actions)
+    assert stage.condition("Ready")[0] == "True"
+
+
+def test_the_only_router_is_not_evicted_for_requests_that_never_end() -> None:
+    stage = in_service()
+    stuck = stage.cluster.routers[0]
+    stuck.busy = frozenset({"the-fleet-that-went"})
+    later = stage.now + timedelta(seconds=1000)
+
+    def evicted(seen: ClusterObservation) -> str | None:
+        gone = routers.to_evict(seen, later, since=stage.now, rolling_back=False, longest_seconds=480)
+        return gone.pod if gone is not None else None
+
+    assert evicted(stage.observe()) == stuck.pod
+    stage.cluster.routers = [stuck]
+    assert evicted(stage.observe()) is None
