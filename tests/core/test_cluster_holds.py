@@ -56,6 +56,29 @@ def test_a_paused_deployment_is_looked_at_when_its_deadline_comes() -> None:
     assert stage.decision.look_again == late, "nobody else wakes it at that moment"
 
 
+def test_a_deployment_that_does_not_bake_is_looked_at_every_few_seconds() -> None:
+    """In case an event was lost; its deadline may be hours away."""
+    stage = served()
+    stage.image("new:1")
+    reach(stage, "Provisioning")
+    stage.annotate(pause="true")
+    stage.run(20)
+    assert (deployment(stage).stage, stage.condition("Reconciling")) == ("Provisioning", ("True", "Paused"))
+    assert stage.decision is not None
+    assert stage.decision.look_again is not None
+    assert (stage.decision.look_again - stage.now).total_seconds() <= 10
+
+
+def test_a_bake_that_was_skipped_before_it_began_ends_at_once() -> None:
+    stage = served()
+    stage.image("new:1")
+    reach(stage, "Provisioning")
+    stage.annotate(promote=deployment(stage).revision)
+    reach(stage, "Baking", 1)
+    assert stage.decision is not None
+    assert stage.decision.look_again == stage.now, "nobody else wakes it before the bake would have ended"
+
+
 def test_a_reading_that_is_late_is_not_asked_for_without_a_pause() -> None:
     stage = watched()
     stage.image("new:1")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.core.cluster_stage import ClusterStage, blue_green, variants
-from tests.core.watched import reach
+from tests.core.watched import name_of, reach
 
 COUNT = {"variantPropertyType": "DesiredInstanceCount"}
 WEIGHT = {"variantPropertyType": "DesiredWeight"}
@@ -129,3 +129,22 @@ def test_retained_weights_that_leave_nobody_to_ask_are_the_specs_instead() -> No
     )
     stage.in_service()
     assert deployed(stage, {"variantName": "a", "initialVariantWeight": 1}) == ({"a": 2}, {"a": 100})
+
+
+def test_a_policy_that_is_retained_outlives_a_persons_way_back() -> None:
+    """Which has none of its own."""
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=60, final=0))
+    stage.in_service()
+    first = name_of(stage)
+    stage.image("two:1")
+    stage.step()
+    stage.in_service()
+    del stage.endpoint["spec"]["deploymentConfig"]
+    stage.edit("Endpoint", retainDeploymentConfig=True)
+    stage.annotate(rollback=first)
+    stage.until("HeldByRollback", type_="Stalled")
+    stage.endpoint["metadata"]["annotations"].clear()
+    stage.image("three:1")
+    reach(stage, "Baking", 1)
+    assert stage.status.deployment is not None
+    assert (stage.status.deployment.policy, stage.percent_new()) == ("CANARY", 50)

@@ -2,11 +2,15 @@
 
 from typing import Any
 
-from tests.core.cluster_stage import ClusterStage, blue_green
-from tests.core.watched import images_of, name_of
+from tests.core.cluster_stage import ClusterStage, Router, blue_green
+from tests.core.watched import deployment, ended, images_of, name_of, reach
 
+from sluice.api.reasons import Outcome
+from sluice.api.routes import RouterReportSpec
+from sluice.api.status import EndpointStatus
 from sluice.core.actions import StoreRevision
 from sluice.core.cluster.actions import EnsureRouter
+from sluice.core.cluster.observation import PodTrouble
 
 
 def _updates(stage: ClusterStage) -> list[EnsureRouter]:
@@ -73,6 +77,7 @@ def test_stored_revisions_are_numbered_upwards_although_old_ones_are_dropped() -
     assert len(numbers) == 6
     assert len(stage.revisions) < 6, "some were dropped"
     assert numbers == sorted(set(numbers))
+    assert len(stage.status.history) == 5, "more would be refused by the API server"
 
 
 def _sample(path: str) -> dict[str, Any]:
@@ -118,3 +123,164 @@ def test_a_stored_revision_of_the_same_fleet_says_what_serves_where_its_own_is_l
     assert stage.condition("Stalled")[1] != "Drifted"
     stage.in_service()
     assert images_of(stage) == ["new:1"]
+
+
+# Revisions that are kept ------------------------------------------------------------------------------------------
+
+
+def test_what_failed_last_is_kept_so_that_it_can_be_looked_at_and_brought_back() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green(final=0))
+    stage.in_service()
+    known = set(stage.revisions)
+    stage.image("bad:1")
+    stage.cluster.troubles["bad:1"] = PodTrouble("CrashLoop", "exit code 1", final=True)
+    stage.until("RolledBack", type_="Stalled")
+    [failed] = set(stage.revisions) - known
+    for number in range(3):
+        stage.image(f"new:{number}")
+        stage.step()
+        stage.in_service()
+        stage.run(3)
+    assert failed in stage.revisions
+    assert not known & set(stage.revisions), "older ones go"
+
+
+def test_a_revision_whose_fleet_still_stands_is_not_dropped() -> None:
+    """A status that is lost is recovered from what stands, and what stands from its revision."""
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=600))
+    stage.in_service()
+    known = set(stage.revisions)
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    [second] = set(stage.revisions) - known
+    for router in stage.cluster.routers:
+        router.slow = True
+    stage.status = EndpointStatus()
+    stage.image("three:1")
+    stage.run(5)
+    assert "two:1" in images_of(stage)
+    assert second in stage.revisions
+    for router in stage.cluster.routers:
+        router.slow = False
+    stage.in_service()
+    stage.run(5)
+    assert second not in stage.revisions
+
+
+# Edits in place ---------------------------------------------------------------------------------------------------
+
+
+def test_a_count_whose_write_was_lost_comes_into_force_although_a_weight_is_edited_next() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.run(3)
+    stage.edit_variant("a", initialInstanceCount=5)
+    stage.step(killed_after=0)
+    stage.edit_variant("a", initialVariantWeight=2)
+    stage.in_service()
+    assert [fleet.replicas for fleet in stage.cluster.fleets.values()] == [5]
+
+
+def test_weights_and_counts_make_no_other_revision() -> None:
+    stage = ClusterStage({"variantName": "a"}, {"variantName": "b"})
+    stage.in_service()
+    stage.run(3)
+    before = name_of(stage), set(stage.revisions)
+    stage.edit_variant("a", initialVariantWeight=3, initialInstanceCount=4)
+    stage.run(3)
+    stage.in_service()
+    assert (name_of(stage), set(stage.revisions)) == before
+
+
+def test_weights_that_are_edited_with_an_image_come_with_it() -> None:
+    stage = ClusterStage({"variantName": "a"}, {"variantName": "b"}, deploymentConfig=blue_green(final=0))
+    stage.in_service()
+    stage.run(3)
+    stage.edit_variant("a", initialVariantWeight=3)
+    stage.image("two:1")
+    shares = set()
+    for _ in range(60):
+        stage.step()
+        assert stage.cluster.route is not None
+        shares.add(tuple(sorted(fleet.weight for fleet in stage.cluster.route.spec.fleets if fleet.weight)))
+        if images_of(stage) == ["two:1"] * 2:
+            break
+    assert shares == {(500_000, 500_000), (250_000, 750_000)}
+    assert _weights(stage) == {"a": 3.0, "b": 1.0}
+
+
+def test_a_weight_is_told_when_routers_see_a_pod_that_answers_for_it() -> None:
+    stage = ClusterStage({"variantName": "a"}, {"variantName": "b", "initialVariantWeight": 0})
+    stage.in_service()
+    stage.run(3)
+    fleet = next(fleet for fleet in stage.cluster.fleets.values() if fleet.variant == "b")
+    fleet.unseen = True
+    stage.edit_variant("b", initialVariantWeight=1)
+    stage.run(5)
+    assert _weights(stage) == {"a": 1.0, "b": 0.0}
+    fleet.unseen = False
+    stage.in_service()
+    assert _weights(stage) == {"a": 1.0, "b": 1.0}
+
+
+def _weights(stage: ClusterStage) -> dict[str, float | None]:
+    return {variant.variant_name: variant.current_weight for variant in stage.status.production_variants}
+
+
+class Blind(ClusterStage):
+    """Its first router sees no pod while `blind`."""
+
+    blind = False
+
+    def _report(self, router: Router) -> RouterReportSpec | None:
+        found = super()._report(router)
+        if not self.blind or found is None or router is not self.cluster.routers[0]:
+            return found
+        routes = [
+            route.model_copy(
+                update={"fleets": tuple(f.model_copy(update={"hosts": 0, "healthy": 0}) for f in route.fleets)}
+            )
+            for route in found.routes
+        ]
+        return found.model_copy(update={"routes": tuple(routes)})
+
+
+def test_one_router_that_loses_sight_of_the_pods_is_no_edit_that_comes_into_force() -> None:
+    stage = Blind()
+    stage.in_service()
+    stage.run(3)
+    stage.blind = True
+    stage.run(3)
+    assert stage.condition("Ready")[0] == "True"
+    assert stage.condition("Reconciling")[0] == "False", "the routes are in force"
+
+
+# Deployments ------------------------------------------------------------------------------------------------------
+
+
+def test_the_router_is_not_replaced_in_the_pass_that_starts_a_deployment() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY"))
+    stage.in_service()
+    stage.run(3)
+    stage.router_outdated = ""
+    stage.image("two:1")
+    while stage.status.deployment is None:
+        stage.step()
+    assert not _updates(stage)
+
+
+def test_a_shadow_that_loses_its_pods_under_traffic_turns_nothing_back() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=60, final=60))
+    shadow = {"variantName": "s", "modelName": "churn", "instanceType": "ml.m5.large", "initialInstanceCount": 1}
+    stage.edit("EndpointConfig", shadowProductionVariants=[shadow])
+    stage.in_service()
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    [lost] = [fleet for fleet in stage.cluster.fleets.values() if (fleet.image, fleet.variant) == ("two:1", "s")]
+    stage.capped[lost.name] = 0
+    stage.run(30)
+    assert lost.ready == 0
+    assert deployment(stage).stage == "Baking"
+    del stage.capped[lost.name]
+    stage.in_service()
+    assert ended(stage).outcome is Outcome.SUCCEEDED

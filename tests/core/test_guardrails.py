@@ -54,6 +54,11 @@ def test_the_one_documented_rounding() -> None:
     assert guardrails.step_count(_linear("CAPACITY_PERCENT", 33), 3) == 3
 
 
+def test_linear_steps_round_up_so_that_ten_percent_takes_ten_steps_at_most() -> None:
+    size = {"type": "CAPACITY_PERCENT", "value": 33}
+    assert [guardrails.linear_active(size, 10, step) for step in (1, 2, 3)] == [4, 7, 10]
+
+
 @pytest.mark.parametrize(
     ("config", "total", "seconds"),
     [
@@ -75,9 +80,16 @@ def test_the_sum_of_the_waits(config: dict[str, Any] | None, total: int, seconds
         (_canary("INSTANCE_COUNT", 3), {"a": 4}, "found 3 instances for variant a of 4"),
         (_canary("INSTANCE_COUNT", 1), {"a": 1}, "use CAPACITY_PERCENT"),
         (_linear("INSTANCE_COUNT", 1), {"a": 20}, "here 2 to 10"),
+        (_linear("INSTANCE_COUNT", 1), {"a": 15}, "here 2 to 7"),
         (_rolling("INSTANCE_COUNT", 6), {"a": 10}, "here 1 to 5"),
+        (_rolling("INSTANCE_COUNT", 1), {"a": 30}, "here 2 to 15"),
         (_canary("INSTANCE_COUNT", 2), {"a": 4, "b": 2}, "variant b of 2"),
         (_linear("CAPACITY_PERCENT", 10, wait=100, timeout=900), {"a": 20}, "the waits alone take 930 s"),
+        (
+            _linear("CAPACITY_PERCENT", 10, wait=100, timeout=900),
+            {"a": 20, "b": 2},
+            "the waits alone take 930 s (variant a of 20 instances)",
+        ),
         (_canary("CAPACITY_PERCENT", 10, wait=600, final=600, timeout=1200), {"a": 20}, "allowed is more than 1200"),
     ],
 )
