@@ -130,3 +130,18 @@ def test_ready_is_not_true_where_no_router_sees_a_pod_that_answers(sample: dict[
     stage.step()
     assert stage.condition("Ready")[0] == "True"
     assert stage.condition("Serving")[0] == "True"
+
+
+def test_a_clean_up_ends_though_both_routers_say_for_ever_that_requests_run() -> None:
+    stage = ClusterStage(deploymentConfig=blue_green("ALL_AT_ONCE", final=5))
+    stage.in_service()
+    (old,) = stage.cluster.fleets
+    first = {router.pod for router in stage.cluster.routers}
+    for router in stage.cluster.routers:
+        router.busy = frozenset({old})
+    stage.image("good:2")
+    stage.run(3000)
+    assert stage.status.deployment is None
+    assert images_of(stage) == ["good:2"]
+    assert len(stage.cluster.routers) == 2
+    assert not first & {router.pod for router in stage.cluster.routers}

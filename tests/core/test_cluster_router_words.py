@@ -124,3 +124,19 @@ def test_the_only_router_is_not_evicted_for_requests_that_never_end() -> None:
     assert evicted(stage.observe()) == stuck.pod
     stage.cluster.routers = [stuck]
     assert evicted(stage.observe()) is None
+
+
+def test_where_requests_of_all_routers_never_end_one_goes_at_a_time() -> None:
+    """Both held the clean-up up for ever, each because of the other."""
+    stage = in_service()
+    assert len(stage.cluster.routers) == 2
+    for router in stage.cluster.routers:
+        router.busy = frozenset({"the-fleet-that-went"})
+    later = stage.now + timedelta(seconds=1000)
+    seen = stage.observe()
+    first = routers.to_evict(seen, later, since=stage.now, rolling_back=False, longest_seconds=480)
+    assert first is not None
+    gone = replace(seen, routers=tuple(replace(r, terminating=r.pod == first.pod) for r in seen.routers))
+    assert routers.to_evict(gone, later, since=stage.now, rolling_back=False, longest_seconds=480) is None, (
+        "the last one that answers stays until another is there"
+    )

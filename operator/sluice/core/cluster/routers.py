@@ -230,8 +230,11 @@ def to_evict(
         for router in routers
         if confirms(router, route) and _drains(router, route) and (now >= bound or _is_mute(router, now))
     ]
-    others = [r for r in peers if r not in stuck]
-    return min(stuck, key=lambda router: router.pod) if stuck and len(others) > len(leaving) else None
+    if not stuck:
+        return None
+    # Another one that is stuck, too, answers requests all the same while it is Ready.
+    first = min(stuck, key=lambda router: (router.ready, router.pod))
+    return first if len([router for router in peers if router is not first]) > len(leaving) else None
 
 
 def _starts(router: RouterSeen) -> bool:
