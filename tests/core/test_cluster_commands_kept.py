@@ -71,3 +71,43 @@ def test_retry_tries_at_once_what_was_refused() -> None:
     stage.step()
     assert any(isinstance(action, EnsureFleet) for action in stage.actions)
     stage.in_service()
+
+
+def test_a_rollback_that_is_called_off_before_it_was_done_holds_nothing() -> None:
+    """Said while the old fleet goes, it waits for that; what it would have turned away serves on, and is gone back to
+    like any other."""
+    stage = served(blue_green("CANARY", wait=60, final=0))
+    first = name_of(stage)
+    stage.image("two:1")
+    while not any(fleet.gone_at for fleet in stage.cluster.fleets.values()):
+        stage.step()
+    stage.annotate(rollback=first)
+    stage.step()
+    assert [ack.result for ack in stage.status.commands] == ["Queued"]
+    stage.endpoint["metadata"]["annotations"].clear()
+    stage.in_service()
+    stage.run(3)
+    assert images_of(stage) == ["two:1"]
+    assert stage.status.latch is None
+    stage.image("three:1")
+    reach(stage, "Baking", 1)
+    stage.image("two:1")
+    stage.step()
+    assert stage.status.deployment is not None
+    assert stage.status.deployment.stage == "RollingBack"
+
+
+def test_what_is_edited_after_a_change_was_called_off_settles_like_any_other() -> None:
+    """Or a Model would be deployed before its EndpointConfig, which is applied a second later."""
+    stage = served()
+    stage.image("two:1")
+    stage.step()
+    assert stage.condition("Reconciling") == ("True", "Settling")
+    stage.annotate(rollback=name_of(stage))
+    stage.until("HeldByRollback", type_="Stalled", most=3)
+    stage.run(60)
+    stage.image("three:1")
+    for _ in range(4):
+        stage.step()
+        assert stage.condition("Reconciling") == ("True", "Settling")
+    reach(stage, "Provisioning")
