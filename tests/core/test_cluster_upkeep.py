@@ -284,3 +284,21 @@ def test_a_shadow_that_loses_its_pods_under_traffic_turns_nothing_back() -> None
     del stage.capped[lost.name]
     stage.in_service()
     assert ended(stage).outcome is Outcome.SUCCEEDED
+
+
+def test_of_a_spec_that_is_wrong_neither_counts_nor_weights_come_into_force() -> None:
+    """As on SageMaker: what is refused is not done by half. What is mended afterwards comes as a whole."""
+    stage = ClusterStage({"variantName": "a", "initialInstanceCount": 2}, {"variantName": "b"})
+    stage.in_service()
+    stage.run(3)
+    config = stage.endpoint["spec"].get("deploymentConfig")
+    stage.edit("Endpoint", deploymentConfig=blue_green("CANARY", type="INSTANCE_COUNT", value=9))
+    stage.edit_variant("a", initialInstanceCount=4, initialVariantWeight=3.0)
+    stage.run(60)
+    assert stage.condition("Ready") == ("False", "InvalidDeploymentConfig")
+    assert [v.desired_weight for v in stage.status.production_variants] == [1.0, 1.0]
+    assert sorted(fleet.replicas for fleet in stage.cluster.fleets.values()) == [2, 2]
+    stage.edit("Endpoint", deploymentConfig=config)
+    stage.run(60)
+    assert [v.desired_weight for v in stage.status.production_variants] == [3.0, 1.0]
+    assert sorted(fleet.replicas for fleet in stage.cluster.fleets.values()) == [2, 4]

@@ -213,9 +213,12 @@ def _store_content(d: Draft) -> None:
 
 def note_live(d: Draft) -> None:
     """Weights and counts of the spec that differ from what was last written become those to be in force. Only while
-    the revision in service is the one asked for: another's come with its deployment."""
+    the revision in service is the one asked for: another's come with its deployment. Of a spec that is wrong nothing
+    does."""
     serving, desired = d.status.revision, d.desired
     if serving is None or desired is None or desired.fleet_hash != serving.fleet_hash:
+        return
+    if d.given.resolution.finding is not None:
         return
     changes = live.wanted_changes(d)
     if not changes:
