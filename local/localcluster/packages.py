@@ -53,11 +53,13 @@ IMAGES = (
 )
 
 
-def require(requirements: Iterable[Requirement]) -> None:
+def require(
+    requirements: Iterable[Requirement], *, lock_seconds: float = _LOCK_SECONDS, retry_seconds: float = _RETRY_SECONDS
+) -> None:
     """Make sure that every program is there.
 
     As root on Debian or Ubuntu the missing packages are named and installed; elsewhere LocalClusterError says which
-    programs are missing and what to install.
+    programs are missing and what to install. For apt's locks each command waits for lock_seconds.
     """
     missing = [requirement for requirement in requirements if not _present(requirement)]
     if not missing:
@@ -75,8 +77,8 @@ def require(requirements: Iterable[Requirement]) -> None:
     what = f"installing Debian packages: {' '.join(names)}"
     with exclusive(paths.cache() / "apt.lock"), step(what, detail=lambda: _awaited(log)):
         log.unlink(missing_ok=True)
-        _apt([apt, "update", "--quiet"], log)
-        _apt([apt, "install", "--yes", "--quiet", "--no-install-recommends", *names], log)
+        for command in (["update", "--quiet"], ["install", "--yes", "--quiet", "--no-install-recommends", *names]):
+            _apt([apt, *command], log, lock_seconds, retry_seconds)
     still = [requirement.program for requirement in missing if not _present(requirement)]
     if still:
         raise LocalClusterError(f"installed {', '.join(names)}, yet these programs are still missing: {still}")
@@ -90,12 +92,12 @@ def cni_directory() -> Path | None:
     return None
 
 
-def _apt(argv: Sequence[str], log: Path) -> None:
+def _apt(argv: Sequence[str], log: Path, lock_seconds: float, retry_seconds: float) -> None:
     """Run apt-get; while another program has one of its locks, wait.
 
     Raises LocalClusterError where it fails for another reason, or the lock was not free in time.
     """
-    deadline = time.monotonic() + _LOCK_SECONDS
+    deadline = time.monotonic() + lock_seconds
     while True:
         # apt waits for dpkg's locks by itself when it is told to, and for that of the lists (`update`) never.
         left = max(0, round(deadline - time.monotonic()))
@@ -109,7 +111,7 @@ def _apt(argv: Sequence[str], log: Path) -> None:
         except LocalClusterError:
             if not _awaited(log) or time.monotonic() > deadline:
                 raise
-        time.sleep(_RETRY_SECONDS)
+        time.sleep(retry_seconds)
 
 
 def _awaited(log: Path) -> str:

@@ -236,7 +236,7 @@ class ClusterStage:
                 RouterSeen(
                     r.pod,
                     r.uid,
-                    r.ready and not r.frozen,
+                    r.ready and not r.frozen and not r.starts,
                     r.terminating,
                     r.born,
                     r.stops_by,
@@ -265,6 +265,8 @@ class ClusterStage:
         return ()
 
     def _report(self, router: Router) -> RouterReportSpec | None:
+        if router.starts:
+            return None
         if router.applied is None:
             return RouterReportSpec(pod_uid=router.uid)
         uid, generation, spec = router.applied

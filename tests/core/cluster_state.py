@@ -42,6 +42,8 @@ class Router:
     terminating: bool = False
     frozen: bool = False
     slow: bool = False
+    starts: bool = False
+    """Its image is not there: it has never said anything, nor will it."""
     applied: tuple[str, int, EndpointRouteSpec] | None = None
     busy: frozenset[str] = frozenset()
     stops_by: datetime | None = None

@@ -3,8 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-import pytest
-from tests.core.cluster_stage import ClusterStage, blue_green
+from tests.core.cluster_stage import ClusterStage, Router, blue_green
 from tests.core.watched import images_of, reach
 
 from sluice.core.cluster import routers
@@ -92,19 +91,10 @@ def test_while_a_deployment_runs_serving_is_not_true_of_pods_that_no_router_find
     assert stage.condition("Serving")[0] == "True"
 
 
-def test_a_router_that_never_got_to_say_anything_is_not_evicted_again_and_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_router_that_never_got_to_say_anything_is_not_evicted_again_and_again() -> None:
     """Its image cannot be pulled: evicting it only makes another that cannot start."""
     stage = in_service()
-    found = stage.observe
-    starting = RouterSeen("starting", "starting", ready=False, terminating=False, since=stage.now, report=None)
-
-    def observe() -> ClusterObservation:
-        seen = found()
-        return replace(seen, routers=(*seen.routers, starting))
-
-    monkeypatch.setattr(stage, "observe", observe)
+    stage.cluster.routers.append(Router("starting", "starting", stage.now, starts=True))
     for _ in range(40):
         stage.step(10)
         assert not any(isinstance(action, EvictRouter) for action in stage.actions)

@@ -31,7 +31,6 @@ class Machine:
         monkeypatch.setenv("PATH", f"{self._bin}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setenv("SLUICE_CACHE", str(directory / "cache"))
         monkeypatch.setattr(os, "geteuid", lambda: 0)
-        monkeypatch.setattr(packages, "_RETRY_SECONDS", 0.01)
         monkeypatch.setattr(progress, "_PLAIN_INTERVAL_SECONDS", 0.02)
 
     def apt_does(self, update: str = "", install: str = "") -> None:
@@ -60,7 +59,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def test_apt_is_told_to_wait_for_the_locks_of_dpkg(machine: Machine) -> None:
     machine.apt_does()
-    packages.require([MISSING])
+    packages.require([MISSING], retry_seconds=0.01)
     assert machine.calls() == [
         "-o DPkg::Lock::Timeout=N update --quiet",
         "-o DPkg::Lock::Timeout=N install --yes --quiet --no-install-recommends no-such-package",
@@ -69,13 +68,13 @@ def test_apt_is_told_to_wait_for_the_locks_of_dpkg(machine: Machine) -> None:
 
 def test_the_lock_of_the_lists_is_waited_for_too(machine: Machine) -> None:
     machine.apt_does(update=f'[ "$nth" -ge 3 ] || {{ echo "{LISTS}"; exit 100; }}')
-    packages.require([MISSING])
+    packages.require([MISSING], retry_seconds=0.01)
     assert [call.split()[2] for call in machine.calls()] == ["update", "update", "update", "install"]
 
 
 def test_the_wait_is_shown_with_what_is_waited_for(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     machine.apt_does(install=f'echo "Waiting for cache lock: {DPKG}..."; sleep 1; echo Reading package lists...')
-    packages.require([MISSING])
+    packages.require([MISSING], retry_seconds=0.01)
     lines = capsys.readouterr().out.splitlines()
     waiting = "waiting for the lock /var/lib/dpkg/lock-frontend. It is held by process 8 (unattended-upgr))"
     assert any(line.endswith(waiting) for line in lines), lines
@@ -85,12 +84,11 @@ def test_the_wait_is_shown_with_what_is_waited_for(machine: Machine, capsys: pyt
 def test_what_fails_for_another_reason_fails_at_once(machine: Machine) -> None:
     machine.apt_does(update='echo "E: The repository is not signed."; exit 100')
     with pytest.raises(LocalClusterError, match="not signed"):
-        packages.require([MISSING])
+        packages.require([MISSING], retry_seconds=0.01)
     assert len(machine.calls()) == 1
 
 
-def test_a_lock_that_is_never_free_ends_the_wait(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "_LOCK_SECONDS", 0.2)
+def test_a_lock_that_is_never_free_ends_the_wait(machine: Machine) -> None:
     machine.apt_does(install=f'echo "{GIVEN_UP}"; exit 100')
     with pytest.raises(LocalClusterError, match="held by process 8"):
-        packages.require([MISSING])
+        packages.require([MISSING], lock_seconds=0.2, retry_seconds=0.01)
