@@ -19,6 +19,7 @@ from sluice.router.discovery import Discovery
 from sluice.router.files import Files
 from sluice.router.ledger import Ledger, Step
 from sluice.router.objects import Objects, Route
+from sluice.router.pace import Pace
 from sluice.router.reporting import INTERVAL_SECONDS, RETRY_SECONDS, Reporter
 from sluice.router.routes import SCOPE
 from sluice.router.samples import Samples
@@ -56,6 +57,7 @@ class Agent:
         self._reported = asyncio.Event()
         self._covered = False
         self._beat = time.monotonic()
+        self._pace = Pace()
         self._samples = Samples(admin.failing, self._objects.pods, self._changed.set)
         objects, self._together = self._objects, Together((ENDPOINT_ROUTE, ENDPOINT_SLICE))
         self._watches = (
@@ -132,6 +134,8 @@ class Agent:
             delay = BUSY_SECONDS if self._ledger.leaving else IDLE_SECONDS
             if view.warming:
                 delay, pause = pause, min(pause * 2, POLL_LONGEST_SECONDS)
+            if rest := self._pace.rest(now, time.monotonic()):
+                await asyncio.sleep(rest)
             await self._wait(self._changed, delay)
 
     async def _look(self) -> tuple[View, Activity]:
