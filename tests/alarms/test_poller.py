@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.alarms.stepped import START, Says, Stepped, key, watch
 
 from sluice.alarms.poller import AlarmPoller
@@ -153,6 +155,22 @@ async def test_an_alarm_of_many_endpoints_is_asked_for_once(poller: AlarmPoller,
     await poller.poll(source)
     assert source.asked == [{"shared"}]
     assert states(poller, "e49") == {"shared": "OK"}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["one", "two", "three"]), st.none() | st.sets(st.sampled_from("abcd"), max_size=3)),
+        max_size=20,
+    )
+)
+def test_asked_for_is_what_the_watches_name_whoever_comes_and_goes(changes: list[tuple[str, set[str] | None]]) -> None:
+    made, now = AlarmPoller(Stepped(), (Says(Stepped()),)), dict[str, set[str]]()
+    for name, alarms in changes:
+        now[name] = alarms or set()
+        made.watch(key(name), None if alarms is None else watch(*sorted(alarms), endpoint=name))
+        assert made.watched() == {"CloudWatch": len(set().union(*now.values()))}
+        for endpoint in now:
+            made.readings(key(endpoint))  # what is watched is known
 
 
 async def test_a_reading_from_before_the_watch_is_none_of_it(poller: AlarmPoller, source: Says) -> None:

@@ -8,11 +8,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import pytest
 from aiohttp import web
 from tests.alarms.test_windows import ERRORS
 
 from sluice.alarms.subjects import Traffic, VariantFleets
-from sluice.alarms.traffic import FLEETS_PER_CALL, TrafficSettings, TrafficSource
+from sluice.alarms.traffic import FLEETS_PER_CALL, FLEETS_PER_LINE, TrafficSettings, TrafficSource
 from sluice.ports.clock import SystemClock
 from sluice.ports.kube import KubeUnavailable
 from sluice.ports.routers import RouterAddress
@@ -30,6 +31,8 @@ class Routers:
         self.requests = 0
         """That have ended, each with an error."""
         self.most_at_once = self._at_once = 0
+        self.asked_for: list[int] = []
+        """Fleets, with each call."""
 
     async def __call__(self, namespace: str) -> tuple[RouterAddress, ...]:
         address = FROZEN if namespace in self._frozen else GOOD
@@ -47,14 +50,16 @@ class Routers:
         self._at_once -= 1
         number = self.requests
         each = {"requests": number, "errors4xx": 0, "errors5xx": number, "timedOut": 0, "latency": []}
-        fleets = request.query.getall("fleet")
+        fleets = (await request.text()).split() if request.method == "POST" else request.query.getall("fleet")
+        self.asked_for.append(len(fleets))
         return web.json_response({"uptimeSeconds": 9000, "fleets": dict.fromkeys(fleets, each)})
 
 
 @asynccontextmanager
-async def source(routers: Routers, **settings: Any) -> AsyncIterator[TrafficSource]:
+async def source(routers: Routers, *, old: bool = False, **settings: Any) -> AsyncIterator[TrafficSource]:
+    """old: the agents are of the version that knows GET alone."""
     app = web.Application()
-    app.add_routes([web.get("/traffic", routers.answer)])
+    app.add_routes([web.get("/traffic", routers.answer) if old else web.post("/traffic", routers.answer)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     with socket.socket() as frozen:
@@ -140,14 +145,16 @@ async def test_what_came_while_nothing_was_watched_is_not_new() -> None:
         assert (await made.read([asked("team-a")]))[asked("team-a")].state == "ALARM"
 
 
-async def test_all_fleets_of_a_namespace_are_asked_for_however_many() -> None:
+@pytest.mark.parametrize(("old", "most"), [(False, FLEETS_PER_CALL), (True, FLEETS_PER_LINE)])
+async def test_all_fleets_of_a_namespace_are_asked_for_however_many_of_old_agents_too(old: bool, most: int) -> None:
     subjects = [
         replace(ERRORS, namespace="team-a", variants=(VariantFleets("a", f"churn-{number}-a-1"),))
         for number in range(FLEETS_PER_CALL + 20)
     ]
     routers = Routers()
-    async with source(routers) as made:
+    async with source(routers, old=old) as made:
         assert {sight.state for sight in (await made.read(subjects)).values()} == {"INSUFFICIENT_DATA"}
+        assert (sum(routers.asked_for), max(routers.asked_for)) == (len(subjects), most)
         routers.requests = 1000
         assert {sight.state for sight in (await made.read(subjects)).values()} == {"ALARM"}
 

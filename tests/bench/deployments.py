@@ -225,6 +225,8 @@ def _slices(world: Routing, pod_of_new: Callable[[], int]) -> Iterator[None]:
 
     def work() -> None:
         while not ended.wait(0.1):
+            if HANDS[id(world)].resting:
+                continue
             for fleet in fleets_of(world) - known:
                 world.routes.put_pods(fleet, pod_of_new())
                 known.add(fleet)

@@ -28,7 +28,8 @@ class RouteStore:
         self._reports = f"/apis/sluice.dev/v1alpha1/namespaces/{namespace}/routerreports"
         self._slices = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
         self._ending = threading.Event()
-        self._confirmed: dict[tuple[str, int], dict[str, float]] = {}
+        self._confirmed: dict[str, dict[int, dict[str, float]]] = {}
+        """Route -> generation -> router -> when it was first seen to confirm it."""
         self._parts: dict[str, set[tuple[str, str]]] = {}
         self.reported: dict[tuple[str, str], dict[str, Any]] = {}
         """(router, route) -> what it reports of it now."""
@@ -86,9 +87,9 @@ class RouteStore:
     def confirmations(self, name: str, generation: int) -> dict[str, float]:
         """Router -> time.time() of the first report of this generation or a later one."""
         found: dict[str, float] = {}
-        for (route, reported), by in list(self._confirmed.items()):
-            if route == name and reported >= generation:
-                for router, at in by.items():
+        for reported, by in list(self._confirmed.get(name, {}).items()):
+            if reported >= generation:
+                for router, at in list(by.items()):
                     found[router] = min(at, found.get(router, at))
         return found
 
@@ -117,7 +118,8 @@ class RouteStore:
         for key in known - self._parts[part]:
             del self.reported[key]
         for route in routes:
-            self._confirmed.setdefault((route["name"], route["generation"]), {}).setdefault(router, now)
+            generations = self._confirmed.setdefault(route["name"], {})
+            generations.setdefault(route["generation"], {}).setdefault(router, now)
             for fleet in route.get("fleets") or ():
                 self.hosts[router, fleet["name"]] = fleet["hosts"]
 

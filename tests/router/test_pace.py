@@ -18,13 +18,17 @@ from localcluster.controlplane import ControlPlane
 from sluice.api.routes import RouteSample
 from sluice.kube.client import KubeClient
 from sluice.kube.configuration import load_configuration
+from sluice.ports.kube import Object
 from sluice.router.admin import Admin
 from sluice.router.agent import Agent
 from sluice.router.pace import BURST_SECONDS, LONGEST_SECONDS, SHARE, Pace
+from sluice.router.reporting import INTERVAL_SECONDS, LONGEST_INTERVAL_SECONDS, rest
 from sluice.router.view import Activity
 
 LOOK_SECONDS = 0.05
-CHANGES = 200
+REPORT_SECONDS = 0.5
+SECONDS = 5.0
+"""For which routes change, one after the other."""
 TURNS = st.lists(st.tuples(st.floats(0.0, 5.0), st.floats(0.0, 3.0)), max_size=50)
 """For each how long it takes, and how long nothing happens after its rest."""
 _ROUNDING = 1e-6
@@ -95,17 +99,35 @@ def envoy_alone(tmp_path: Path) -> Iterator[Envoy]:
     made.kill()
 
 
+class Slow(KubeClient):
+    """An API server that has much to do: a report takes its time."""
+
+    reports = 0
+
+    async def replace(self, kind: str, namespace: str, body: Object) -> Object:
+        if kind == "RouterReport":
+            self.reports += 1
+            await asyncio.sleep(REPORT_SECONDS)
+        return await super().replace(kind, namespace, body)
+
+
 @pytest.fixture
-async def kube(control_plane: ControlPlane) -> AsyncIterator[KubeClient]:
+async def kube(control_plane: ControlPlane) -> AsyncIterator[Slow]:
     environ = {**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)}
-    made = KubeClient(await load_configuration(environ), identity="test")
+    made = Slow(await load_configuration(environ), identity="test")
     yield made
     await made.close()
 
 
+def test_a_report_rests_twice_as_long_as_it_took_within_limits() -> None:
+    assert rest(0.01) == INTERVAL_SECONDS
+    assert rest(0.5) == pytest.approx(1.0)
+    assert rest(60.0) == LONGEST_INTERVAL_SECONDS
+
+
 @pytest.mark.apiserver
 async def test_changes_one_after_the_other_leave_most_of_the_time_to_others(
-    control_plane: ControlPlane, envoy_alone: Envoy, kube: KubeClient
+    control_plane: ControlPlane, envoy_alone: Envoy, kube: Slow
 ) -> None:
     team = await asyncio.to_thread(Namespace, control_plane.kubeconfig)
     # Where a fleet has a sample invocation, Envoy is looked at with each change.
@@ -118,13 +140,15 @@ async def test_changes_one_after_the_other_leave_most_of_the_time_to_others(
     agent = asyncio.create_task(Agent(settings, kube, admin, envoy_alone.bootstrap).run())
     try:
         await asyncio.to_thread(Envoy.until, lambda: admin.looks > 0, 60)
-        before, began = admin.looks, time.monotonic()
-        for number in range(CHANGES):
+        looks, reports, number, began = admin.looks, kube.reports, 0, time.monotonic()
+        while time.monotonic() < began + SECONDS:
+            number += 1
             stored["spec"]["fleets"][1]["weight"] = number % 100
             stored = await kube.replace("EndpointRoute", team.name, stored)
-        looks, seconds = admin.looks - before, time.monotonic() - began
-        assert looks >= 2, "it does not look while routes change"
+        seconds, looks, reports = time.monotonic() - began, admin.looks - looks, kube.reports - reports
+        assert min(looks, reports) >= 2, "it does nothing while routes change"
         assert looks * LOOK_SECONDS < seconds * SHARE + BURST_SECONDS, (looks, seconds)
+        assert reports * REPORT_SECONDS < seconds / 3 + 2 * REPORT_SECONDS, (reports, seconds)
         last = stored["metadata"]["generation"]
         while await asyncio.to_thread(team.generation, settings.pod_name, "churn") != last:
             assert time.monotonic() < began + 60, "the last change was not confirmed"

@@ -8,6 +8,7 @@ Unreadable. What an alarm's state means for a deployment is decided in core.
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -97,6 +98,8 @@ class AlarmPoller:
         self._sources = tuple(sources)
         self._watches: dict[Key, _Watched] = {}
         self._memories: dict[Subject, _Memory] = {}
+        self._askers: Counter[Subject] = Counter()
+        """How many alarms of watched Endpoints ask a subject: with hundreds of Endpoints none is looked for in all."""
         self._news = {source.name: asyncio.Event() for source in sources}
         self._retimed = {source.name: asyncio.Event() for source in sources}
         """Set when the end of a bake comes to be waited for: a round may be due earlier."""
@@ -108,8 +111,9 @@ class AlarmPoller:
         """See ClusterAlarms. An alarm whose subject is the same as before keeps what was read of it."""
         before = self._watches.get(key)
         if watch is None or not watch.alarms:
-            if self._watches.pop(key, None) is not None:
-                self._forget_unwatched()
+            if before is not None:
+                del self._watches[key]
+                self._no_longer(before)
             return
         if before is not None and before.watch == watch:
             return
@@ -120,10 +124,12 @@ class AlarmPoller:
         again = before is not None and before.watch.read_after == watch.read_after
         waits = before.waits if before is not None and again else watch.read_after is not None
         self._watches[key] = _Watched(watch, subjects, fresh, waits)
+        self._askers.update(subjects.values())
         now = self._clock.monotonic()
         for place in fresh:
             self._memories.setdefault(subjects[place], _Memory(good_at=now))
-        self._forget_unwatched()
+        if before is not None:
+            self._no_longer(before)
         for source in self._sources:
             if any(isinstance(subjects[place], source.kinds) for place in fresh):
                 self._news[source.name].set()
@@ -280,7 +286,10 @@ class AlarmPoller:
     def _subjects_of(self, source: Source) -> set[Subject]:
         return {about for about in self._memories if isinstance(about, source.kinds)}
 
-    def _forget_unwatched(self) -> None:
-        wanted = {about for watched in self._watches.values() for about in watched.subjects.values()}
-        for about in self._memories.keys() - wanted:
-            del self._memories[about]
+    def _no_longer(self, watched: _Watched) -> None:
+        """Of what nobody else asks, nothing is remembered."""
+        self._askers.subtract(watched.subjects.values())
+        for about in set(watched.subjects.values()):
+            if not self._askers[about]:
+                del self._askers[about]
+                self._memories.pop(about, None)

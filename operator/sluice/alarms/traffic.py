@@ -11,6 +11,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlencode
 
@@ -26,7 +27,11 @@ from sluice.ports.routers import RouterAddress, RouterPods
 
 logger = logging.getLogger(__name__)
 
-FLEETS_PER_CALL: Final = 100
+FLEETS_PER_CALL: Final = 300
+"""A question costs Envoy a walk over all that it counts, for however many fleets. Fewer than 600 buckets each (a
+latency is exact to a tenth) stay within the longest answer."""
+FLEETS_PER_LINE: Final = 100
+"""In a question to a router of an earlier version, which is one line of a request."""
 
 Place = tuple[str, str]
 """A router: namespace and UID."""
@@ -65,6 +70,10 @@ class _Routers:
     def reached(self) -> tuple[RouterAddress, ...]:
         """Those that have an address."""
         return tuple(router for router in self.addresses if router.address)
+
+
+class _OldRouterError(Exception):
+    """Its agent is of a version that is asked with GET."""
 
 
 class TrafficSource:
@@ -235,31 +244,46 @@ class TrafficSource:
 
     async def _ask(self, router: RouterAddress, fleets: list[str]) -> tuple[float, RouterCounts] | str:
         """When a router answered, and what it had counted by then; or why it did not say."""
-        uptime, found = 0.0, dict[str, Counts]()
+        found = dict[str, Counts]()
         try:
-            for start in range(0, len(fleets), FLEETS_PER_CALL):
-                names = fleets[start : start + FLEETS_PER_CALL]
-                answer = read_answer(json.loads(await self._get(router, names)), names)
-                uptime = answer.uptime_seconds
-                found.update(answer.fleets)
+            try:
+                uptime = await self._ask_for(router, fleets, FLEETS_PER_CALL, found)
+            except _OldRouterError:
+                uptime = await self._ask_for(router, fleets, FLEETS_PER_LINE, found)
         except TimeoutError:
             return f"no answer within {self._settings.call_seconds:g} s"
         except (aiohttp.ClientError, NotUnderstoodError, ValueError, RecursionError) as error:
             return f"{error or type(error).__name__}"
         return self._clock.monotonic(), RouterCounts(uptime, found)
 
-    async def _get(self, router: RouterAddress, fleets: list[str]) -> bytes:
-        """The body. Raises TimeoutError, aiohttp.ClientError, NotUnderstoodError."""
+    async def _ask_for(self, router: RouterAddress, fleets: list[str], most: int, found: dict[str, Counts]) -> float:
+        """Put what it counted of `most` fleets a call into `found`; its uptime. Raises as _call does."""
+        uptime = 0.0
+        for start in range(0, len(fleets), most):
+            names = fleets[start : start + most]
+            answer = read_answer(json.loads(await self._call(router, names, by_line=most == FLEETS_PER_LINE)), names)
+            uptime = answer.uptime_seconds
+            found.update(answer.fleets)
+        return uptime
+
+    async def _call(self, router: RouterAddress, fleets: list[str], *, by_line: bool) -> bytes:
+        """The body. Raises _OldRouterError, TimeoutError, aiohttp.ClientError, NotUnderstoodError."""
         assert self._session is not None  # noqa: S101 - read() opened it
         host = f"[{router.address}]" if ":" in router.address else router.address
-        url = f"http://{host}:{self._settings.port}/traffic?{urlencode([('fleet', name) for name in fleets])}"
-        async with self._session.get(url, allow_redirects=False) as response:
+        url = f"http://{host}:{self._settings.port}/traffic"
+        if by_line:
+            call = self._session.get(f"{url}?{urlencode([('fleet', name) for name in fleets])}", allow_redirects=False)
+        else:
+            call = self._session.post(url, data="\n".join(fleets).encode(), allow_redirects=False)
+        async with call as response:
+            if response.status == HTTPStatus.METHOD_NOT_ALLOWED:
+                raise _OldRouterError
             body = bytearray()
             async for chunk in response.content.iter_chunked(1 << 16):
                 body += chunk
                 if len(body) > self._settings.longest_answer_bytes:
                     raise NotUnderstoodError(f"the answer is longer than {self._settings.longest_answer_bytes} bytes")
-            if response.status != 200:
+            if response.status != HTTPStatus.OK:
                 raise NotUnderstoodError(f"{response.status} {body[:200].decode(errors='replace').strip()}")
             return bytes(body)
 

@@ -20,7 +20,7 @@ from sluice.router.files import Files
 from sluice.router.ledger import Ledger, Step
 from sluice.router.objects import Objects, Route
 from sluice.router.pace import Pace
-from sluice.router.reporting import INTERVAL_SECONDS, RETRY_SECONDS, Reporter
+from sluice.router.reporting import RETRY_SECONDS, Reporter, rest
 from sluice.router.routes import SCOPE
 from sluice.router.samples import Samples
 from sluice.router.settings import Settings
@@ -134,8 +134,8 @@ class Agent:
             delay = BUSY_SECONDS if self._ledger.leaving else IDLE_SECONDS
             if view.warming:
                 delay, pause = pause, min(pause * 2, POLL_LONGEST_SECONDS)
-            if rest := self._pace.rest(now, time.monotonic()):
-                await asyncio.sleep(rest)
+            if owed := self._pace.rest(now, time.monotonic()):
+                await asyncio.sleep(owed)
             await self._wait(self._changed, delay)
 
     async def _look(self) -> tuple[View, Activity]:
@@ -193,10 +193,12 @@ class Agent:
         while True:
             await self._reported.wait()
             self._reported.clear()
+            began = time.monotonic()
             if self._report is not None and not await self._reporter.write(self._report):
                 self._reported.set()
                 await asyncio.sleep(RETRY_SECONDS)
-            await asyncio.sleep(INTERVAL_SECONDS)
+                continue
+            await asyncio.sleep(rest(time.monotonic() - began))
 
     @staticmethod
     async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -19,6 +19,8 @@ from sluice.ports.kube import Conflict, Forbidden, Gone, Kube, KubeUnavailable, 
 logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS: Final = 0.25
+"""The shortest rest between two."""
+LONGEST_INTERVAL_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 1.0
 PARTS: Final = 16
 """The first has the pod's name, and always exists; the others only when an endpoint has belonged to them."""
@@ -85,6 +87,12 @@ def split(spec: RouterReportSpec) -> Mapping[int, RouterReportSpec]:
         number: spec.model_copy(update={"routes": tuple(routes[number]), "rejected": tuple(rejected[number])})
         for number in range(PARTS)
     }
+
+
+def rest(took_seconds: float) -> float:
+    """Seconds to rest after a report whose writing took so long. An API server that is slow has much to do: with
+    hundreds of routes that change at once the reports are half of it, and the routes that come next wait for them."""
+    return min(LONGEST_INTERVAL_SECONDS, max(INTERVAL_SECONDS, 2 * took_seconds))
 
 
 def part_name(pod_name: str, number: int) -> str:
