@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS: Final = 0.25
 """The shortest rest between two."""
-LONGEST_INTERVAL_SECONDS: Final = 2.0
+LONGEST_INTERVAL_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 PARTS: Final = 16
 """The first has the pod's name, and always exists; the others only when an endpoint has belonged to them."""
