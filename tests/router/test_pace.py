@@ -26,8 +26,8 @@ from sluice.router.reporting import INTERVAL_SECONDS, LONGEST_INTERVAL_SECONDS, 
 from sluice.router.view import Activity
 
 LOOK_SECONDS = 0.05
-REPORT_SECONDS = 0.4
-SECONDS = 5.0
+REPORT_SECONDS = 0.8
+SECONDS = 9.0
 """For which routes change, one after the other."""
 TURNS = st.lists(st.tuples(st.floats(0.0, 5.0), st.floats(0.0, 3.0)), max_size=50)
 """For each how long it takes, and how long nothing happens after its rest."""
@@ -119,9 +119,9 @@ async def kube(control_plane: ControlPlane) -> AsyncIterator[Slow]:
     await made.close()
 
 
-def test_a_report_rests_twice_as_long_as_it_took_within_limits() -> None:
+def test_a_report_rests_as_long_as_it_took_within_limits() -> None:
     assert rest(0.01) == INTERVAL_SECONDS
-    assert rest(0.25) == pytest.approx(0.5)
+    assert rest(0.5) == 0.5
     assert rest(60.0) == LONGEST_INTERVAL_SECONDS
 
 
@@ -148,7 +148,7 @@ async def test_changes_one_after_the_other_leave_most_of_the_time_to_others(
         seconds, looks, reports = time.monotonic() - began, admin.looks - looks, kube.reports - reports
         assert min(looks, reports) >= 2, "it does nothing while routes change"
         assert looks * LOOK_SECONDS < seconds * SHARE + BURST_SECONDS, (looks, seconds)
-        assert reports * REPORT_SECONDS < seconds / 3 + 2 * REPORT_SECONDS, (reports, seconds)
+        assert (reports - 1) * 2 * REPORT_SECONDS < seconds, (reports, seconds)
         last = stored["metadata"]["generation"]
         while await asyncio.to_thread(team.generation, settings.pod_name, "churn") != last:
             assert time.monotonic() < began + 60, "the last change was not confirmed"
