@@ -17,7 +17,6 @@ from tests.router.harness.relay import Relay
 from tests.router.specs import fleet, route
 
 from sluice.alarms.subjects import Traffic, VariantFleets
-from sluice.alarms.traffic import FLEETS_PER_CALL
 
 Start = Callable[..., Container]
 NEW = (VariantFleets("a", "new"),)
@@ -178,7 +177,7 @@ def test_no_router_and_no_answer_is_no_reading(operator: Operator) -> None:
         return web.Response(text=json.dumps({"uptimeSeconds": 1, "fleets": {"new": {"requests": "many"}}}))
 
     app = web.Application()
-    app.add_routes([web.post("/traffic", nonsense)])
+    app.add_routes([web.get("/traffic", nonsense)])
     operator.serve(app)
     found = operator.ask(ERRORS)
     assert (found.state, "not understood" in (found.message or "")) == (None, True)
@@ -186,9 +185,7 @@ def test_no_router_and_no_answer_is_no_reading(operator: Operator) -> None:
 
 def test_more_fleets_than_one_question_holds(envoy: Envoy, serve: Start, operator: Operator) -> None:
     serve()
-    many = replace(
-        ERRORS, variants=(*NEW, *(VariantFleets(f"v{index}", f"x{index}") for index in range(FLEETS_PER_CALL + 50)))
-    )
+    many = replace(ERRORS, variants=(*NEW, *(VariantFleets(f"v{index}", f"x{index}") for index in range(250))))
     operator.ask(many)
     invoke(envoy, "Churn", 2)
     assert operator.ask(many).message == "variant a: 0 % of 2 requests in 3600 s (alarm: > 5 %)"

@@ -1,6 +1,7 @@
 """Routers of many namespaces, some of which do not answer. The agents are stand-ins: nothing is counted here."""
 
 import asyncio
+import itertools
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,12 +9,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import pytest
 from aiohttp import web
 from tests.alarms.test_windows import ERRORS
 
 from sluice.alarms.subjects import Traffic, VariantFleets
-from sluice.alarms.traffic import FLEETS_PER_CALL, FLEETS_PER_LINE, TrafficSettings, TrafficSource
+from sluice.alarms.traffic import FLEETS_PER_CALL, TrafficSettings, TrafficSource
 from sluice.ports.clock import SystemClock
 from sluice.ports.kube import KubeUnavailable
 from sluice.ports.routers import RouterAddress
@@ -31,8 +31,8 @@ class Routers:
         self.requests = 0
         """That have ended, each with an error."""
         self.most_at_once = self._at_once = 0
-        self.asked_for: list[int] = []
-        """Fleets, with each call."""
+        self.uptimes = itertools.repeat(9000)
+        """With each answer."""
 
     async def __call__(self, namespace: str) -> tuple[RouterAddress, ...]:
         address = FROZEN if namespace in self._frozen else GOOD
@@ -50,16 +50,14 @@ class Routers:
         self._at_once -= 1
         number = self.requests
         each = {"requests": number, "errors4xx": 0, "errors5xx": number, "timedOut": 0, "latency": []}
-        fleets = (await request.text()).split() if request.method == "POST" else request.query.getall("fleet")
-        self.asked_for.append(len(fleets))
-        return web.json_response({"uptimeSeconds": 9000, "fleets": dict.fromkeys(fleets, each)})
+        fleets = request.query.getall("fleet")
+        return web.json_response({"uptimeSeconds": next(self.uptimes), "fleets": dict.fromkeys(fleets, each)})
 
 
 @asynccontextmanager
-async def source(routers: Routers, *, old: bool = False, **settings: Any) -> AsyncIterator[TrafficSource]:
-    """old: the agents are of the version that knows GET alone."""
+async def source(routers: Routers, **settings: Any) -> AsyncIterator[TrafficSource]:
     app = web.Application()
-    app.add_routes([web.get("/traffic", routers.answer) if old else web.post("/traffic", routers.answer)])
+    app.add_routes([web.get("/traffic", routers.answer)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     with socket.socket() as frozen:
@@ -145,18 +143,68 @@ async def test_what_came_while_nothing_was_watched_is_not_new() -> None:
         assert (await made.read([asked("team-a")]))[asked("team-a")].state == "ALARM"
 
 
-@pytest.mark.parametrize(("old", "most"), [(False, FLEETS_PER_CALL), (True, FLEETS_PER_LINE)])
-async def test_all_fleets_of_a_namespace_are_asked_for_however_many_of_old_agents_too(old: bool, most: int) -> None:
+async def test_all_fleets_of_a_namespace_are_asked_for_however_many() -> None:
     subjects = [
         replace(ERRORS, namespace="team-a", variants=(VariantFleets("a", f"churn-{number}-a-1"),))
         for number in range(FLEETS_PER_CALL + 20)
     ]
     routers = Routers()
-    async with source(routers, old=old) as made:
+    async with source(routers) as made:
         assert {sight.state for sight in (await made.read(subjects)).values()} == {"INSUFFICIENT_DATA"}
-        assert (sum(routers.asked_for), max(routers.asked_for)) == (len(subjects), most)
         routers.requests = 1000
         assert {sight.state for sight in (await made.read(subjects)).values()} == {"ALARM"}
+
+
+def many() -> list[Traffic]:
+    """Of more fleets than two questions hold."""
+    fleets = (f"churn-{number}-a-1" for number in range(2 * FLEETS_PER_CALL + 1))
+    return [replace(ERRORS, namespace="team-a", variants=(VariantFleets("a", fleet),)) for fleet in fleets]
+
+
+async def test_a_router_that_starts_anew_between_two_answers_has_said_nothing() -> None:
+    """What it had counted before would be taken for what came since."""
+    routers = Routers()
+    async with source(routers) as made:
+        await made.read(many())
+        routers.requests, routers.uptimes = 1000, iter((9001, 3, 4))
+        found = await made.read(many())
+        assert {sight.state for sight in found.values()} == {None}
+        assert all("started anew" in (sight.message or "") for sight in found.values())
+        routers.requests, routers.uptimes = 0, itertools.repeat(9)
+        assert {sight.state for sight in (await made.read(many())).values()} == {"INSUFFICIENT_DATA"}
+
+
+async def test_a_router_whose_answers_take_too_long_together_holds_nobody_up() -> None:
+    async with source(Routers(takes_seconds=0.5), call_seconds=10.0, patience_seconds=0.8) as made:
+        found = await made.read(many())
+    assert {sight.state for sight in found.values()} == {None}
+    assert all((sight.message or "").endswith("no answer within 0.8 s") for sight in found.values())
+
+
+async def test_while_a_listing_takes_long_the_routers_that_were_there_are_asked() -> None:
+    class Listed(Routers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.listings, self.free = 0, asyncio.Event()
+            self.free.set()
+
+        async def __call__(self, namespace: str) -> tuple[RouterAddress, ...]:
+            self.listings += 1
+            await self.free.wait()
+            return await super().__call__(namespace)
+
+    routers = Listed()
+    async with source(routers, listed_seconds=0.0, call_seconds=0.5) as made, asyncio.timeout(30):
+        await made.read([asked("team-a")])
+        routers.free.clear()
+        routers.requests = 1000
+        assert (await made.read([asked("team-a")]))[asked("team-a")].state == "ALARM"
+        assert (await made.read([asked("team-a")]))[asked("team-a")].state == "ALARM"
+        assert routers.listings == 2, "one listing is under way, and no second one beside it"
+        routers.free.set()
+        await made.read([asked("team-a")])
+        await made.read([asked("team-a")])
+        assert routers.listings == 3
 
 
 async def test_while_the_api_server_is_away_the_routers_that_were_there_are_asked() -> None:

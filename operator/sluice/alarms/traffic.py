@@ -8,10 +8,10 @@ where many do not answer, as when a zone is lost, a round ends without some of t
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlencode
 
@@ -27,11 +27,7 @@ from sluice.ports.routers import RouterAddress, RouterPods
 
 logger = logging.getLogger(__name__)
 
-FLEETS_PER_CALL: Final = 300
-"""A question costs Envoy a walk over all that it counts, for however many fleets. Fewer than 600 buckets each (a
-latency is exact to a tenth) stay within the longest answer."""
-FLEETS_PER_LINE: Final = 100
-"""In a question to a router of an earlier version, which is one line of a request."""
+FLEETS_PER_CALL: Final = 100
 
 Place = tuple[str, str]
 """A router: namespace and UID."""
@@ -49,7 +45,8 @@ class TrafficSettings:
     concurrency: int = 64
     """Routers that are asked at once: each takes a connection, and memory for its answer."""
     listed_seconds: float = 5.0
-    """How long a listing of a namespace's routers is believed."""
+    """How long a listing of a namespace's routers is believed. The next is waited for no longer than a call: while the
+    API server is slow, those that were there are asked."""
     silent_seconds: float = 3.0
     """A router that has not answered for this long is named."""
     longest_answer_bytes: int = 4 << 20
@@ -65,15 +62,13 @@ class _Routers:
     problem: str = ""
     answered_at: dict[str, float] = field(default_factory=dict)
     """By UID; before the first answer, when it was first asked."""
+    listing: asyncio.Future[tuple[RouterAddress, ...]] | None = None
+    """Under way."""
 
     @property
     def reached(self) -> tuple[RouterAddress, ...]:
         """Those that have an address."""
         return tuple(router for router in self.addresses if router.address)
-
-
-class _OldRouterError(Exception):
-    """Its agent is of a version that is asked with GET."""
 
 
 class TrafficSource:
@@ -103,6 +98,10 @@ class TrafficSource:
 
     async def close(self) -> None:
         """See Source."""
+        listings = [one.listing for one in self._routers.values() if one.listing is not None]
+        for listing in listings:
+            listing.cancel()
+        await asyncio.gather(*listings, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
@@ -177,6 +176,9 @@ class TrafficSource:
         self._fleets = {place: self._fleets.get(place) or FleetWindows(now) for place in windows}
         for place, seconds in windows.items():
             self._fleets[place].keep(seconds, now, began.get(place))
+        for namespace, routers in self._routers.items():
+            if namespace not in wanted and routers.listing is not None:
+                routers.listing.cancel()
         self._routers = {namespace: self._routers.get(namespace) or _Routers() for namespace in wanted}
 
     def _judge(
@@ -225,17 +227,23 @@ class TrafficSource:
         return total
 
     async def _list(self, namespace: str, routers: _Routers) -> None:
-        """Which routers there are. While the API server is away, those that were there."""
-        now = self._clock.monotonic()
-        if now - routers.listed_at < self._settings.listed_seconds:
+        """Which routers there are. While the API server is away or slow, those that were there."""
+        if routers.listing is None:
+            if self._clock.monotonic() - routers.listed_at < self._settings.listed_seconds:
+                return
+            routers.listing = asyncio.ensure_future(self._pods(namespace))
+        known = math.isfinite(routers.listed_at)
+        await asyncio.wait({routers.listing}, timeout=self._settings.call_seconds if known else None)
+        if not routers.listing.done():
             return
+        listing, routers.listing = routers.listing, None
         try:
-            routers.addresses = await self._pods(namespace)
+            routers.addresses = listing.result()
             routers.problem = ""
         except (KubeUnavailable, Forbidden, Rejected) as error:
             routers.problem = f"the routers of namespace {namespace} cannot be listed: {error}"
             logger.warning("%s", routers.problem)
-        routers.listed_at = now
+        routers.listed_at = self._clock.monotonic()
         existing = {router.uid for router in routers.addresses}
         routers.answered_at = {uid: at for uid, at in routers.answered_at.items() if uid in existing}
         for (place, _), fleet in self._fleets.items():
@@ -244,46 +252,36 @@ class TrafficSource:
 
     async def _ask(self, router: RouterAddress, fleets: list[str]) -> tuple[float, RouterCounts] | str:
         """When a router answered, and what it had counted by then; or why it did not say."""
-        found = dict[str, Counts]()
+        uptime, found = 0.0, dict[str, Counts]()
+        limit = asyncio.timeout(self._settings.patience_seconds)  # a slow one holds up the others of the round
         try:
-            try:
-                uptime = await self._ask_for(router, fleets, FLEETS_PER_CALL, found)
-            except _OldRouterError:
-                uptime = await self._ask_for(router, fleets, FLEETS_PER_LINE, found)
+            async with limit:
+                for start in range(0, len(fleets), FLEETS_PER_CALL):
+                    names = fleets[start : start + FLEETS_PER_CALL]
+                    answer = read_answer(json.loads(await self._get(router, names)), names)
+                    if answer.uptime_seconds < uptime:
+                        raise NotUnderstoodError("it has started anew between two answers")
+                    uptime = answer.uptime_seconds
+                    found.update(answer.fleets)
         except TimeoutError:
-            return f"no answer within {self._settings.call_seconds:g} s"
+            seconds = self._settings.patience_seconds if limit.expired() else self._settings.call_seconds
+            return f"no answer within {seconds:g} s"
         except (aiohttp.ClientError, NotUnderstoodError, ValueError, RecursionError) as error:
             return f"{error or type(error).__name__}"
         return self._clock.monotonic(), RouterCounts(uptime, found)
 
-    async def _ask_for(self, router: RouterAddress, fleets: list[str], most: int, found: dict[str, Counts]) -> float:
-        """Put what it counted of `most` fleets a call into `found`; its uptime. Raises as _call does."""
-        uptime = 0.0
-        for start in range(0, len(fleets), most):
-            names = fleets[start : start + most]
-            answer = read_answer(json.loads(await self._call(router, names, by_line=most == FLEETS_PER_LINE)), names)
-            uptime = answer.uptime_seconds
-            found.update(answer.fleets)
-        return uptime
-
-    async def _call(self, router: RouterAddress, fleets: list[str], *, by_line: bool) -> bytes:
-        """The body. Raises _OldRouterError, TimeoutError, aiohttp.ClientError, NotUnderstoodError."""
+    async def _get(self, router: RouterAddress, fleets: list[str]) -> bytes:
+        """The body. Raises TimeoutError, aiohttp.ClientError, NotUnderstoodError."""
         assert self._session is not None  # noqa: S101 - read() opened it
         host = f"[{router.address}]" if ":" in router.address else router.address
-        url = f"http://{host}:{self._settings.port}/traffic"
-        if by_line:
-            call = self._session.get(f"{url}?{urlencode([('fleet', name) for name in fleets])}", allow_redirects=False)
-        else:
-            call = self._session.post(url, data="\n".join(fleets).encode(), allow_redirects=False)
-        async with call as response:
-            if response.status == HTTPStatus.METHOD_NOT_ALLOWED:
-                raise _OldRouterError
+        url = f"http://{host}:{self._settings.port}/traffic?{urlencode([('fleet', name) for name in fleets])}"
+        async with self._session.get(url, allow_redirects=False) as response:
             body = bytearray()
             async for chunk in response.content.iter_chunked(1 << 16):
                 body += chunk
                 if len(body) > self._settings.longest_answer_bytes:
                     raise NotUnderstoodError(f"the answer is longer than {self._settings.longest_answer_bytes} bytes")
-            if response.status != HTTPStatus.OK:
+            if response.status != 200:
                 raise NotUnderstoodError(f"{response.status} {body[:200].decode(errors='replace').strip()}")
             return bytes(body)
 

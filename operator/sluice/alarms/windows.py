@@ -93,7 +93,7 @@ class RouterCounts:
 
 
 def read_answer(answer: Any, fleets: Iterable[str]) -> RouterCounts:
-    """The JSON of `/traffic`, as sluice.router.traffic makes it. Raises NotUnderstoodError."""
+    """The JSON of `GET /traffic`, as sluice.router.traffic makes it. Raises NotUnderstoodError."""
     try:
         found = {name: _counts(answer["fleets"][name]) for name in fleets}
         return RouterCounts(float(answer["uptimeSeconds"]), found)

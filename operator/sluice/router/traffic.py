@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from sluice.router.admin import Admin, EnvoyUnavailable
 
-MAX_FLEETS: Final = 300
-"""In one question: their names are in Envoy's address (60 KB at most), each with up to 540 buckets in the answer."""
+MAX_FLEETS: Final = 100
+"""In one question, which is one line of a request."""
 _FLEET: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _UPTIME: Final = re.compile(r"^(\d+)s$")
 
@@ -36,10 +36,9 @@ class FleetTraffic:
 
 
 async def read(admin: Admin, fleets: Collection[str]) -> Mapping[str, Any]:
-    """The answer to `POST /traffic`, one fleet a line, and to `GET /traffic?fleet=...`. Raises WrongQuestionError,
-    EnvoyUnavailable."""
+    """The answer to `GET /traffic?fleet=...`. Raises WrongQuestionError, EnvoyUnavailable."""
     if not 0 < len(fleets) <= MAX_FLEETS or not all(_FLEET.fullmatch(name) for name in fleets):
-        raise WrongQuestionError(f"1 to {MAX_FLEETS} names of fleets, one a line, or as parameters `fleet`")
+        raise WrongQuestionError(f"1 to {MAX_FLEETS} parameters `fleet`, each a fleet's name")
     # Before the counters: they are never younger than it says.
     uptime = await _uptime(admin)
     found = count(json.loads(await admin.traffic_stats(fleets)), fleets)
