@@ -12,7 +12,7 @@ from botocore.session import Session
 from tests.alarms.stepped import Stepped
 from tests.sagemaker.world import OWN, TARGET, CountingTelemetry
 
-from sluice.alarms.cloudwatch import OLDER_SECONDS, CloudWatchReader, CloudWatchSettings
+from sluice.alarms.cloudwatch import OLDER_SECONDS, REFUSED_SECONDS, CloudWatchReader, CloudWatchSettings
 from sluice.api.reasons import Reason
 from sluice.core.identity import Credentials
 from sluice.core.observation import CallProblem
@@ -251,6 +251,38 @@ async def test_one_bad_name_does_not_blind_the_others() -> None:
     found = await states(reader, *(f"n{index}" for index in range(60)), "bad")
     assert {name for name, state in found.items() if state != "OK"} == {"bad"}
     assert found["bad"] == "Unreadable"
+
+
+async def test_a_bad_name_is_looked_for_once_in_a_while() -> None:
+    """To find it among the others takes a dozen calls, and a few of them would use up the time that a reading has."""
+    aws, clock = Answers(), Stepped()
+    reader = CloudWatchReader(aws, clock)
+    names = (*(f"n{index}" for index in range(60)), "bad")
+
+    async def calls() -> int:
+        before = len(aws.asked)
+        found = {one.name: (one.state, one.message) for one in await reader.read(TARGET, names, clock.now())}
+        assert {state for name, (state, _) in found.items() if name != "bad"} == {"OK"}
+        assert found["bad"] == ("Unreadable", "bad is no name")
+        clock.seconds += 5
+        return len(aws.asked) - before
+
+    assert await calls() > 10
+    assert [await calls() for _ in range(3)] == [1, 1, 1]
+    clock.seconds += REFUSED_SECONDS
+    assert await calls() > 10
+
+
+async def test_where_every_name_is_refused_it_is_not_the_names() -> None:
+    """As by something between that refuses all calls for a moment."""
+    aws, clock = Answers("none"), Stepped()
+    reader = CloudWatchReader(aws, clock)
+    (one, other) = await reader.read(TARGET, ("one", "other"), clock.now())
+    assert (one.state, other.state) == ("Unreadable", "Unreadable")
+    aws.types = ("MetricAlarm", "CompositeAlarm", "LogAlarm")
+    clock.seconds += 5
+    (one, other) = await reader.read(TARGET, ("one", "other"), clock.now())
+    assert (one.state, other.state) == ("OK", "OK")
 
 
 async def test_who_is_denied_does_not_borrow_the_permission_of_another() -> None:

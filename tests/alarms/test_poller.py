@@ -219,6 +219,34 @@ async def test_a_source_that_fails_for_a_moment_changes_nothing(
     assert woken == []
 
 
+async def test_a_source_with_a_bug_ends_nobody_and_is_told(clock: Stepped) -> None:
+    class Broken(Says):
+        async def read(self, subjects: Collection[Subject]) -> Mapping[Subject, Sight]:
+            if self.states.get("a") == "ALARM":
+                raise OverflowError("int too large to convert to float")
+            return await super().read(subjects)
+
+    source = Broken(clock)
+    poller = AlarmPoller(clock, (source,))
+    source.states = {"a": "OK"}
+    poller.watch(key(), watch("a"))
+    await poller.poll(source)
+    source.states = {"a": "ALARM"}
+    clock.seconds += 5
+    await poller.poll(source)
+    assert states(poller) == {"a": "OK"}, "a moment changes nothing"
+    clock.seconds += 10
+    await poller.poll(source)
+    (reading,) = poller.readings(key())
+    assert (reading.state, reading.message) == (
+        "Unreadable",
+        "reading CloudWatch failed; the operator's log says why",
+    )
+    source.states = {"a": "OK"}
+    await poller.poll(source)
+    assert states(poller) == {"a": "OK"}
+
+
 async def test_out_of_reach_for_45_minutes_and_back(
     poller: AlarmPoller, source: Says, clock: Stepped, woken: list[Key]
 ) -> None:

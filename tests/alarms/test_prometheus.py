@@ -1,6 +1,7 @@
 """Alerts and conditions in a real Prometheus."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
@@ -287,8 +288,28 @@ async def test_an_endless_answer_ends() -> None:
             await answer.write(bytes(1 << 16))
 
     async with Served(endless) as url:
-        (found,) = await read(url, above("vector(1)"), longest_answer_bytes=1 << 20)
-    assert (found.state, found.message) == (None, "/prefix/api/v1/query: the answer is longer than 1 MiB")
+        (query, alert) = await read(url, above("vector(1)"), Alert("Firing"), longest_answer_bytes=2 << 20)
+    assert (query.state, query.message) == (None, "/prefix/api/v1/query: the answer is longer than 1 MiB")
+    assert (alert.state, alert.message) == (None, "/prefix/api/v1/rules: the answer is longer than 2 MiB")
+
+
+async def test_of_an_answer_no_more_is_kept_than_its_value() -> None:
+    """All wait for the end of the round, and anybody may ask for nearly a megabyte."""
+    held: list[int] = []
+    long = {"metric": {"label": "x" * 900_000}, "value": [0, "2"]}
+
+    async def answer(_: web.Request) -> web.Response:
+        held.append(tracemalloc.get_traced_memory()[0])
+        return web.json_response({"status": "success", "data": {"resultType": "vector", "result": [long]}})
+
+    tracemalloc.start()
+    try:
+        async with Served(answer) as url:
+            found = await read(url, *(above(f"vector({number})") for number in range(12)), concurrency=1)
+    finally:
+        tracemalloc.stop()
+    assert {sight.state for sight in found} == {"ALARM"}
+    assert max(held) - held[1] < 5_000_000
 
 
 async def test_the_token_is_read_anew_and_a_missing_one_is_told(tmp_path: Path) -> None:

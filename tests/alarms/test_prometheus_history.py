@@ -89,6 +89,28 @@ async def test_without_a_history_it_counts_from_now(history: dict[str, Any]) -> 
         await operator.close()
 
 
+async def test_a_history_that_fails_for_a_moment_is_asked_for_again() -> None:
+    """An operator that starts anew in the midst, while Prometheus has much to do: the alarm must not come later."""
+    failures = 2
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal failures
+        if not request.path.endswith("query_range"):
+            return web.json_response({"status": "success", "data": {"resultType": "scalar", "result": [0, "2"]}})
+        failures -= 1
+        if failures >= 0:
+            return web.Response(status=503, text="away")
+        form = await request.post()
+        start, end, step = (float(str(form[key])) for key in ("start", "end", "step"))
+        points = [[end - back * step, "2"] for back in range(round((end - start) / step) + 1)]
+        return web.json_response({"status": "success", "data": {"result": [{"values": points}]}})
+
+    async with Served(answer) as url:
+        operator = Operator(url, Query("x", ABOVE, 1.0, 120))
+        assert await operator.states(0, 1, 1, 1) == ["OK", "OK", "ALARM", "ALARM"]
+        await operator.close()
+
+
 @pytest.mark.parametrize("for_seconds", [1, 59, 60, 61, 3600])
 async def test_the_history_is_asked_for_once_and_in_few_points(for_seconds: int) -> None:
     asked: list[float] = []

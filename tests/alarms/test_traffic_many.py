@@ -201,10 +201,14 @@ async def test_while_a_listing_takes_long_the_routers_that_were_there_are_asked(
         assert (await made.read([asked("team-a")]))[asked("team-a")].state == "ALARM"
         assert (await made.read([asked("team-a")]))[asked("team-a")].state == "ALARM"
         assert routers.listings == 2, "one listing is under way, and no second one beside it"
+        (new,) = (await made.read([asked("team-b")])).values()
+        assert new.message == "the routers of namespace team-b have not been listed yet", (
+            "nor does a new one hold it up"
+        )
         routers.free.set()
         await made.read([asked("team-a")])
         await made.read([asked("team-a")])
-        assert routers.listings == 3
+        assert routers.listings == 5
 
 
 async def test_while_the_api_server_is_away_the_routers_that_were_there_are_asked() -> None:

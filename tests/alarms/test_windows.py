@@ -313,6 +313,7 @@ def test_an_answer() -> None:
         {"uptimeSeconds": 9, "fleets": {}},
         {"uptimeSeconds": 9, "fleets": {"f": {**GOOD, "requests": -1}}},
         {"uptimeSeconds": 9, "fleets": {"f": {**GOOD, "errors5xx": "many"}}},
+        {"uptimeSeconds": 9, "fleets": {"f": {**GOOD, "timedOut": 10**400}}},
         {"uptimeSeconds": 9, "fleets": {"f": {**GOOD, "latency": [[1, 1, 1]] * 3000}}},
         {"uptimeSeconds": 9, "fleets": {"f": {**GOOD, "latency": [[1, 1]]}}},
     ],

@@ -29,6 +29,7 @@ LONGEST_PERIOD_SECONDS: Final = 60.0
 # Without AlarmTypes only metric alarms come back, and others would look missing.
 _OLDER_TYPES: Final = ("MetricAlarm", "CompositeAlarm")
 _ALARM_TYPES: Final = (*_OLDER_TYPES, "LogAlarm")
+REFUSED_SECONDS: Final = 300.0
 OLDER_SECONDS: Final = 600.0
 """A place that does not know the newest type refuses the call: for so long it is asked for the others only."""
 
@@ -90,6 +91,9 @@ class _Poller:
     older_until: float = -math.inf
     """Until when only the older types are asked for, monotonic."""
     children: dict[str, _Child] = field(default_factory=dict)
+    refused: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """Names that CloudWatch does not take, though it took others: until when they are not asked for (monotonic), and
+    what it said. To find each among a hundred takes a dozen calls."""
 
 
 class CloudWatchReader:
@@ -175,7 +179,8 @@ class CloudWatchReader:
         """Seconds until the next poll is allowed and somebody waits for it."""
         allowed = poller.started + self._shortest_pause(poller) - self._clock.monotonic()
         wanted = min(request.not_before for request in poller.waiting) - self._clock.now()
-        return max(0.0, allowed, wanted.total_seconds())
+        # Not in one sleep: the clock may be set while it lasts.
+        return max(0.0, allowed, min(wanted.total_seconds(), self._settings.longest_read_seconds))
 
     def _shortest_pause(self, poller: _Poller) -> float:
         period = self._period(poller)
@@ -191,13 +196,33 @@ class CloudWatchReader:
         self, credentials: Credentials, poller: _Poller, names: Sequence[str], throttled: list[str]
     ) -> Iterable[Described]:
         """`throttled` gets the names that AWS did not answer for because there were too many calls."""
-        chunks = _chunks(names)
-        parts = await asyncio.gather(*(self._describe_chunk(credentials, poller, some, throttled) for some in chunks))
-        return (found for part in parts for found in part)
+        now, at = self._clock.monotonic(), self._clock.now()
+        poller.refused = {name: known for name, known in poller.refused.items() if known[0] > now}
+        told = [
+            Described(AlarmReading(name, UNREADABLE, at, poller.refused[name][1]))
+            for name in names
+            if name in poller.refused
+        ]
+        chunks = _chunks([name for name in names if name not in poller.refused])
+        refused: dict[str, str] = {}
+        parts = await asyncio.gather(
+            *(self._describe_chunk(credentials, poller, some, throttled, refused) for some in chunks)
+        )
+        found = [one for part in parts for one in part]
+        if any(one.reading.state != UNREADABLE for one in found):  # else it is not the names
+            until = self._clock.monotonic() + REFUSED_SECONDS
+            poller.refused |= {name: (until, message) for name, message in refused.items()}
+        return [*told, *found]
 
     async def _describe_chunk(
-        self, credentials: Credentials, poller: _Poller, names: Sequence[str], throttled: list[str]
+        self,
+        credentials: Credentials,
+        poller: _Poller,
+        names: Sequence[str],
+        throttled: list[str],
+        refused: dict[str, str],
     ) -> list[Described]:
+        """`refused` gets the names that CloudWatch does not take, with what it says."""
         read_at = self._clock.now()
         try:
             found = await self._alarms(credentials, poller, names)
@@ -207,12 +232,14 @@ class CloudWatchReader:
                 # One name that CloudWatch does not take must not blind the others: halve until it stands alone.
                 half = len(names) // 2
                 return [
-                    *await self._describe_chunk(credentials, poller, names[:half], throttled),
-                    *await self._describe_chunk(credentials, poller, names[half:], throttled),
+                    *await self._describe_chunk(credentials, poller, names[:half], throttled, refused),
+                    *await self._describe_chunk(credentials, poller, names[half:], throttled, refused),
                 ]
             if problem.reason is Reason.THROTTLED:
                 throttled += names
             message = problem.message[:MAX_MESSAGE]
+            if problem.reason is Reason.REJECTED_BY_SAGEMAKER:
+                refused[names[0]] = message
             return [Described(AlarmReading(name, UNREADABLE, read_at, message)) for name in names]
         kinds = "metric, composite or log alarm"
         if self._clock.monotonic() < poller.older_until:

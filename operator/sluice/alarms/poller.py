@@ -185,7 +185,13 @@ class AlarmPoller:
         if not asked:
             return
         begun = self._clock.monotonic()
-        sights = await source.read(asked)
+        try:
+            sights = await source.read(asked)
+        except Exception:
+            # A bug, or an answer that nobody thought of, of one source must not end the alarms of the others.
+            logger.exception("alarms of %s cannot be read", source.name)
+            failed = Sight(None, self._clock.now(), f"reading {source.name} failed; the operator's log says why")
+            sights = dict.fromkeys(asked, failed)
         self._rounds[source.name] = self._clock.monotonic() - begun
         alarmed = {about: memory.alarmed_at for about, memory in self._memories.items()}
         moved = {about for about, sight in sights.items() if self._remember(about, sight, source)}

@@ -11,7 +11,7 @@ import json
 import math
 import ssl
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -60,6 +60,9 @@ class PrometheusSettings:
     patience_seconds: float = 10.0
     concurrency: int = 16
     longest_answer_bytes: int = 16 << 20
+    """Of rules: an old server sends all of them."""
+    longest_value_bytes: int = 1 << 20
+    """Of a query, which asks for one number: whoever writes an Endpoint chooses it."""
 
 
 class _NotRead(Exception):
@@ -87,6 +90,8 @@ class _Held:
     begun: float
     read_at: float
     """Both monotonic."""
+    is_known: bool
+    """Whether Prometheus' history told since when; else it is asked again with each reading."""
 
 
 class PrometheusSource:
@@ -182,7 +187,8 @@ class PrometheusSource:
         names = sorted({alert.name for alert in alerts})
         params = [("type", "alert"), *(("rule_name[]", name) for name in names[:100] if len(names) <= 100)]
         async with slots:
-            return await self._call("GET", "/api/v1/rules", headers, params=params)
+            longest = self._settings.longest_answer_bytes
+            return await self._call("GET", "/api/v1/rules", headers, longest=longest, params=params)
 
     async def _query(self, slots: asyncio.Semaphore, headers: Mapping[str, str], expression: str) -> _Answer:
         form = {"query": expression, "timeout": f"{self._settings.call_seconds:g}s"}
@@ -194,15 +200,18 @@ class PrometheusSource:
                 self._turns.had(expression, begun, in_vain=True)
                 raise
             self._turns.had(expression, begun, in_vain=False)
-            return answer
+            # Of many answers that wait for the end of the round, no more than this is kept.
+            return replace(answer, data=one_value(answer.data))
 
-    async def _call(self, method: str, path: str, headers: Mapping[str, str], **rest: Any) -> _Answer:
+    async def _call(
+        self, method: str, path: str, headers: Mapping[str, str], *, longest: int | None = None, **rest: Any
+    ) -> _Answer:
         """Raises _NotRead."""
         assert self._session is not None and self._settings.url is not None  # noqa: S101, PT018 - read() opened it
         url = self._settings.url.rstrip("/") + path
         try:
             async with self._session.request(method, url, headers=headers, allow_redirects=False, **rest) as response:
-                body = await _limited(response, self._settings.longest_answer_bytes)
+                body = await _limited(response, longest or self._settings.longest_value_bytes)
                 status, date = response.status, _date(response.headers.get("Date", ""))
         except TimeoutError:
             raise _NotRead(f"{url}: no answer within {self._settings.call_seconds:g} s") from None
@@ -247,13 +256,13 @@ class PrometheusSource:
     def _of_query(self, query: Query, asked: "asyncio.Task[_Answer]", at: datetime) -> Sight:
         try:
             answer = self._result(asked)
-            value = one_value(answer.data)
         except _NotRead as error:
             return Sight(UNFIT if error.unfit else None, at, str(error))
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             return Sight(None, at, f"/api/v1/query: not understood: {error!r}")
         if answer.lacks:
             return Sight(None, at, answer.lacks)
+        value: float | None = answer.data
         if value is None or math.isnan(value):
             self._held.pop(query, None)
             return Sight(INSUFFICIENT_DATA, at, "the expression has no value now")
@@ -269,28 +278,34 @@ class PrometheusSource:
         if sight.state != ALARM or not query.for_seconds:
             return False
         held = self._held.get(query)
-        return held is None or self._clock.monotonic() - held.read_at >= self._settings.patience_seconds
+        return held is None or not held.is_known or self._is_old(held)
+
+    def _is_old(self, held: _Held) -> bool:
+        return self._clock.monotonic() - held.read_at >= self._settings.patience_seconds
 
     async def _look_back(
         self, slots: asyncio.Semaphore, headers: Mapping[str, str], begun: Mapping[Query, datetime | None], end: float
     ) -> None:
-        """Since when these conditions have held, by Prometheus' history up to its own clock's time. What it does not
-        tell counts from now."""
+        """Since when these conditions have held, by Prometheus' history up to its own clock's time. As long as it does
+        not tell, it counts from the first reading."""
         now, read_at = self._clock.now(), self._clock.monotonic()
         tasks = {
             query: asyncio.create_task(self._history(slots, headers, query, until or now))
             for query, until in begun.items()
         }
         if tasks:
-            await asyncio.wait(tasks.values(), timeout=max(0.0, end - read_at))
+            await asyncio.wait(tasks.values(), timeout=max(self._settings.call_seconds, end - read_at))
         late = [task for task in tasks.values() if not task.done()]
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
         for query, task in tasks.items():
-            known = not task.cancelled() and task.exception() is None
-            lasted = task.result() if known else 0.0
-            self._held[query] = _Held(now - timedelta(seconds=lasted), read_at - lasted, read_at)
+            is_known = not task.cancelled() and task.exception() is None
+            held = self._held.get(query)
+            if not is_known and held is not None and not self._is_old(held):
+                continue
+            lasted = task.result() if is_known else 0.0
+            self._held[query] = _Held(now - timedelta(seconds=lasted), read_at - lasted, read_at, is_known)
 
     async def _history(
         self, slots: asyncio.Semaphore, headers: Mapping[str, str], query: Query, until: datetime

@@ -192,7 +192,10 @@ class TrafficSource:
                 silent = now - routers.answered_at.setdefault(router.uid, now)
                 problems.append((silent, f"router {router.pod} has not answered for {silent:.0f} s: {problem}"))
         if len(problems) == len(routers.reached) and any(_fleets(subject) for subject in subjects):
-            why = routers.problem or (problems[0][1] if problems else f"namespace {namespace} has no router")
+            none = f"namespace {namespace} has no router"
+            if not math.isfinite(routers.listed_at):
+                none = f"the routers of namespace {namespace} have not been listed yet"
+            why = routers.problem or (problems[0][1] if problems else none)
             return dict.fromkeys(subjects, Sight(None, at, why))
         silent_ones = [text for silent, text in problems if silent >= self._settings.silent_seconds]
         found: dict[Subject, Sight] = {}
@@ -232,8 +235,7 @@ class TrafficSource:
             if self._clock.monotonic() - routers.listed_at < self._settings.listed_seconds:
                 return
             routers.listing = asyncio.ensure_future(self._pods(namespace))
-        known = math.isfinite(routers.listed_at)
-        await asyncio.wait({routers.listing}, timeout=self._settings.call_seconds if known else None)
+        await asyncio.wait({routers.listing}, timeout=self._settings.call_seconds)
         if not routers.listing.done():
             return
         listing, routers.listing = routers.listing, None

@@ -115,7 +115,8 @@ def _counts(entry: Mapping[str, Any]) -> Counts:
 
 
 def _number(value: Any) -> int:
-    if not isinstance(value, int) or value < 0:
+    # Envoy counts in 64 bits. A router's word is hostile input: with larger ones not even a share can be told.
+    if not isinstance(value, int) or not 0 <= value < 1 << 64:
         raise ValueError(f"{value!r} is no number of requests")
     return value
 
