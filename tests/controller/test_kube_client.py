@@ -165,7 +165,7 @@ async def test_a_server_that_does_not_answer_is_unavailable_in_time(control_plan
         await client.close()
 
 
-@pytest.mark.parametrize("status", [200, 429, 502])
+@pytest.mark.parametrize("status", [200, 404, 429, 502])
 async def test_what_a_proxy_says_in_between_is_an_outage(status: int) -> None:
     async def answer(_request: web.Request) -> web.Response:
         return web.Response(status=status, text="<html>one moment, please</html>", content_type="text/html")

@@ -163,6 +163,39 @@ def test_with_a_period_a_failing_pod_leaves_but_half_the_fleet_stays(
     assert answers.count(b"failed") > 10, "with less than half left, all pods serve again"
 
 
+def test_while_a_new_pod_is_asked_the_others_are_told_as_healthy_as_they_serve(
+    envoy: Envoy, drive: Drive, container: Start
+) -> None:
+    """With a period all pods are asked anew when one comes, by the clusters' next definition. Those of the definition
+    that serves meanwhile have not stopped to pass: it would look as if the fleet were gone, and a deployment goes back
+    then."""
+    sample = RouteSample(body='{"do": "wait"}', timeout_seconds=20, period_seconds=3600)
+    pods = [container("p2", address="127.0.0.2")]
+    pods.append(container("p3", address="127.0.0.3", port=pods[0].port))
+    for pod in pods:
+        pod.open_gate()
+    drive.put(route("Per", fleet("per", port=pods[0].port, sample=sample)), *(("per", pod.address) for pod in pods))
+
+    def told() -> tuple[int, int]:
+        drive.turn()
+        found = drive.reports[0].fleets[0]
+        return found.hosts, found.healthy
+
+    drive.settle()
+    Envoy.until(lambda: told() == (2, 2), 120)
+    late = container("p4", address="127.0.0.4", port=pods[0].port)
+    drive.add_pod("per", "127.0.0.4")
+    Envoy.until(lambda: (told(), late.waiting)[1] == 1, 120)
+    assert envoy.ask(lambda admin: admin.warming()) == {"per"}
+    assert {told() for _ in range(20)} == {(2, 2)}
+    with Load(envoy.url, "Per") as load:
+        Envoy.until(lambda: load.total >= 100, 120)
+    assert load.lost() == {}
+    late.open_gate()
+    drive.settle()
+    Envoy.until(lambda: told() == (3, 3), 120)
+
+
 def test_excluded_and_lingering_pods(envoy: Envoy, drive: Drive, container: Start) -> None:
     one = container("one", address="127.0.0.2")
     container("two", address="127.0.0.3", port=one.port)

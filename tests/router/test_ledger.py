@@ -6,7 +6,7 @@ from tests.router.bench import Bench
 from tests.router.specs import fleet, route
 
 from sluice.api.routes import RouteReport, RouteSample
-from sluice.router.ledger import Step
+from sluice.router.ledger import Ledger, Step
 from sluice.router.objects import Pod, Route
 from sluice.router.view import UNKNOWN, UNKNOWN_ACTIVITY, Activity, Refusal
 from sluice.router.wanted import resolve
@@ -405,3 +405,35 @@ def test_pods_are_told_when_envoy_has_them_in_use() -> None:
     bench.view = replace(bench.view, warming=frozenset())
     bench.step()
     assert hosts() == [2]
+
+
+def hosts(bench: Bench) -> dict[str, tuple[int, int]]:
+    wanted = resolve(bench.routes.values(), bench.ledger.bad)
+    reports, _ = bench.ledger.report(wanted, bench.routes.values(), bench.view, bench.activity)
+    return {found.name: (found.hosts, found.healthy) for report in reports for found in report.fleets}
+
+
+def test_a_restarted_agent_tells_of_the_pods_that_serve_also_when_others_have_come() -> None:
+    """With one router, a report of no pods at all would turn a deployment back."""
+    sample = RouteSample(body="sample", period_seconds=60)
+    bench = Bench()
+    spec = route("a", fleet("plain"), fleet("asked", "b", sample=sample))
+    bench.routes["a"] = Route("u-a", "a", 1, "2026-01-01T00:00:00Z", spec)
+    bench.activity = Activity({"asked": 1}, {})
+    bench.settle()
+    assert hosts(bench) == {"plain": (1, 1), "asked": (1, 1)}
+    placed, served = bench.ledger.placed, bench.ledger.served
+    bench.ledger = Ledger()
+    bench.ledger.restore(placed, served)
+    more = tuple(Pod(f"p{n}", f"10.0.0.{n}", ready=True, lingering=False) for n in (1, 2))
+    bench.all_pods = {"plain": more, "asked": more}
+    step = bench.step()
+    assert step.clusters is not None
+    bench.activity = Activity({"asked": 0}, {})
+    assert hosts(bench) == {"plain": (1, 1), "asked": (1, 1)}, "Envoy has what the earlier process gave it"
+    bench.takes(step, warming=frozenset({"asked"}))
+    bench.step()
+    assert hosts(bench) == {"plain": (2, 2), "asked": (1, 1)}
+    bench.view, bench.activity = replace(bench.view, warming=frozenset()), Activity({"asked": 2}, {})
+    bench.step()
+    assert hosts(bench) == {"plain": (2, 2), "asked": (2, 2)}

@@ -27,6 +27,11 @@ LONGEST_DELAY_SECONDS = 600.0
 """No delay is longer than this, so that a wall clock that was set back cannot put a deadline off for ever."""
 
 
+FIRST_AGAIN_SECONDS = 2.0
+"""The longest backoff of a key that was to go first: an alarm has fired, and the API server may be back any moment."""
+FIRST_WORKERS = 2
+"""Workers for first keys alone: whatever the others wait for, as an AWS region that does not answer, alarms do not."""
+
 LOOK_SECONDS = 0.1
 """Between two looks at whether the queue is idle, which is a state of many parts."""
 
@@ -53,6 +58,8 @@ class Schedule(Generic[K]):
         self._again: dict[K, bool] = {}
         """Keys that run and get one more pass; whether that goes first."""
         self._due: dict[K, float] = {}
+        self._first_again: set[K] = set()
+        """Keys whose next pass goes first when it is due, as the one before did and failed."""
         self._heap: list[tuple[float, int, K]] = []
         self._order = itertools.count()
 
@@ -79,23 +86,33 @@ class Schedule(Generic[K]):
             self._heap = [(due, next(self._order), late) for late, due in self._due.items()]
             heapq.heapify(self._heap)
 
-    def take(self, now: float) -> K | None:
+    def first_again(self, key: K) -> None:
+        """The key's next pass, whenever it is due, goes first, too."""
+        self._first_again.add(key)
+
+    def take(self, now: float, *, first_only: bool = False) -> K | None:
         """The key that waits longest among the first, else among the urgent, and now and then among the others. It runs
         from now on; None if none is ready.
 
         Its deadline, if it has one, is answered by this pass, which names the next one itself."""
         self.promote(now)
-        if not self.depth:
+        if not self.depth or (first_only and not self._first):
             return None
+        if first_only:
+            return self._run(self._first, now)
         self._taken += 1
         queue = self._ready or self._patient
         if self._first and (self._taken % FIRST_SHARE or not queue):
             queue = self._first
         elif self._patient and self._taken % FAIR_SHARE == 0 and not self._first:
             queue = self._patient
+        return self._run(queue, now)
+
+    def _run(self, queue: dict[K, float], now: float) -> K:
         key = next(iter(queue))
         del queue[key]
         self._due.pop(key, None)
+        self._first_again.discard(key)
         self._running[key] = now
         return key
 
@@ -109,6 +126,7 @@ class Schedule(Generic[K]):
     def drop_delay(self, key: K) -> None:
         """The key's object is gone: its deadline means nothing any more. A pass that is due now still runs."""
         self._due.pop(key, None)
+        self._first_again.discard(key)
 
     def promote(self, now: float) -> None:
         """Make everything ready that is due."""
@@ -116,7 +134,7 @@ class Schedule(Generic[K]):
             when, _, key = heapq.heappop(self._heap)
             if self._due.get(key) == when:
                 del self._due[key]
-                self.add(key, now)
+                self.add(key, now, first=key in self._first_again)
 
     def next_due(self) -> float | None:
         """When the earliest delayed key is due."""
@@ -128,6 +146,11 @@ class Schedule(Generic[K]):
     def depth(self) -> int:
         """Keys that are ready and wait for a worker."""
         return len(self._first) + len(self._ready) + len(self._patient)
+
+    @property
+    def first(self) -> int:
+        """Of these, those that go first."""
+        return len(self._first)
 
     @property
     def running(self) -> int:
@@ -179,6 +202,9 @@ class WorkQueue(Generic[K]):
         self._schedule: Schedule[K] = Schedule(urgent)
         self._failures: dict[K, int] = {}
         self._free: list[asyncio.Future[None]] = []
+        self._free_for_first: list[asyncio.Future[None]] = []
+        self._hasty: set[K] = set()
+        """Keys that were to go first, and had no pass since that did not fail."""
         self._sleeper: asyncio.Future[None] | None = None
         self._rearmed = asyncio.Event()
         self._started_at: float | None = None
@@ -192,6 +218,7 @@ class WorkQueue(Generic[K]):
 
     def add_first(self, key: K) -> None:
         """The key needs a pass now, before all others that were not added so."""
+        self._hasty.add(key)
         self._schedule.add(key, self._clock.monotonic(), first=True)
         self._wake()
 
@@ -209,19 +236,24 @@ class WorkQueue(Generic[K]):
         """The key's object is gone: no deadline, no backoff."""
         self._schedule.drop_delay(key)
         self._failures.pop(key, None)
+        self._hasty.discard(key)
 
     def start(self, workers: int) -> None:
-        """Begin to work. Called once."""
+        """Begin to work, with so many workers and those for first keys. Called once."""
         self._started_at = self._clock.monotonic()
         self._tasks = [asyncio.create_task(self._promote_due(), name="queue: deadlines")]
         self._tasks += [asyncio.create_task(self._work(), name=f"queue: worker {n}") for n in range(workers)]
+        self._tasks += [
+            asyncio.create_task(self._work(first_only=True), name=f"queue: worker {n} for first keys")
+            for n in range(FIRST_WORKERS)
+        ]
         for task in self._tasks:
             task.add_done_callback(self._say_dead)
 
     async def stop(self, within_seconds: float) -> bool:
         """Take no more keys, let the running passes end. False: some did not end in time and were cancelled."""
         self._stopping = True
-        for free in self._free:
+        for free in (*self._free, *self._free_for_first):
             if not free.done():
                 free.set_result(None)
         if not self._tasks:
@@ -293,8 +325,8 @@ class WorkQueue(Generic[K]):
         return max(0.0, self._clock.monotonic() - max(since, self._started_at))
 
     def _wake(self) -> None:
-        """Wake one free worker for each ready key."""
-        for free in self._free[: self._schedule.depth]:
+        """Wake one free worker for each ready key, and for first keys those that wait for them alone, too."""
+        for free in (*self._free[: self._schedule.depth], *self._free_for_first[: self._schedule.first]):
             if not free.done():
                 free.set_result(None)
 
@@ -321,25 +353,32 @@ class WorkQueue(Generic[K]):
             self._schedule.promote(self._clock.monotonic())
             self._wake()
 
-    async def _work(self) -> None:
+    async def _work(self, *, first_only: bool = False) -> None:
+        idle = self._free_for_first if first_only else self._free
         while not self._stopping:
-            key = self._schedule.take(self._clock.monotonic())
+            key = self._schedule.take(self._clock.monotonic(), first_only=first_only)
             if key is None:
                 free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                self._free.append(free)
+                idle.append(free)
                 try:
                     await free
                 finally:
-                    self._free.remove(free)
+                    idle.remove(free)
                 continue
             await self._pass(key)
 
     async def _pass(self, key: K) -> None:
+        hasty = key in self._hasty
+        self._hasty.discard(key)
         try:
             again = await self._handle(key)
         except Exception as error:  # noqa: BLE001 - one key's bug must not stop the others; it is reported and retried
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-            delay = min(BACKOFF_LONGEST_SECONDS, BACKOFF_FIRST_SECONDS * 2.0 ** min(failures - 1, 20))
+            longest = FIRST_AGAIN_SECONDS if hasty else BACKOFF_LONGEST_SECONDS
+            delay = min(longest, BACKOFF_FIRST_SECONDS * 2.0 ** min(failures - 1, 20))
+            if hasty:
+                self._hasty.add(key)
+                self._schedule.first_again(key)
             self._on_error(key, error, delay)
             again = delay
         else:

@@ -374,6 +374,16 @@ class EndpointReconciler:
         except Conflict:
             # There already: the same content, because the name holds its hash.
             await self._feed.read(Key(CONTROLLER_REVISION, namespace, action.name))
+            name = endpoint["metadata"]["name"]
+            if not any(stored.name == action.name for stored in self._cache.stored(namespace, name)):
+                text = (
+                    f"ControllerRevision {action.name} exists and does not bear the labels and annotations of this "
+                    "Endpoint's: delete it, and it is made anew"
+                )
+                problem = CallProblem(
+                    "StoreRevision", Reason.REJECTED_BY_KUBERNETES, text, transient=False, retry_after_seconds=30.0
+                )
+                raise ActFailed(problem) from None
             return
         self._feed.seen(stored, Source.OWN)
 

@@ -325,6 +325,8 @@ class KubeClient:
         message = f"{verb} {path}: {status} {_message(data)}"
         if status == 429 and _is_budget(data):
             raise HeldByBudget(message)
+        if status == 404 and not _is_an_api_servers(data):
+            raise KubeUnavailable(f"{message}; is a proxy in between?")
         raise _failure(status, message, listing=verb == "list")
 
     async def _request(
@@ -374,6 +376,15 @@ def _failure(status: int, message: str, *, listing: bool) -> Exception:
     if status == 410:
         return Gone(message)
     return Rejected(message)
+
+
+def _is_an_api_servers(data: bytes) -> bool:
+    """Whether a 404 is an API server's, of an object (a Status) or of a kind that it does not serve. What something on
+    the way says must not pass for the end of an object: it would be forgotten."""
+    try:
+        return bool(json.loads(data)["kind"] == "Status")
+    except (ValueError, KeyError, TypeError):
+        return data.strip() == b"404 page not found"
 
 
 def _is_budget(data: bytes) -> bool:

@@ -184,7 +184,8 @@ class Agent:
     def _prepare_report(self, wanted: Wanted, view: View, activity: Activity) -> None:
         existing, words = self._objects.routes.values(), self._samples.words
         routes, rejected = self._ledger.report(wanted, existing, view, activity, words)
-        report = RouterReportSpec(pod_uid=self._settings.pod_uid, routes=routes, rejected=rejected)
+        # Not validated: a limit of the API is one of each part (reporting.split), and all of them may be more.
+        report = RouterReportSpec.model_construct(pod_uid=self._settings.pod_uid, routes=routes, rejected=rejected)
         if report != self._report:
             self._report = report
             self._reported.set()

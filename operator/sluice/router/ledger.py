@@ -208,6 +208,7 @@ class Ledger:
     ) -> tuple[tuple[RouteReport, ...], tuple[RejectedRoute, ...]]:
         """What of the existing routes is in force, and what was refused. `words`: what pods of fleets answered that
         fail the sample invocation."""
+        self._note_healthy(view, activity)
         in_force = self._versions.get(view.scopes, _Scopes())
         draining: dict[str, tuple[str, ...]] = {}
         for name in sorted(self._standing):
@@ -218,7 +219,7 @@ class Ledger:
         def hosts(fleet: RouteFleet) -> Hosts:
             standing = self._standing.get(fleet.name)
             found = standing.hosts if standing is not None else 0
-            healthy = found if fleet.sample is None else activity.healthy.get(fleet.name, 0)
+            healthy = found if fleet.sample is None or standing is None else min(found, standing.healthy)
             return found, healthy, words.get(fleet.name) if healthy < found else None
 
         served = {one.uid: one.spec for one in in_force.served.values()}
@@ -234,7 +235,7 @@ class Ledger:
         to have what it takes, also if it starts anew."""
         in_force = self._versions.get(view.scopes)
         if view.scopes == self._scopes_version and view.clusters == self._clusters_version and in_force:
-            self._accepted |= set(in_force.confirms.items())
+            self._accepted = set(in_force.confirms.items())
         clusters, scopes = view.clusters_refused, view.scopes_refused
         fleets = clusters.names if clusters is not None and clusters.version == self._clusters_version else frozenset()
         endpoints = scopes.names if scopes is not None and scopes.version == self._scopes_version else frozenset()
@@ -261,6 +262,16 @@ class Ledger:
             standing.used = standing.used or not self._active.isdisjoint(names)
             if standing.placed is not None and view.warming.isdisjoint(names):
                 standing.hosts = len(standing.placed.hosts)
+
+    def _note_healthy(self, view: View, activity: Activity) -> None:
+        """How many pods pass the sample invocation, of clusters whose newest definition is in use. While one warms,
+        Envoy asks all pods anew (clusters.Host.passed spares those that are asked once) and counts them in the gauge of
+        the definition that serves meanwhile: none passes then, though all serve."""
+        if not activity.known or view.clusters != self._clusters_version:
+            return
+        for name, standing in self._standing.items():
+            if standing.fleet.sample is not None and view.warming.isdisjoint(cluster_names(standing.fleet)):
+                standing.healthy = activity.healthy.get(name, 0)
 
     def _kept(self, wanted: Wanted, chosen: Mapping[str, Served], view: View) -> dict[str, Served]:
         """What stays in force of routes whose newest generation cannot be applied (now, or at all)."""

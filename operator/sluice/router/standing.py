@@ -38,6 +38,8 @@ class Standing:
     resources: tuple[Resource, ...] = ()
     hosts: int = 0
     """Pods in Envoy, as it has the clusters in use."""
+    healthy: int = 0
+    """Of these, those that pass the sample invocation."""
     used: bool = False
     """Envoy has had it in use, so requests may have come to it."""
     leaving_since: float | None = None
@@ -46,9 +48,11 @@ class Standing:
 
     @classmethod
     def restored(cls, placed: Placed) -> "Standing":
-        """As an earlier process had it. Whether it is leaving is found out anew: the clock of that process means
-        nothing here."""
-        made = cls(placed.endpoint_name, placed.fleet, placed.timeout_seconds, used=True)
+        """As an earlier process had it, and with its pods as they serve in Envoy: else what is reported before Envoy
+        has said anything new would look as if the fleet were gone. Whether it is leaving is found out anew: the clock
+        of that process means nothing here."""
+        pods = len(placed.hosts)
+        made = cls(placed.endpoint_name, placed.fleet, placed.timeout_seconds, hosts=pods, healthy=pods, used=True)
         made._place(placed)
         return made
 
