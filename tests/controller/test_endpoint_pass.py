@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.controller.pass_world import KEY, World
+from tests.controller.pass_world import ALLOWED, KEY, World
 
 from sluice.api import names
 from sluice.api.reasons import Reason
@@ -206,3 +206,31 @@ async def test_deleting_an_endpoint_takes_the_finalizer_away_last_and_forgets_it
     assert [kind for kind, _, _ in world.kube.objects if kind == "ControllerRevision"] == []
     assert await world.run(1) is None
     assert world.outcomes()["gone"] == 1
+
+
+@pytest.mark.parametrize("part", ["labels", "annotations", "data"])
+async def test_a_kept_revision_that_somebody_changed_is_told_and_not_stored_again_and_again(part: str) -> None:
+    """`kubectl label controllerrevision ... sluice.dev/managed-by-`: the watch says that it is gone, creating it says
+    that it is there, and nothing would ever change that."""
+    other, world = World(ALLOWED), World(ALLOWED)
+    await other.run_until_ready()
+    kept = next(item for (kind, _, _), item in other.kube.objects.items() if kind == "ControllerRevision")
+    place = "ControllerRevision", "team", kept["metadata"]["name"]
+    (kept if part == "data" else kept["metadata"])[part] = {"sluice.dev/endpoint": "other"}
+    kept = world.kube.put(kept)
+    if part == "labels":
+        world.feed.gone(kept, Source.WATCH)
+    delays = []
+    for _ in range(10):
+        delays.append(await world.run())
+        await world.clock.step(delays[-1] or 0)
+    assert min(delay for delay in delays[-4:] if delay is not None) >= 1
+    problem = world.status["problem"]
+    assert (problem["operation"], problem["reason"]) == ("StoreRevision", "RejectedByKubernetes")
+    assert "delete it" in problem["message"]
+    await world.kube.delete(*place)
+    for _ in range(20):
+        await world.clock.step(await world.run() or 0)
+    assert world.kube.objects[place]["data"]
+    assert "problem" not in world.status
+    assert world.condition("Ready")[0] == "True"

@@ -189,7 +189,7 @@ def _must_have_room(stage: "ClusterStage", spec: EndpointRouteSpec) -> None:
     if deployment is None or deployment.policy != "ROLLING" or deployment.replace_first or not spec.fleets:
         return
     new = [f for f in stage.cluster.fleets.values() if f.fleet_hash == deployment.fleet_hash]
-    if not any(fleet.ready for fleet in new) or len({f.variant_name for f in spec.fleets}) > 1:
+    if not any(fleet.ready > fleet.failing for fleet in new) or len({f.variant_name for f in spec.fleets}) > 1:
         return
     before = {f.name: f.weight for f in stage.cluster.route.spec.fleets} if stage.cluster.route else {}
     for entry in spec.fleets:

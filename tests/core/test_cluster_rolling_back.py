@@ -1,10 +1,11 @@
 """Rolling deployments on their way back: each batch has its time, room is made before it is taken, and after one that
 failed it goes on from the mix, with time and without alarms. And what no old pod has to answer for holds nothing up."""
 
+import pytest
 from tests.core.cluster_stage import ClusterStage, Fleet, blue_green, rolling
 from tests.core.watched import deployment, ended, reach, served, watched
 
-from sluice.api.reasons import Outcome
+from sluice.api.reasons import Cause, Outcome
 from sluice.core.cluster.observation import PodTrouble
 
 FAILED = "UpdateRollbackFailed"
@@ -140,3 +141,53 @@ def test_what_had_no_traffic_yet_goes_at_once_also_without_an_old_pod() -> None:
     stage.run(40)
     assert stage.status.deployment is None
     assert ended(stage).outcome is Outcome.SUPERSEDED
+
+
+@pytest.mark.parametrize("replace_first", [False, True])
+def test_what_answers_no_sample_invocation_loses_all_its_traffic_at_once_and_for_good(replace_first: bool) -> None:
+    """All its pods are Ready, and in batches its share would be unanswered until the last old pod has come."""
+    kubernetes = {"replaceFirst": True} if replace_first else {}
+    stage = ClusterStage(
+        {"variantName": "a", "initialInstanceCount": 4}, deploymentConfig=rolling(25, back=25), kubernetes=kubernetes
+    )
+    stage.in_service()
+    stage.edit("Model", kubernetes={"sampleInvocation": {"body": "{}", "periodSeconds": 5}})
+    stage.in_service()
+    stage.image("new:1")
+    reach(stage, "Baking", 2)
+    assert stage.percent_new() == 50
+    new = next(fleet for fleet in stage.cluster.fleets.values() if fleet.image == "new:1")
+    new.failing = 2
+    shares = []
+    for _ in range(400):
+        stage.step()
+        shares.append(stage.percent_new())
+        if stage.status.deployment is None:
+            break
+    assert shares[2] == 0
+    assert shares == sorted(shares, reverse=True), "a share that went does not come back"
+    assert stage.status.last_deployment is not None
+    assert (stage.status.last_deployment.outcome, stage.status.last_deployment.cause) == (
+        Outcome.ROLLED_BACK,
+        Cause.HEALTH,
+    )
+
+
+def test_a_pod_that_crashes_again_and_again_gets_nothing_back() -> None:
+    stage = ClusterStage({"variantName": "a", "initialInstanceCount": 4}, deploymentConfig=rolling(25, back=25))
+    stage.in_service()
+    stage.image("new:1")
+    reach(stage, "Baking", 2)
+    stage.cluster.routers[0].slow = True  # the way back is not confirmed meanwhile
+    stage.cluster.troubles["new:1"] = PodTrouble("CrashLoop", "exit code 137", 2)
+    stage.step()
+    stage.step()
+    assert stage.percent_new() == 0
+    for _ in range(5):
+        stage.cluster.troubles.pop("new:1", None)
+        stage.step()
+        stage.step()
+        assert stage.percent_new() == 0
+        stage.cluster.troubles["new:1"] = PodTrouble("CrashLoop", "exit code 137", 2)
+        stage.step()
+        assert stage.percent_new() == 0

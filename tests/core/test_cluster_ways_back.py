@@ -8,7 +8,7 @@ from tests.core.cluster_stage import ClusterStage, blue_green, rolling
 from tests.core.watched import CRASHES, deployment, ended, name_of, reach, served, watched
 
 from sluice.api.reasons import Cause, Outcome, Reason
-from sluice.core.cluster.actions import EnsureFleet, WriteRoute
+from sluice.core.cluster.actions import EnsureFleet, ScaleFleet, WriteRoute
 from sluice.core.observation import CallProblem
 
 SAMPLE = {"sampleInvocation": {"body": "{}", "periodSeconds": 5}}
@@ -103,6 +103,28 @@ def test_routes_that_were_refused_on_the_way_forward_do_not_delay_the_way_back()
     stage.step()
     assert stage.percent_new() == 0
     assert deployment(stage).cause is Cause.ALARM
+
+
+def test_a_batch_that_was_refused_on_the_way_forward_does_not_delay_the_old_instances() -> None:
+    stage = watched(rolling(25, back=25, wait=30))
+    stage.image("two:1")
+    reach(stage, "Baking", 2)
+    refused = CallProblem("ScaleFleet", Reason.REJECTED_BY_KUBERNETES, "a webhook is away", transient=False)
+    carry_out = stage.do
+    stage.do = lambda action: None if isinstance(action, ScaleFleet) else carry_out(action)
+    while stage.status.problem is None or stage.status.problem.count < 8:
+        tried = any(isinstance(action, ScaleFleet) for action in stage.actions)
+        stage.step(problem=refused if tried else None)
+    stage.do = carry_out
+    assert stage.status.problem.next_attempt is not None
+    assert (stage.status.problem.next_attempt - stage.now).total_seconds() > 60
+    old = next(fleet for fleet in stage.cluster.fleets.values() if fleet.image != "two:1")
+    assert old.replicas < 4
+    stage.alarms["errors"].state = "ALARM"
+    for _ in range(30):
+        stage.step()
+    assert old.replicas == 4
+    assert stage.percent_new() == 0
 
 
 def test_a_router_that_does_not_follow_goes_although_something_else_is_refused() -> None:

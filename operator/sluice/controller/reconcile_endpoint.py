@@ -377,8 +377,8 @@ class EndpointReconciler:
             name = endpoint["metadata"]["name"]
             if not any(stored.name == action.name for stored in self._cache.stored(namespace, name)):
                 text = (
-                    f"ControllerRevision {action.name} exists and does not bear the labels and annotations of this "
-                    "Endpoint's: delete it, and it is made anew"
+                    f"ControllerRevision {action.name} exists and is no kept revision of this Endpoint (somebody "
+                    "changed its labels, annotations or data): delete it, and it is made anew"
                 )
                 problem = CallProblem(
                     "StoreRevision", Reason.REJECTED_BY_KUBERNETES, text, transient=False, retry_after_seconds=30.0

@@ -227,9 +227,7 @@ def _back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus
     percent = _percent(d, blue, green, deployment)
     planned, replaces = instances.planned(deployment, new=False), bool(deployment.replace_first)
     policy = plans.policy_of(d.status.last_deployment_config or d.spec.get("deploymentConfig"))
-    dead = green is None or not any(
-        (here := seen.fleet(fleet.name)) is not None and here.ready for fleet in fleets.wanted(_name(d), green, {})
-    )
+    dead = green is None or _answers_nothing(d, blue, green, percent)
     if green is not None:
         summaries.pending(d, _wanted(d, green, _target(deployment)))
     target = 0.0
@@ -254,6 +252,26 @@ def _back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus
         deploy.finish_back(d, held, progress, deployment)
         return
     _wait(d, held, progress, deployment)
+
+
+def _answers_nothing(d: Draft, blue: Side, green: Side, percent: float) -> bool:
+    """Whether the new fleets answer nothing: no pod is ready, or while an old one is, none passes the sample
+    invocation. Once the routes have let go of them for that, and old pods answer, they stay so: routers tell no more
+    how they do, and a share that came back would rise and fall with a pod that crashes again and again."""
+    seen, new = keeping.seen(d), fleets.wanted(_name(d), green, {})
+    old = any((here := seen.fleet(fleet.name)) is not None and here.ready for fleet in _standing(d, blue))
+    if old and percent > 0.0 and seen.route is not None:
+        names = {fleet.name for fleet in new}
+        if not any(fleet.weight for fleet in seen.route.spec.fleets if fleet.name in names):
+            return True
+
+    def answers(fleet: fleets.Wanted) -> bool:
+        here = seen.fleet(fleet.name)
+        if here is None or not here.ready:
+            return False
+        return not (old and fleet.sample and routers.sees_none(seen, fleet.name))
+
+    return not any(map(answers, new))
 
 
 def _percent(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus) -> float:
