@@ -471,3 +471,20 @@ def test_digests_are_named_whatever_the_runtime_writes(image_id: str, expected: 
 def test_a_record_names_only_what_the_pod_shows() -> None:
     bare = pod(conditions=[READY], containerStatuses=[container(ready=True, imageID="")])
     assert pods.ran(bare) == FleetRecord(images=(), versions={}, at=datetime(2026, 1, 1, 0, 2, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("status", "has_run"),
+    [
+        ({"phase": "Pending"}, False),
+        ({}, False),
+        ({"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}, "lastState": {}}]}, False),
+        ({"containerStatuses": [{"state": {}}]}, False),
+        ({"containerStatuses": [{"state": {"running": {}}}]}, True),
+        ({"containerStatuses": [{"state": {"terminated": {"exitCode": 1}}}]}, True),
+        ({"containerStatuses": [{"state": {"waiting": {}}, "lastState": {"terminated": {"exitCode": 1}}}]}, True),
+        ({"initContainerStatuses": [{"state": {"running": {}}}], "containerStatuses": [{"state": {}}]}, True),
+    ],
+)
+def test_whether_a_pod_has_ever_run(status: dict[str, Any], has_run: bool) -> None:
+    assert pods.has_run({"status": status}) is has_run

@@ -23,7 +23,11 @@ def report(name: str, uid: str, *routes: tuple[str, int], rejected: tuple[str, .
 
 def test_a_report_may_come_in_parts_and_counts_for_the_very_pod() -> None:
     found = routers(
-        [pod("r-0", "uid-0"), pod("r-1", "uid-1"), pod("r-2", "uid-2")],
+        [
+            {**pod("r-0", "uid-0"), "status": {"conditions": [{"type": "Ready", "status": "True"}]}},
+            pod("r-1", "uid-1"),
+            {**pod("r-2", "uid-2"), "status": {"containerStatuses": [{"state": {"running": {}}}]}},
+        ],
         [
             report("r-0", "uid-0", ("other", 5)),
             report("r-0.3", "uid-0", ("more", 6), ("churn", 7)),
@@ -33,6 +37,7 @@ def test_a_report_may_come_in_parts_and_counts_for_the_very_pod() -> None:
         ],
         "churn",
     )
+    assert [router.never_ran for router in found] == [False, True, False]
     first, second, third = (router.report for router in found)
     assert first is not None
     assert [(route.name, route.generation) for route in first.routes] == [("churn", 7)]

@@ -242,6 +242,7 @@ class ClusterStage:
                     r.stops_by,
                     self._report(r),
                     r.readiness_since,
+                    r.never_ran,
                 )
                 for r in self.cluster.routers
             ),

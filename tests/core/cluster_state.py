@@ -44,6 +44,8 @@ class Router:
     slow: bool = False
     starts: bool = False
     """Its image is not there: it has never said anything, nor will it."""
+    never_ran: bool = False
+    """No node has room for it."""
     applied: tuple[str, int, EndpointRouteSpec] | None = None
     busy: frozenset[str] = frozenset()
     stops_by: datetime | None = None

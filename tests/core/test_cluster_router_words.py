@@ -3,8 +3,9 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from tests.core.cluster_stage import ClusterStage, Router, blue_green
-from tests.core.watched import images_of, reach
+from tests.core.watched import images_of, reach, watched
 
 from sluice.core.cluster import routers
 from sluice.core.cluster.actions import EvictRouter
@@ -130,3 +131,45 @@ def test_where_requests_of_all_routers_never_end_one_goes_at_a_time() -> None:
     assert routers.to_evict(gone, later, since=stage.now, rolling_back=False, longest_seconds=480) is None, (
         "the last one that answers stays until another is there"
     )
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_router_that_no_node_has_room_for_holds_up_no_clean_up(back: bool) -> None:
+    """Where the old fleet has the room, the router would wait for it to go, and it for the router."""
+    stage = watched(blue_green(wait=10, final=10))
+    stage.cluster.routers.append(Router("pending", "pending", stage.now, ready=False, starts=True, never_ran=True))
+    stage.image("two:1")
+    reach(stage, "FinalBaking")
+    if back:
+        stage.alarms["errors"].state = "ALARM"
+    reach(stage, "RollingBack" if back else "CleaningUp")
+    stage.run(5)
+    assert len(stage.cluster.fleets) == 2, "one that has just been made may be there in a moment"
+    stage.step(routers.START_SECONDS + 1)
+    for _ in range(30):
+        stage.step()
+        assert not any(isinstance(action, EvictRouter) for action in stage.actions), "that brings no room"
+    assert stage.status.deployment is None
+    assert len(stage.cluster.fleets) == 1
+
+
+def test_a_router_that_has_run_holds_it_up_however_long_it_does_not_now() -> None:
+    stage = in_service()
+    crashed = Router("crashed", "crashed", stage.now, ready=False, starts=True)
+    stage.cluster.routers.append(crashed)
+    stage.step(routers.START_SECONDS + 1)
+    assert not routers.destroy(stage.observe(), ("a-fleet-that-went",), stage.now).done
+    crashed.never_ran = True
+    assert routers.destroy(stage.observe(), ("a-fleet-that-went",), stage.now).done
+
+
+def test_a_router_that_does_not_follow_goes_before_one_that_no_node_has_room_for() -> None:
+    stage = in_service()
+    seen = stage.observe()
+    follows, behind = seen.routers[0], replace(seen.routers[1], report=None)
+    pending = RouterSeen("a-pending", "p", ready=False, terminating=False, since=stage.now, never_ran=True)
+    seen = replace(seen, routers=(pending, behind, follows))
+    later = stage.now + timedelta(seconds=routers.START_SECONDS + 1)
+    late = routers.to_evict(seen, later, since=stage.now, rolling_back=False, longest_seconds=480)
+    assert late is not None
+    assert late.pod == behind.pod

@@ -90,6 +90,13 @@ def readiness_since(pod: Object) -> datetime | None:
     return moment((_condition(pod, "Ready") or {}).get("lastTransitionTime"))
 
 
+def has_run(pod: Object) -> bool:
+    """Whether a container of it runs or has run."""
+    status = pod.get("status") or {}
+    containers = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+    return any(one.get("lastState") or (one.get("state") or {}).keys() - {"waiting"} for one in containers)
+
+
 # What it runs ---------------------------------------------------------------------------------------------------------
 
 

@@ -132,6 +132,7 @@ def routers(router: Iterable[Object], reports: Iterable[Object], endpoint: str) 
                 stops_by=pods.moment(metadata.get("deletionTimestamp")),
                 report=_report(by_pod.get(metadata["uid"], []), endpoint),
                 readiness_since=pods.readiness_since(pod),
+                never_ran=not pods.is_ready(pod) and not pods.has_run(pod),
             )
         )
     return tuple(sorted(found, key=lambda one: one.pod))

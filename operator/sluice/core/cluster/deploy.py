@@ -24,6 +24,7 @@ from sluice.core.cluster import (
     summaries,
     words,
 )
+from sluice.core.cluster.actions import ScaleFleet, WriteRoute
 from sluice.core.cluster.routing import Side, Split
 from sluice.core.endpoint import latches, live
 from sluice.core.endpoint.draft import Draft
@@ -361,9 +362,9 @@ def _held_by_person(d: Draft) -> bool:
 
 
 def begin_back(d: Draft, cause: Cause, message: str) -> None:
-    """The deployment goes back from now on: the latch of its stage outranks everything. What could not be done on the
-    way forward does not make the way back wait."""
-    if d.status.problem is not None:
+    """The deployment goes back from now on: the latch of its stage outranks everything. Routes that could not be
+    written on the way forward, or instances that could not be made, do not make the way back wait."""
+    if d.status.problem is not None and d.status.problem.operation in {WriteRoute.__name__, ScaleFleet.__name__}:
         d.set(problem=None)
     d.set_deployment(stage="RollingBack", stage_since=d.now, bake_until=None, cause=cause, message=message[:1024])
 

@@ -93,6 +93,8 @@ class RouterSeen:
     """Its RouterReport, if there is one for this very pod (podUID equal)."""
     readiness_since: datetime | None = None
     """Since when it is Ready, or since when it is not, to the second."""
+    never_ran: bool = False
+    """None of its containers has run: it has no node, or its image cannot be pulled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,12 @@ def is_lost(router: RouterSeen, now: datetime) -> bool:
     return now >= router.stops_by + timedelta(seconds=STOP_GRACE_SECONDS)
 
 
+def never_comes(router: RouterSeen, now: datetime) -> bool:
+    """Whether a router has not run since it was created some time ago. No request can be in it, and if it comes yet, it
+    begins with the routes of then; what waits for it would wait for as long as no node has room for it."""
+    return router.never_ran and router.since is not None and now >= router.since + timedelta(seconds=START_SECONDS)
+
+
 def schema_version(seen: ClusterObservation, newest: int = SCHEMA_VERSION) -> int:
     """The shape of routes to write: the lowest that the namespace's live routers understand, and never a newer one than
     this operator's. Where no router has reported yet, the newest."""
@@ -111,7 +117,7 @@ def advance(seen: ClusterObservation, *, require_ready: bool = True) -> Progress
 
 def destroy(seen: ClusterObservation, fleets: Iterable[str], now: datetime) -> Progress:
     """Whether nobody can be sending to these fleets any more. No router pod at all: nobody."""
-    routers = [router for router in seen.routers if not is_lost(router, now)]
+    routers = [router for router in seen.routers if not is_lost(router, now) and not never_comes(router, now)]
     if seen.namespace_terminating or not routers:
         return Progress(True)
     route = seen.route
@@ -220,6 +226,7 @@ def to_evict(
         router
         for router in routers
         if not confirms(router, route)
+        and not router.never_ran
         and now >= max(since, router.since or since) + timedelta(seconds=START_SECONDS if _starts(router) else wait)
     ]
     if late and len(peers) > len(leaving):
