@@ -2,7 +2,7 @@
 nodes that are lost, people who change their mind late."""
 
 from tests.core.cluster_stage import ClusterStage, blue_green
-from tests.core.watched import images_of
+from tests.core.watched import deployment, images_of, reach
 
 from sluice.api.reasons import CommandResult, Reason
 from sluice.core.actions import StoreRevision
@@ -300,6 +300,25 @@ def test_a_rollback_said_while_the_old_fleet_goes_is_done_afterwards() -> None:
     assert stage.status.revision.name == first.name
     assert stage.status.commands[0].result is CommandResult.DONE
     assert stage.condition("Stalled") == ("True", "HeldByRollback")
+
+
+def test_a_rollback_that_waits_finds_its_revision_also_where_that_never_was_in_service() -> None:
+    """What was kept as the last that failed is no more when the one that goes back now has failed, too."""
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY", wait=600))
+    stage.in_service()
+    stage.image("good:2")
+    reach(stage, "Baking", 1)
+    wanted = deployment(stage).revision
+    stage.image("good:3")
+    stage.run(5)
+    reach(stage, "Baking", 1)
+    assert deployment(stage).revision != wanted
+    stage.annotate(rollback=wanted)
+    for _ in range(200):
+        stage.step()
+        if stage.status.deployment is not None and deployment(stage).revision == wanted:
+            break
+    assert deployment(stage).revision == wanted
 
 
 def test_a_rollback_to_a_third_revision_is_done_when_the_deployment_has_gone_back() -> None:

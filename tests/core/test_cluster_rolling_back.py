@@ -191,3 +191,31 @@ def test_a_pod_that_crashes_again_and_again_gets_nothing_back() -> None:
         stage.cluster.troubles["new:1"] = PodTrouble("CrashLoop", "exit code 137", 2)
         stage.step()
         assert stage.percent_new() == 0
+
+
+def test_a_person_can_be_content_with_less_also_where_a_variant_was_scaled_to_nothing() -> None:
+    stage = ClusterStage(
+        {"variantName": "a", "initialInstanceCount": 4},
+        {"variantName": "b", "initialInstanceCount": 2},
+        deploymentConfig=rolling(25, back=25),
+    )
+    stage.in_service()
+    serving = stage.status.revision
+    assert serving is not None
+    stage.scale(of(stage, "repo/churn:1", "b"), 0)
+    stage.run(5)
+    stage.image("two:1")
+    reach(stage, "Baking", 2)
+    stage.capped[of(stage, "repo/churn:1").name] = of(stage, "repo/churn:1").ready
+    stage.annotate(rollback=serving.name)
+    stage.run(10)
+    stage.step(3000)
+    stage.step()
+    assert stage.status.endpoint_status == FAILED
+    stage.annotate(rollback=f"{serving.name}/again")
+    for _ in range(200):
+        stage.step()
+        if stage.status.deployment is None:
+            break
+    assert ended(stage).outcome is Outcome.ROLLED_BACK
+    assert {fleet.image for fleet in stage.cluster.fleets.values()} == {"repo/churn:1"}

@@ -294,6 +294,9 @@ def _keep_books(d: Draft) -> None:
     kept |= {last.revision for last in d.status.history[:1]}
     failed = next((last.revision for last in d.status.history if last.outcome != "Succeeded"), None)
     kept |= {failed} if failed else set()
+    # A rollback that waits for a deployment to end is to find its revision then.
+    waiting = commands.unanswered(d.given.endpoint, d.status).get(capabilities.ROLLBACK)
+    kept |= {commands.named(waiting)} if waiting else set()
     standing = {fleet.fleet_hash for fleet in keeping.seen(d).fleets}
     spared = {stored.fleet_hash for stored in d.given.stored if stored.name in kept}
     for stored in d.given.stored:

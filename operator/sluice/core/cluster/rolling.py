@@ -81,11 +81,12 @@ def _be_content(d: Draft, blue: Side, deployment: DeploymentStatus) -> None:
         for fleet in fleets.wanted(_name(d), blue, {})
         if (here := keeping.seen(d).fleet(fleet.name)) is not None and not fleet.shadow
     }
-    if not all(standing.get(name) for name in instances.planned(deployment, new=False)):
+    planned = instances.planned(deployment, new=False)
+    if not all(standing.get(name) for name, count in planned.items() if count):
         text = f"no pod of {blue.revision} is ready in one of its variants"
         acknowledge(d, capabilities.ROLLBACK, d.annotation(names.ROLLBACK), CommandResult.REFUSED, text)
         return
-    old = {n: min(count, standing[n]) for n, count in instances.planned(deployment, new=False).items()}
+    old = {name: min(count, standing.get(name, 0)) for name, count in planned.items()}
     new = instances.planned(deployment, new=True)
     grown = tuple(count for count in deployment.grown if count.new)
     d.set_deployment(before=instances.at_start(old, new), grown=grown, stage_since=d.now)
