@@ -9,9 +9,9 @@ import pytest
 from tests.controller.clock import SteppedClock
 from tests.controller.memory_kube import MemoryKube
 
-from sluice.main.reach import LOOK_AGAIN_SECONDS, PATIENCE_SECONDS, Reach, ReachGrewError, find, until_it_grows
+from sluice.main.reach import LOOK_AGAIN_SECONDS, PATIENCE_SECONDS, Reach, ReachChangedError, find, until_it_changes
 from sluice.main.settings import Settings
-from sluice.main.wiring import EXIT_REACH_GREW, _exit_code
+from sluice.main.wiring import EXIT_REACH_CHANGED, _exit_code
 from sluice.ports.kube import Forbidden, Gone, Object
 
 SETTINGS = Settings(watch_namespaces=("team-a", "team-b", "team-c"))
@@ -55,20 +55,47 @@ async def found(kube: Guarded, clock: SteppedClock, settings: Settings = SETTING
 
 async def grown(kube: Guarded, clock: SteppedClock, reach: Reach) -> str | None:
     """Why the process would start anew within two looks."""
-    looking = asyncio.create_task(until_it_grows(kube, reach, sleep=clock.sleep))
+    looking = asyncio.create_task(until_it_changes(kube, reach, sleep=clock.sleep))
     await clock.step(2 * LOOK_AGAIN_SECONDS)
     if not looking.done():
         looking.cancel()
         return None
-    assert isinstance(looking.exception(), ReachGrewError)
-    assert _exit_code([looking]) == EXIT_REACH_GREW
+    assert isinstance(looking.exception(), ReachChangedError)
+    assert _exit_code([looking]) == EXIT_REACH_CHANGED
     return str(looking.exception())
 
 
 async def test_where_all_can_be_read_nothing_is_looked_at_again(kube: Guarded, clock: SteppedClock) -> None:
-    for settings in (SETTINGS, Settings(), Settings(cluster_backend=False)):
+    for settings in (Settings(watch_namespaces=("team-a",)), Settings(), Settings(cluster_backend=False)):
         reach = await found(kube, clock, settings)
-        assert (reach.settings, reach.may_grow) == (settings, False)
+        assert (reach.settings, reach.may_change) == (settings, False)
+
+
+async def test_a_namespace_that_goes_later_keeps_no_other_one_waiting(kube: Guarded, clock: SteppedClock) -> None:
+    """What lists all of them, as the sweep for missed deletions does, would be refused for ever."""
+    reach = await found(kube, clock)
+    assert reach.may_change
+    assert await grown(kube, clock, reach) is None
+    kube.closed = {"team-b"}
+    why = await grown(kube, clock, reach)
+    assert why == "namespaces that were watched may not be read any more (are they gone?): team-b"
+    assert (await found(kube, clock)).settings.watch_namespaces == ("team-a", "team-c")
+
+
+async def test_a_role_that_is_replaced_ends_nothing(kube: Guarded, clock: SteppedClock) -> None:
+    reach = await found(kube, clock)
+    looking = asyncio.create_task(until_it_changes(kube, reach, sleep=clock.sleep))
+    for closed in (
+        {"team-a"},
+        {"team-b"},
+        set[str | None](),
+        {*SETTINGS.watch_namespaces},
+        {*SETTINGS.watch_namespaces},
+    ):
+        kube.closed = {*closed}
+        await clock.step(LOOK_AGAIN_SECONDS)
+        assert not looking.done()
+    looking.cancel()
 
 
 async def test_a_namespace_that_is_gone_keeps_no_other_one_waiting(

@@ -1,8 +1,9 @@
 """What this process can handle, found out at its start: the watched namespaces that may be read, and whether backend
-Cluster can work. What could not be handled then is looked at again, and ends the process when it can be: all else is
-built for what was found.
+Cluster can work. Both are looked at again, and end the process when they have changed: all else is built for what was
+found.
 
-A watched namespace that is deleted takes the operator's Role with it. It must not keep the others waiting."""
+A watched namespace that is deleted takes the operator's Role with it. It must not keep the others waiting, neither at
+the start nor later: what lists all namespaces, as the sweep does, would be refused for ever."""
 
 import asyncio
 import logging
@@ -23,8 +24,8 @@ PATIENCE_SECONDS: Final = 10
 LOOK_AGAIN_SECONDS: Final = 30.0
 
 
-class ReachGrewError(Exception):
-    """Something can be handled that could not be at the start."""
+class ReachChangedError(Exception):
+    """Something can be handled that could not be at the start, or the reverse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,10 @@ class Reach:
     missing: str | None = None
 
     @property
-    def may_grow(self) -> bool:
+    def may_change(self) -> bool:
         """Whether there is anything to look at again."""
-        return bool(self.left_out) or (self.missing is not None and self.settings.cluster_backend)
+        several = len(self.settings.watch_namespaces) > 1
+        return several or bool(self.left_out) or (self.missing is not None and self.settings.cluster_backend)
 
 
 async def find(kube: Kube, settings: Settings, *, sleep: Sleep = asyncio.sleep) -> Reach:
@@ -56,19 +58,26 @@ async def find(kube: Kube, settings: Settings, *, sleep: Sleep = asyncio.sleep) 
     return Reach(settings, left_out, missing)
 
 
-async def until_it_grows(kube: Kube, reach: Reach, *, sleep: Sleep = asyncio.sleep) -> None:
-    """Look again, for ever. Raises ReachGrewError."""
+async def until_it_changes(kube: Kube, reach: Reach, *, sleep: Sleep = asyncio.sleep) -> None:
+    """Look again, for ever. Raises ReachChangedError."""
+    watched, lost_before = reach.settings.watch_namespaces, frozenset[str]()
     while True:
         await sleep(LOOK_AGAIN_SECONDS)
         try:
             refused = await _refused(kube, reach.left_out)
+            lost = frozenset(await _refused(kube, watched) if len(watched) > 1 else ())
         except KubeUnavailable:
             continue
+        # Twice: Roles are replaced by deleting and making them. Where none may be read it is not the namespaces.
+        if lost & lost_before and len(lost) < len(watched):
+            gone = ", ".join(sorted(lost & lost_before))
+            raise ReachChangedError(f"namespaces that were watched may not be read any more (are they gone?): {gone}")
+        lost_before = lost
         if refused != reach.left_out:
             back = ", ".join(space for space in reach.left_out if space not in refused)
-            raise ReachGrewError(f"namespaces that were left out may be read: {back}")
+            raise ReachChangedError(f"namespaces that were left out may be read: {back}")
         if reach.missing is not None and await cluster.missing(kube, reach.settings) is None:
-            raise ReachGrewError("backend Cluster was off and can work now")
+            raise ReachChangedError("backend Cluster was off and can work now")
 
 
 async def _left_out(kube: Kube, namespaces: tuple[str, ...], sleep: Sleep) -> tuple[str, ...]:

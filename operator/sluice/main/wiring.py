@@ -39,7 +39,7 @@ from sluice.kube.client import KubeClient
 from sluice.kube.configuration import load_configuration
 from sluice.main import cluster, handlers, reach
 from sluice.main.cluster import ClusterParts
-from sluice.main.reach import Reach, ReachGrewError
+from sluice.main.reach import Reach, ReachChangedError
 from sluice.main.settings import Settings
 from sluice.ports.clock import Clock, SystemClock
 from sluice.ports.kube import Forbidden, Kube, KubeUnavailable, Rejected
@@ -57,7 +57,7 @@ EXIT_STOPPED = 0
 EXIT_FAILED = 1
 EXIT_LEASE_LOST = 3
 EXIT_HISTORY_WENT_BACK = 4
-EXIT_REACH_GREW = 5
+EXIT_REACH_CHANGED = 5
 
 
 class Operator:
@@ -322,8 +322,8 @@ def _exit_code(ended: Iterable[asyncio.Task[Any]]) -> int:
             elif isinstance(error, HistoryWentBackError):
                 code = EXIT_HISTORY_WENT_BACK
                 logger.error("stopping at once: %s", error)
-            elif isinstance(error, ReachGrewError):
-                code = EXIT_REACH_GREW
+            elif isinstance(error, ReachChangedError):
+                code = EXIT_REACH_CHANGED
                 logger.warning("starting anew: %s", error)
             else:
                 logger.error("stopping at once: %s failed", task.get_name(), exc_info=error)
@@ -425,7 +425,7 @@ async def serve(settings: Settings, stop: asyncio.Event, catch_signals: Callable
             return EXIT_STOPPED
         found, reached = finding.result()
         operator = Operator(reached.settings, kube, metrics, found, in_cluster=reached.missing is None)
-        growing = [reach.until_it_grows(kube, reached)] if reached.may_grow else []
+        growing = [reach.until_it_changes(kube, reached)] if reached.may_change else []
         return await operator.run(stop, catch_signals, *growing)
     finally:
         await health.stop()
