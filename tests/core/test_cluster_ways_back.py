@@ -8,6 +8,7 @@ from tests.core.cluster_stage import ClusterStage, blue_green, rolling
 from tests.core.watched import CRASHES, deployment, ended, name_of, reach, served, watched
 
 from sluice.api.reasons import Cause, Outcome, Reason
+from sluice.core.actions import Action
 from sluice.core.cluster.actions import EnsureFleet, ScaleFleet, WriteRoute
 from sluice.core.observation import CallProblem
 
@@ -85,19 +86,24 @@ def test_what_a_person_brought_back_and_failed_leaves_no_latch_on_what_serves() 
 # What was refused before ----------------------------------------------------------------------------------------
 
 
-def test_routes_that_were_refused_on_the_way_forward_do_not_delay_the_way_back() -> None:
-    stage = watched(blue_green("LINEAR", wait=20, final=20))
-    stage.image("two:1")
-    reach(stage, "Baking", 1)
-    refused = CallProblem("WriteRoute", Reason.REJECTED_BY_KUBERNETES, "a webhook is away", transient=False)
+def refuse_for_long(stage: ClusterStage, kind: type[Action]) -> None:
+    """Actions of this kind are refused so often that the next is minutes away; then they would be carried out."""
+    refused = CallProblem(kind.__name__, Reason.REJECTED_BY_KUBERNETES, "a webhook is away", transient=False)
     carry_out = stage.do
-    stage.do = lambda action: None if isinstance(action, WriteRoute) else carry_out(action)
+    stage.do = lambda action: None if isinstance(action, kind) else carry_out(action)
     while stage.status.problem is None or stage.status.problem.count < 8:
-        tried = any(isinstance(action, WriteRoute) for action in stage.actions)
+        tried = any(isinstance(action, kind) for action in stage.actions)
         stage.step(problem=refused if tried else None)
     stage.do = carry_out
     assert stage.status.problem.next_attempt is not None
     assert (stage.status.problem.next_attempt - stage.now).total_seconds() > 60
+
+
+def test_routes_that_were_refused_on_the_way_forward_do_not_delay_the_way_back() -> None:
+    stage = watched(blue_green("LINEAR", wait=20, final=20))
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    refuse_for_long(stage, WriteRoute)
     assert stage.percent_new() == 25
     stage.alarms["errors"].state = "ALARM"
     stage.step()
@@ -109,15 +115,7 @@ def test_a_batch_that_was_refused_on_the_way_forward_does_not_delay_the_old_inst
     stage = watched(rolling(25, back=25, wait=30))
     stage.image("two:1")
     reach(stage, "Baking", 2)
-    refused = CallProblem("ScaleFleet", Reason.REJECTED_BY_KUBERNETES, "a webhook is away", transient=False)
-    carry_out = stage.do
-    stage.do = lambda action: None if isinstance(action, ScaleFleet) else carry_out(action)
-    while stage.status.problem is None or stage.status.problem.count < 8:
-        tried = any(isinstance(action, ScaleFleet) for action in stage.actions)
-        stage.step(problem=refused if tried else None)
-    stage.do = carry_out
-    assert stage.status.problem.next_attempt is not None
-    assert (stage.status.problem.next_attempt - stage.now).total_seconds() > 60
+    refuse_for_long(stage, ScaleFleet)
     old = next(fleet for fleet in stage.cluster.fleets.values() if fleet.image != "two:1")
     assert old.replicas < 4
     stage.alarms["errors"].state = "ALARM"

@@ -1,6 +1,7 @@
 """What a change costs among many endpoints, and what is kept of those that are gone."""
 
 import gc
+import tracemalloc
 
 from tests.router.bench import Bench
 
@@ -82,3 +83,23 @@ def test_nothing_is_kept_of_endpoints_that_are_gone() -> None:
         bench.now += 10  # what leaves has left
         bench.settle()
     assert resources() - before <= 20, "of the newest, and of the last versions"
+
+
+def test_nothing_is_kept_of_generations_that_came_and_went() -> None:
+    """An agent runs for weeks, and a scaler may change a route every few seconds."""
+
+    def held(generations: range) -> int:
+        for generation in generations:
+            bench.put("a", generation, "a1", weight=generation)
+            bench.settle()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    bench = Bench()
+    tracemalloc.start()
+    try:
+        before = held(range(1, 200))
+        after = held(range(200, 1200))
+    finally:
+        tracemalloc.stop()
+    assert after - before < 60_000

@@ -7,7 +7,7 @@ import pytest
 
 from sluice.api.routes import RouteReport, RouterReportSpec
 from sluice.ports.kube import Conflict, Kube, KubeUnavailable, Object
-from sluice.router.reporting import Reporter
+from sluice.router.reporting import Reporter, whole
 
 POD, UID = "router-1", "11111111-aaaa"
 DRAINING = ("iris-main-0123456789",)
@@ -95,3 +95,13 @@ async def test_a_report_that_somebody_changed_is_read_again(stored: Stored, repo
     assert not await reporter.write(spec(*DRAINING))
     assert await reporter.write(spec(*DRAINING))
     assert stored.routes()[0]["draining"] == list(DRAINING)
+
+
+async def test_a_namespace_may_have_more_routes_than_a_part_of_the_report(stored: Stored) -> None:
+    """The agent ended with the whole report, and again after each start."""
+    routes = tuple(RouteReport(name=f"e{number}", uid=f"u{number}", generation=1) for number in range(2500))
+    reporter = Reporter(cast(Kube, stored), "team-a", POD, UID)
+    assert await reporter.write(whole(UID, routes, ()))
+    assert sorted(route["name"] for route in stored.routes()) == sorted(route.name for route in routes)
+    for part in stored.objects.values():
+        RouterReportSpec.model_validate(part["spec"])  # as the API server would

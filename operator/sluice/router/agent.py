@@ -20,7 +20,7 @@ from sluice.router.files import Files
 from sluice.router.ledger import Ledger, Step
 from sluice.router.objects import Objects, Route
 from sluice.router.pace import Pace
-from sluice.router.reporting import RETRY_SECONDS, Reporter, rest
+from sluice.router.reporting import RETRY_SECONDS, Reporter, rest, whole
 from sluice.router.routes import SCOPE
 from sluice.router.samples import Samples
 from sluice.router.settings import Settings
@@ -184,8 +184,7 @@ class Agent:
     def _prepare_report(self, wanted: Wanted, view: View, activity: Activity) -> None:
         existing, words = self._objects.routes.values(), self._samples.words
         routes, rejected = self._ledger.report(wanted, existing, view, activity, words)
-        # Not validated: a limit of the API is one of each part (reporting.split), and all of them may be more.
-        report = RouterReportSpec.model_construct(pod_uid=self._settings.pod_uid, routes=routes, rejected=rejected)
+        report = whole(self._settings.pod_uid, routes, rejected)
         if report != self._report:
             self._report = report
             self._reported.set()

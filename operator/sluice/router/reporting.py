@@ -75,6 +75,11 @@ class Reporter:
         }
 
 
+def whole(pod_uid: str, routes: tuple[RouteReport, ...], rejected: tuple[RejectedRoute, ...]) -> RouterReportSpec:
+    """All that a router reports. Not validated: what the API limits is each part, and all of them may be more."""
+    return RouterReportSpec.model_construct(pod_uid=pod_uid, routes=routes, rejected=rejected)
+
+
 def split(spec: RouterReportSpec) -> Mapping[int, RouterReportSpec]:
     """The parts, by number."""
     routes: dict[int, list[RouteReport]] = {number: [] for number in range(PARTS)}
