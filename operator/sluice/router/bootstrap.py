@@ -17,6 +17,8 @@ Json = dict[str, Any]
 _TYPE: Final = "type.googleapis.com/envoy."
 STAT_PREFIX: Final = "data"
 SCOPES: Final = "endpoints"
+ANSWERS_FILTER: Final = "envoy.filters.http.lua"
+ROUTE_ANEW_FILTER: Final = "sluice.route_anew"
 AGENT_CLUSTER: Final = "agent"
 DISCOVERY_SOCKET: Final = "xds.sock"
 """Where the agent tells Envoy its clusters and scopes (discovery.py)."""
@@ -165,11 +167,20 @@ def _manager(settings: BootstrapSettings, stat_prefix: str, request_headers_remo
     }
 
 
+_ROUTE_ANEW: Final[Json] = {
+    "name": ROUTE_ANEW_FILTER,
+    "typed_config": {"@type": _TYPE + "extensions.filters.http.set_filter_state.v3.Config", "clear_route_cache": True},
+}
+"""Envoy finds the route by the head and keeps it, and counts the request nowhere until the body is there: the fleet
+that was chosen may be gone by then. So, behind the buffer, it looks again. The same draw chooses among the weights: it
+is the request's own. (The filter that costs least of those that forget the route; it sets no state.)"""
+
+
 def _filters(settings: BootstrapSettings) -> list[Json]:
     """Requests pass them downwards, answers upwards."""
     return [
         {
-            "name": "envoy.filters.http.lua",
+            "name": ANSWERS_FILTER,
             "typed_config": {
                 "@type": _TYPE + "extensions.filters.http.lua.v3.Lua",
                 "default_source_code": {"inline_string": answers_script(settings.namespace)},
@@ -182,6 +193,7 @@ def _filters(settings: BootstrapSettings) -> list[Json]:
                 "max_request_bytes": settings.max_payload_bytes,
             },
         },
+        _ROUTE_ANEW,
         {
             "name": "envoy.filters.http.router",
             "typed_config": {
