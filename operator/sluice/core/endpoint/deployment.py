@@ -194,7 +194,8 @@ def pending(d: Draft) -> bool:
     deployment, desired = d.status.deployment, d.desired
     held = d.status.latch is not None and d.status.latch.reason == Reason.HELD_BY_ROLLBACK
     superseded = deployment is not None and desired is not None and deployment.fleet_hash != desired.fleet_hash
-    if deployment is None or (superseded and not held and not _mends_drift(d)):
+    mends = _mends_drift(d) and deployment is not None and _serves(d, deployment.fleet_hash)
+    if deployment is None or (superseded and not held and not mends):
         d.set(intent=None, deployment=None)
         return False
     revision = desired if desired is not None and desired.fleet_hash == deployment.fleet_hash else None
@@ -203,12 +204,21 @@ def pending(d: Draft) -> bool:
         d.set(intent=None, deployment=None)
         return False
     # Held and superseded: an earlier release did not note who commands.
-    start(d, revision, commanded=bool(intent.commanded) or (held and superseded))
+    commanded = bool(intent.commanded) or (held and superseded)
+    if not commanded and (asks_scalers(d) if mends else _held_up(d, revision)):
+        if d.now >= intent.time + timedelta(seconds=UNSEEN_SECONDS) and not _took_effect(d, intent):
+            d.set(intent=intent.model_copy(update={"attempt": 0}))  # without effect by now: what moves is not its doing
+        return True
+    start(d, revision, commanded=commanded)
     return True
 
 
 def _mends_drift(d: Draft) -> bool:
     return d.status.drift is not None and bool(d.status.drift.fields)
+
+
+def _serves(d: Draft, fleet_hash: str) -> bool:
+    return d.status.revision is not None and d.status.revision.fleet_hash == fleet_hash
 
 
 def _reason_of(intent: Intent) -> Reason:
@@ -239,10 +249,14 @@ def plan(d: Draft) -> bool:
     if latches.holds(d.status.latch, d.spec, desired):
         d.set(settle=None)
         return False
-    if settling(d, desired) or asks_scalers(d) or _guarded(d, desired) or _alarms_quiet(d, desired):
-        return True
-    start(d, desired)
+    if not (settling(d, desired) or _held_up(d, desired)):
+        start(d, desired)
     return True
+
+
+def _held_up(d: Draft, desired: Revision) -> bool:
+    """Whether something is against calling UpdateEndpoint now, be it the first attempt or a later one; says so."""
+    return asks_scalers(d) or _guarded(d, desired) or _alarms_quiet(d, desired)
 
 
 def say_latched(d: Draft) -> bool:
@@ -308,15 +322,18 @@ def _guarded(d: Draft, desired: Revision) -> bool:
     return True
 
 
-def _retains(d: Draft, *, commanded: bool = False) -> bool:
+def _retains(d: Draft) -> bool:
     """Whether an update that starts now keeps live counts and weights: as the spec says, else where a scaler holds a
     variant."""
     said = d.spec.get("retainAllVariantProperties")
     if said is not None:
         return bool(said)
+    scaled, before = d.observation.scalable_variants, d.status.deployment
+    if scaled is not None:
+        return bool(scaled)
     # A person's way back waits for no answer: not known, what a scaler may have made of the counts is kept.
-    scaled = d.observation.scalable_variants
-    return commanded if scaled is None else bool(scaled)
+    known = before.retain_all_variant_properties if before is not None else None
+    return True if known is None else known
 
 
 def _counts_at_start(d: Draft, revision: Revision, *, retains: bool) -> dict[str, int]:
@@ -395,8 +412,10 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
     before = d.status.intent
     again = before is not None and before.operation == "UpdateEndpoint" and before.revision == revision.name
     old = d.status.deployment
-    same = again and old is not None and old.revision == revision.name
-    deployment = old if same and old is not None else new_deployment(d, revision, d.now, commanded=commanded)
+    # The policy and the counts are those of this attempt: one without effect before it binds nothing.
+    deployment = new_deployment(d, revision, d.now, commanded=commanded)
+    if again and old is not None and old.revision == revision.name:
+        deployment = deployment.model_copy(update={"start_time": old.start_time})
     d.set(
         deployment=deployment,
         settle=None,
@@ -420,7 +439,7 @@ def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
 def new_deployment(d: Draft, revision: Revision, start_time: datetime, *, commanded: bool = False) -> DeploymentStatus:
     """A deployment at its start."""
     config = None if commanded else d.spec.get("deploymentConfig")
-    retain = _retains(d, commanded=commanded)
+    retain = _retains(d)
     counts = _counts_at_start(d, revision, retains=retain)
     steps = max((guardrails.step_count(config, total) for total in counts.values()), default=1)
     timeout = _timeout_seconds(config)
