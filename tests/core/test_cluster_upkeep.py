@@ -1,7 +1,9 @@
 """What goes on beside what is asked for: the router, the stored revisions, the routes of who has no pod."""
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from tests.core.cluster_stage import ClusterStage, Router, blue_green
 from tests.core.watched import deployment, ended, images_of, name_of, reach
 
@@ -10,7 +12,7 @@ from sluice.api.routes import RouterReportSpec
 from sluice.api.status import EndpointStatus
 from sluice.core.actions import StoreRevision
 from sluice.core.cluster.actions import EnsureRouter
-from sluice.core.cluster.observation import PodTrouble
+from sluice.core.cluster.observation import ClusterObservation, PodTrouble
 
 
 def _updates(stage: ClusterStage) -> list[EnsureRouter]:
@@ -302,3 +304,93 @@ def test_of_a_spec_that_is_wrong_neither_counts_nor_weights_come_into_force() ->
     stage.run(60)
     assert [v.desired_weight for v in stage.status.production_variants] == [3.0, 1.0]
     assert sorted(fleet.replicas for fleet in stage.cluster.fleets.values()) == [2, 4]
+
+
+# Routers that do not come up --------------------------------------------------------------------------------------
+
+
+def _without_routers(stage: ClusterStage, *, held: str = "") -> None:
+    """All routers of the namespace are away, and what mends them waits to be rendered."""
+    for router in stage.cluster.routers:
+        router.ready = False
+    stage.router_outdated = held
+
+
+def test_a_namespaces_first_router_that_does_not_start_gets_the_setting_that_mends_it() -> None:
+    """Its image cannot be pulled; the creation that waits for it held what mends it up, for ever."""
+    stage = ClusterStage()
+    for _ in range(30):
+        stage.step()
+        for router in stage.cluster.routers:
+            router.starts, router.never_ran = True, True
+    assert (stage.status.endpoint_status, stage.status.intent is not None) == ("Creating", True)
+    assert not _updates(stage), "it is as rendered"
+    stage.router_outdated = ""
+    stage.step()
+    assert _updates(stage)
+
+
+def test_a_creation_moves_nobodys_traffic() -> None:
+    """The namespace's other Endpoints serve, and one that was left Failed keeps the router on its version no longer."""
+    stage = ClusterStage()
+    stage.cluster.troubles["image:1"] = PodTrouble("CrashLoop", "exit code 1", final=True)
+    stage.image("image:1")
+    stage.until("CreationFailed", type_="Stalled")
+    assert stage.status.intent is not None
+    assert stage.cluster.routers
+    assert stage.cluster.routers[0].ready
+    stage.router_outdated = ""
+    stage.step()
+    assert _updates(stage)
+
+
+@pytest.mark.parametrize("held", ["", "Endpoint fraud shifts traffic"])
+@pytest.mark.parametrize("stage_of", ["Provisioning", "Baking", "RollingBack"])
+def test_where_no_router_is_ready_no_traffic_keeps_it_from_being_mended(stage_of: str, held: str) -> None:
+    """The deployment waits for routers, and they for what mends them."""
+    stage = ClusterStage(deploymentConfig=blue_green("CANARY"))
+    stage.in_service()
+    stage.run(3)
+    stage.image("two:1")
+    reach(stage, "Baking" if stage_of == "RollingBack" else stage_of)
+    if stage_of == "RollingBack":
+        for router in stage.cluster.routers:
+            router.slow = True
+        stage.image("three:1")
+        reach(stage, stage_of)
+    stage.router_outdated = held
+    stage.step()
+    assert not _updates(stage), "routers carry the traffic that is moved"
+    _without_routers(stage, held=held)
+    stage.step()
+    assert deployment(stage).stage == stage_of
+    assert _updates(stage)
+
+
+def test_weights_that_no_router_has_in_force_keep_none_from_being_mended() -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.run(3)
+    _without_routers(stage)
+    stage.edit_variant("a", initialInstanceCount=4)
+    stage.step()
+    assert stage.status.intent is not None
+    assert _updates(stage)
+
+
+class BehindAnother(ClusterStage):
+    """Another namespace's router is being replaced."""
+
+    def observe(self) -> ClusterObservation:
+        seen = super().observe()
+        return replace(seen, router=replace(seen.router, held_by="team-z"))
+
+
+def test_another_namespaces_turn_is_waited_for_also_without_a_router() -> None:
+    """What goes wrong in one namespace goes no further."""
+    stage = BehindAnother()
+    stage.in_service()
+    stage.run(3)
+    _without_routers(stage, held="the router of namespace team-z is being replaced")
+    stage.run(10)
+    assert not _updates(stage)

@@ -9,13 +9,14 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 
 from sluice.api import names
+from sluice.api.reasons import ConditionType
 from sluice.api.status import EndpointStatus
 from sluice.controller.cache import Cache
 from sluice.controller.cluster_metrics import ClusterMetrics
 from sluice.controller.slots import Slots
 from sluice.controller.wakes import Wakes
 from sluice.core.actions import Action, AwsAction, DropRevision, MarkRevision
-from sluice.core.cluster import alarms, haste, rights
+from sluice.core.cluster import alarms, haste, rights, routers
 from sluice.core.cluster.actions import ClusterAction, ScaleFleet, WriteRoute
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.cluster.rights import AlarmPlace, Permitted
@@ -274,10 +275,13 @@ def neighbours(cache: Cache) -> Callable[[str, str], int]:
 
 
 def shifting(cache: Cache) -> Callable[[str, str], str]:
-    """(namespace, Endpoint) -> another Cluster Endpoint of the namespace whose traffic is being moved, or ""."""
+    """(namespace, Endpoint) -> another Cluster Endpoint of the namespace whose traffic is being moved, or "". One that
+    answers nobody moves none: where no router is ready, it may be waiting for what brings the routers up to date."""
 
     def moves(status: Mapping[str, Any]) -> bool:
-        return bool(status.get("deployment") or status.get("intent"))
+        said = {one.get("type"): one.get("status") for one in status.get("conditions") or ()}
+        operation = (status.get("intent") or {}).get("operation")
+        return said.get(ConditionType.SERVING) != "False" and routers.moves_traffic(status.get("deployment"), operation)
 
     return lambda namespace, name: next(
         (

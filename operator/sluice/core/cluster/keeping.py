@@ -67,13 +67,14 @@ def _make(d: Draft, sides: dict[str, routing.Side], standing: Iterable[fleets.Wa
 
 
 def router(d: Draft) -> None:
-    """The namespace has its router; it is brought up to date only while nothing of this Endpoint shifts."""
+    """The namespace has its router; it is brought up to date while nothing shifts, and always in its turn."""
     found = seen(d).router
     if not found.exists or not found.complete:
         d.act(EnsureRouter())
         d.again(WAIT_SECONDS)
-    elif not found.current and d.status.deployment is None and d.status.intent is None:
-        if found.held:
+    elif not found.current and not routers.held_by_traffic(seen(d), d.status):
+        # Without a router that is ready an Endpoint of the namespace holds nothing up, whatever it is about.
+        if found.held if routers.ready(seen(d)) else found.held_by:
             d.again(HELD_SECONDS)
         else:
             d.act(EnsureRouter(update=True))

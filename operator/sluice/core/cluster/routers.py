@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sluice.api.routes import SCHEMA_VERSION, RouteReport
+from sluice.api.status import EndpointStatus
 from sluice.core.cluster.observation import ClusterObservation, RouterSeen, RouteSeen
 
 EVICT_AFTER_SECONDS = 15.0
@@ -53,6 +54,18 @@ def confirms(router: RouterSeen, route: RouteSeen) -> bool:
 def ready(seen: ClusterObservation) -> tuple[RouterSeen, ...]:
     """The routers that callers reach."""
     return tuple(router for router in seen.routers if router.ready and not router.terminating)
+
+
+def moves_traffic(deployment: object, operation: str | None) -> bool:
+    """Whether an Endpoint moves traffic, by its status: what is deployed, and its intent's operation. One that is being
+    created, or whose creation failed, has none."""
+    return bool(deployment) or operation not in {None, "CreateEndpoint"}
+
+
+def held_by_traffic(seen: ClusterObservation, status: EndpointStatus) -> bool:
+    """Whether the routers stay as they are because of the traffic that the Endpoint moves. Where none is ready there is
+    no traffic, and what the Endpoint waits for may be the very setting that lets them start."""
+    return bool(ready(seen)) and moves_traffic(status.deployment, status.intent.operation if status.intent else None)
 
 
 def unheard_of(seen: ClusterObservation, now: datetime) -> float:
