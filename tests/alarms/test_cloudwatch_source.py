@@ -1,15 +1,14 @@
 """CloudWatch alarms of Endpoints in the cluster: moto's server, behind a proxy that throttles like AWS."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from unittest.mock import ANY
 
-import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from tests.alarms.quota import Counted, Quota
 from tests.alarms.stepped import Stepped, key, watch
 from tests.alarms.test_cloudwatch import alarm
 from tests.sagemaker.world import REGION, TARGET, CountingTelemetry
@@ -27,6 +26,7 @@ from sluice.ports.clock import SystemClock
 from sluice.sagemaker.clients import AwsCalls, AwsSettings
 
 CLOCK = SystemClock()
+UNLIMITED = 1e9
 
 
 @pytest.fixture
@@ -256,53 +256,6 @@ async def test_without_a_region_the_setting_is_named(reader: CloudWatchReader) -
     assert (found.state, "AWS_REGION" in (found.message or "")) == ("Unreadable", True)
 
 
-class Quota:
-    """Lets a few calls through to moto, and refuses the others as AWS does."""
-
-    def __init__(self, upstream: str) -> None:
-        self._upstream = upstream
-        self.calls_per_second = 1e9
-        self.passed = self.refused = 0
-        self._tokens, self._at = 1.0, time.monotonic()
-
-    async def __aenter__(self) -> str:
-        self._session = aiohttp.ClientSession(auto_decompress=False)
-        app = web.Application()
-        app.add_routes([web.post("/{any:.*}", self._answer)])
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        return f"http://{host}:{port}"
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
-        await self._session.close()
-
-    async def _answer(self, request: web.Request) -> web.Response:
-        now = time.monotonic()
-        self._tokens = min(1.0, self._tokens + (now - self._at) * self.calls_per_second)
-        self._at = now
-        body = await request.read()
-        if b"DescribeAlarms" in body + request.headers.get("X-Amz-Target", "").encode():
-            if self._tokens < 1:
-                self.refused += 1
-                return web.json_response(
-                    {"__type": "ThrottlingException", "message": "Rate exceeded"},
-                    status=400,
-                    headers={"x-amzn-query-error": "Throttling;Sender"},
-                )
-            self._tokens -= 1
-            self.passed += 1
-        headers = {name: value for name, value in request.headers.items() if name.lower() != "content-length"}
-        async with self._session.post(self._upstream + request.path_qs, data=body, headers=headers) as answer:
-            kept = {
-                name: value for name, value in answer.headers.items() if name.lower().startswith(("content-", "x-"))
-            }
-            kept.pop("Content-Length", None)
-            return web.Response(body=await answer.read(), status=answer.status, headers=kept)
-
-
 async def test_under_throttling_the_period_widens_states_stay_and_it_recovers(
     calls: AwsCalls, cloudwatch: Any, moto_url: str, telemetry: CountingTelemetry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,7 +264,7 @@ async def test_under_throttling_the_period_widens_states_stay_and_it_recovers(
     names = [f"n{index}" for index in range(300)]
     own(cloudwatch, "n0", "ALARM")
     own(cloudwatch, "n299", "OK")
-    quota = Quota(moto_url)
+    quota = Quota(moto_url, UNLIMITED)
     async with quota as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", url)
         reader = CloudWatchReader(calls, CLOCK, CloudWatchSettings(shortest_period_seconds=0.1, calls_per_second=30))
@@ -320,18 +273,18 @@ async def test_under_throttling_the_period_widens_states_stay_and_it_recovers(
         for index in range(100):
             poller.watch(key(f"e{index}"), watch(*names[3 * index : 3 * index + 3], endpoint=f"e{index}"))
         await poller.poll(source)
-        assert (quota.passed, quota.refused) == (3, 0)
+        assert quota.counted == Counted(passed=3)
         assert source.period_seconds == pytest.approx(0.1)
 
         quota.calls_per_second = 0.1
         await poller.poll(source)
         await poller.poll(source)
-        assert quota.refused > 0
+        assert quota.counted.refused > 0
         assert source.period_seconds == pytest.approx(0.4)
         states = {reading.name: reading.state for index in (0, 99) for reading in poller.readings(key(f"e{index}"))}
         assert (states["n0"], states["n1"], states["n299"]) == ("ALARM", "Missing", "OK")
 
-        quota.calls_per_second = 1e9
+        quota.calls_per_second = UNLIMITED
         async with asyncio.timeout(120):
             while source.period_seconds > 0.11:
                 await poller.poll(source)
