@@ -5,7 +5,7 @@ Series are made from what each Endpoint's last pass saw, so they go with it. A v
 variants that SageMaker allows; revisions, pods and routers are counted, never named."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +47,7 @@ class ClusterMetrics(Collector):
         """Endpoints whose routes are written and not confirmed yet, and when the first of those was written."""
         self._held: dict[Key, str] = {}
         """Endpoints whose deployment waits for a limit, and which."""
+        self._holders: Callable[[], Iterable[tuple[str, str]]] = tuple
         self._confirmation = Histogram(
             "sluice_route_confirmation_seconds",
             "From the writing of an Endpoint's routes until every Ready router has them in force",
@@ -54,6 +55,10 @@ class ClusterMetrics(Collector):
             registry=registry,
         )
         registry.register(self)
+
+    def watch_holds(self, holders: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        """Asked at each scrape: (namespace, Endpoint of it that keeps its router from being brought up to date)."""
+        self._holders = holders
 
     def route_written(self, key: Key) -> None:
         """A pass has written routes."""
@@ -92,7 +97,7 @@ class ClusterMetrics(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The state of every Endpoint's last pass."""
-        fleets, wanted, ready, behind, held, routers_held = families = self._families()
+        fleets, wanted, ready, behind, held, routers_held, held_within = families = self._families()
         for (namespace, reason), number in sorted(
             Counter((key.namespace, reason) for key, reason in self._held.items()).items()
         ):
@@ -100,6 +105,8 @@ class ClusterMetrics(Collector):
         waiting = {(key.namespace, one.router_held_by) for key, one in self._shown.items() if one.router_held_by}
         for by, number in sorted(Counter(by for _, by in waiting).items()):
             routers_held.add_metric([by], number)
+        for holder in self._holders():
+            held_within.add_metric(holder, 1)
         for key, shown in list(self._shown.items()):
             place = [key.namespace, key.name]
             behind.add_metric(place, shown.behind)
@@ -127,6 +134,11 @@ class ClusterMetrics(Collector):
                 "sluice_routers_held",
                 "Namespaces whose router waits to be brought up to date until another namespace's is",
                 labels=["by"],
+            ),
+            GaugeMetricFamily(
+                "sluice_routers_held_by_endpoint",
+                "1 for each Endpoint whose traffic keeps its namespace's router from being brought up to date",
+                labels=_PLACE,
             ),
         )
 

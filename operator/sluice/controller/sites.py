@@ -13,6 +13,7 @@ from sluice.api.reasons import ConditionType
 from sluice.api.status import EndpointStatus
 from sluice.controller.cache import Cache
 from sluice.controller.cluster_metrics import ClusterMetrics
+from sluice.controller.router_holds import RouterHolds
 from sluice.controller.slots import Slots
 from sluice.controller.wakes import Wakes
 from sluice.core.actions import Action, AwsAction, DropRevision, MarkRevision
@@ -164,6 +165,9 @@ class ClusterSite:
         self._places = places
         self._slots = slots
         self._metrics = metrics
+        self._holds = RouterHolds(clock)
+        self._shifting = shifting(cache)
+        metrics.watch_holds(self._holds.holders)
         self._sights: dict[Key, tuple[datetime, ClusterObservation]] = {}
         """What the last pass saw, where that may be needed and nothing was done since; it serves once."""
 
@@ -222,6 +226,8 @@ class ClusterSite:
         self._watch(key, given, status)
         self._slots.moved(given.status, status)
         self._metrics.decided(key, status)
+        if given.cluster is not None:
+            self._holds.saw(key, self._holder(key, given.cluster, status))
 
     def forget(self, key: Key) -> None:
         """See Site."""
@@ -229,8 +235,18 @@ class ClusterSite:
         self._sights.pop(key, None)
         self._slots.forget(key)
         self._metrics.forget(key)
+        self._holds.forget(key)
         if self._alarms is not None:
             self._alarms.watch(key, None)
+
+    def _holder(self, key: Key, seen: ClusterObservation, status: EndpointStatus) -> str:
+        """The Endpoint of the namespace whose traffic keeps its router from being brought up to date; "": none."""
+        if not seen.router.exists or seen.router.current or not routers.ready(seen):
+            return ""
+        if routers.held_by_traffic(seen, status):
+            return key.name
+        held = seen.router.held and not seen.router.held_by
+        return self._shifting(key.namespace, key.name) if held else ""
 
     def _watch(self, key: Key, given: Pass, status: EndpointStatus) -> Permitted:
         """Have the alarms read that this status asks for, as far as the policy permits it."""
