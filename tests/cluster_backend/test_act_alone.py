@@ -4,9 +4,13 @@ import pytest
 from tests.controller.memory_kube import MemoryKube
 
 from sluice.cluster.act import FLEET_KINDS, ROUTER_KINDS, delete_fleet, remove_router
-from sluice.core.cluster.names import ROUTER, record_name
+from sluice.cluster.labels import endpoint_labels
+from sluice.core.cluster.names import ANNOTATION_OWNER, LABEL_FLEET, ROUTER, record_name
+from sluice.core.identity import Owner
 from sluice.core.revision import LABEL_MANAGED_BY, MANAGED_BY
 from sluice.ports.kube import Conflict, Object
+
+OWNER = Owner("prod", "team", "churn")
 
 
 def put(kube: MemoryKube, kind: str, name: str, **metadata: object) -> None:
@@ -34,16 +38,61 @@ async def test_what_goes_already_is_not_deleted_again_and_somebody_elses_not_at_
     assert kube.writes() == []
 
 
+def marks(fleet: str) -> dict[str, object]:
+    """The marks of an object of this fleet of OWNER's."""
+    return {
+        "labels": {**endpoint_labels(OWNER.name), LABEL_FLEET: fleet},
+        "annotations": {ANNOTATION_OWNER: str(OWNER)},
+    }
+
+
 async def test_of_a_fleet_what_costs_nodes_goes_first() -> None:
     """What is left beside it is found by the sweep for orphans."""
     kube = MemoryKube()
     for kind in ("Deployment", *FLEET_KINDS):
-        put(kube, kind, "churn-a")
-    put(kube, "ConfigMap", record_name("churn-a"))
+        put(kube, kind, "churn-a", **marks("churn-a"))
+    put(kube, "ConfigMap", record_name("churn-a"), **marks("churn-a"))
     with pytest.raises(Conflict):
-        await delete_fleet(kube, "team", "churn-a", "another-one-of-the-same-name")
+        await delete_fleet(kube, OWNER, "churn-a", "another-one-of-the-same-name")
     assert len(kube.objects) == 2 + len(FLEET_KINDS)
     kube.calls.clear()
-    await delete_fleet(kube, "team", "churn-a", "uid-Deployment")
+    await delete_fleet(kube, OWNER, "churn-a", "uid-Deployment")
     assert kube.writes()[0] == ("delete", "Deployment", "churn-a")
     assert kube.objects == {}
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {},
+        {"labels": {LABEL_MANAGED_BY: MANAGED_BY}},
+        {**marks("guard"), "annotations": {ANNOTATION_OWNER: "prod/team/another"}},
+        {**marks("guard"), "annotations": {ANNOTATION_OWNER: "prod/elsewhere/churn"}},
+        marks("another"),
+    ],
+    ids=["unmarked", "a label", "another Endpoint's", "another namespace's", "another fleet's"],
+)
+async def test_what_only_has_a_fleets_name_is_none_of_the_fleet(others: dict[str, object]) -> None:
+    """Who may make Deployments would else have the operator delete whatever it names: policies, Services, settings."""
+    kube = MemoryKube()
+    put(kube, "Deployment", "guard", **marks("guard"))
+    for kind in FLEET_KINDS:
+        put(kube, kind, "guard", **{"labels": {}, **others})
+    put(kube, "ConfigMap", record_name("guard"), **{"labels": {}, **others})
+    await delete_fleet(kube, OWNER, "guard", "uid-Deployment")
+    assert kube.writes() == [("delete", "Deployment", "guard")]
+
+
+async def test_what_is_made_anew_while_a_fleet_goes_stays() -> None:
+    """Between the look and the deletion somebody puts a Service of their own there."""
+    kube = MemoryKube()
+    put(kube, "Deployment", "churn-a", **marks("churn-a"))
+    put(kube, "Service", "churn-a", **marks("churn-a"))
+
+    def deployment_went() -> None:
+        kube.before["delete"] = [lambda: put(kube, "Service", "churn-a", uid="theirs", labels={})]
+
+    kube.before["delete"] = [deployment_went]
+    with pytest.raises(Conflict):
+        await delete_fleet(kube, OWNER, "churn-a", "uid-Deployment")
+    assert kube.objects["Service", "team", "churn-a"]["metadata"]["uid"] == "theirs"

@@ -12,7 +12,8 @@ from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.cluster.observe import Observer
 from sluice.core.cluster.actions import DeleteFleet, EnsureRouter, RecordFleet, RetainRoute, ScaleFleet, WriteRoute
-from sluice.core.cluster.names import LABEL_FLEET, LABEL_ROUTER, ROUTER
+from sluice.core.cluster.names import LABEL_FLEET, LABEL_ROUTER, ROUTER, record_name
+from sluice.core.cluster.observation import FleetRecord
 from sluice.core.instance_types import parse
 from sluice.core.resolve import Resolution
 from sluice.kube.client import KubeClient
@@ -91,6 +92,30 @@ async def test_another_namespaces_objects_are_nobodys(world: World) -> None:
     }
     await create(world.kube, copy)
     assert (await world.look()).fleets == ()
+
+
+async def test_a_copy_under_another_name_is_no_fleet(world: World) -> None:
+    """Somebody looks for a fault in a copy of their own: it would be taken down as a fleet that nothing needs."""
+    action = world.fleet()
+    await world.act(action)
+    copy = await world.get("Deployment", action.name)
+    marks = {field: copy["metadata"][field] for field in ("namespace", "labels", "annotations")}
+    copy["metadata"] = {**marks, "name": "churn-debug"}
+    await create(world.kube, copy)
+    assert [fleet.name for fleet in (await world.look()).fleets] == [action.name]
+
+
+async def test_a_record_counts_under_its_own_name(world: World) -> None:
+    """A copy of it, from a backup, would be held against the pods of a fleet that is made again."""
+    action = world.fleet()
+    await world.act(action, RecordFleet(action.name, FleetRecord()))
+    copy = await world.get("ConfigMap", record_name(action.name))
+    marks = {field: copy["metadata"][field] for field in ("namespace", "labels", "annotations")}
+    copy["metadata"] = {**marks, "name": "z-copy"}
+    await create(world.kube, copy)
+    assert (await world.look()).fleets[0].record is not None
+    await world.kube.delete("ConfigMap", world.namespace, record_name(action.name))
+    assert (await world.look()).fleets[0].record is None
 
 
 async def test_a_routers_pod_counts_by_its_owners_and_never_by_its_label(world: World) -> None:

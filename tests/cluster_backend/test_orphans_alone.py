@@ -84,3 +84,22 @@ async def test_what_somebody_labelled_leads_to_nobody_elses_objects(kube: Guarde
     kube.put(thing("ConfigMap", "team", record_name("churn-1"), "churn-1"))
     places = {(item["kind"], "team", item["metadata"]["name"]) for item in kept}
     assert await swept(kube) == places
+
+
+async def test_a_copy_under_another_name_is_nobodys_orphan(kube: Guarded) -> None:
+    """Its Endpoint is gone, and whoever copied the Deployment looks into it still."""
+    kept = [
+        kube.put(thing("Deployment", "team", "churn-debug", "churn-1")),
+        kube.put(thing("Service", "team", "churn-debug")),
+    ]
+    kube.put(thing("Deployment", "team", "churn-1", "churn-1"))
+    kube.put(thing("Service", "team", "churn-1", "churn-1"))
+    assert await swept(kube) == {(item["kind"], "team", item["metadata"]["name"]) for item in kept}
+
+
+async def test_what_a_restore_brought_into_another_namespace_is_left_alone(kube: Guarded) -> None:
+    """It says of all its objects that they belong elsewhere."""
+    copy = thing("NetworkPolicy", "team", "churn-1", "churn-1")
+    copy["metadata"]["annotations"][ANNOTATION_OWNER] = "prod/elsewhere/churn"
+    kube.put(copy)
+    assert await swept(kube) == {("NetworkPolicy", "team", "churn-1")}

@@ -9,7 +9,7 @@ from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.api.routes import EndpointRouteSpec
 from sluice.cluster import records
-from sluice.cluster.labels import endpoint_labels, endpoint_selector, is_ours
+from sluice.cluster.labels import endpoint_labels, endpoint_selector, is_of_fleet
 from sluice.cluster.problems import FAILURES, problem
 from sluice.cluster.rendering import Rendering, UnknownInstanceType
 from sluice.cluster.router import updated_spec
@@ -76,7 +76,7 @@ class Actor:
             case RecordFleet(name=name, record=record):
                 await self._record(owner, name, record)
             case DeleteFleet(name=name, uid=uid):
-                await delete_fleet(self._kube, owner.namespace, name, uid)
+                await delete_fleet(self._kube, owner, name, uid)
             case WriteRoute(spec=spec, resource_version=version):
                 await write_route(self._kube, owner, spec, version)
             case RetainRoute():
@@ -116,10 +116,8 @@ class Actor:
         if await self._create(manifest):
             return
         # Looked for as a pass looks: what it does not find, or cannot read, it would try to record again and again.
-        selector = f"{endpoint_selector(owner.name)},{LABEL_FLEET}={name}"
-        async for found in self._kube.list("ConfigMap", owner.namespace, selector):
-            if found["metadata"]["name"] == record_name(name) and records.read(found) is not None:
-                return
+        if any(records.read(found) is not None for found in await _records(self._kube, owner, name)):
+            return
         raise _in_the_way("RecordFleet", manifest, "is not the fleet's record, or one that cannot be read; delete it")
 
     async def _check_ours(self, owner: Owner, manifest: Object) -> None:
@@ -128,8 +126,7 @@ class Actor:
         found = await self._kube.get(kind, metadata["namespace"], metadata["name"])
         if found is None:
             return  # went meanwhile
-        selected = {**endpoint_labels(owner.name), LABEL_FLEET: metadata["name"]}
-        if is_ours(found, owner) and selected.items() <= (found["metadata"].get("labels") or {}).items():
+        if is_of_fleet(found, owner, metadata["name"]):
             return
         raise _in_the_way(
             "EnsureFleet",
@@ -210,19 +207,33 @@ def _in_the_way(operation: str, manifest: Object, why: str) -> ActFailed:
     return ActFailed(CallProblem(operation, Reason.NAME_CONFLICT, text, transient=False, retry_after_seconds=30.0))
 
 
-async def delete_fleet(kube: Kube, namespace: str, name: str, uid: str) -> None:
+async def delete_fleet(kube: Kube, owner: Owner, name: str, uid: str) -> None:
     """Delete a fleet's objects: the Deployment first, because what is left over is found by the orphan sweep, and a
     Deployment without its Service would go on costing nodes. Raises Conflict if it is another Deployment."""
-    await kube.delete("Deployment", namespace, name, uid=uid)
-    await delete_beside(kube, namespace, name)
+    await kube.delete("Deployment", owner.namespace, name, uid=uid)
+    await _delete_beside(kube, owner, name)
 
 
-async def delete_beside(kube: Kube, namespace: str, name: str) -> None:
-    """Delete what stands beside a fleet's Deployment."""
-    await asyncio.gather(
-        *(kube.delete(kind, namespace, name) for kind in FLEET_KINDS),
-        kube.delete("ConfigMap", namespace, record_name(name)),
+async def _delete_beside(kube: Kube, owner: Owner, name: str) -> None:
+    """Delete what stands beside a fleet's Deployment and bears its marks; what only has its name is somebody else's."""
+    found, stored = await asyncio.gather(
+        asyncio.gather(*(kube.get(kind, owner.namespace, name) for kind in FLEET_KINDS)),
+        _records(kube, owner, name),
     )
+    await asyncio.gather(
+        *(
+            kube.delete(item["kind"], owner.namespace, item["metadata"]["name"], uid=item["metadata"]["uid"])
+            for item in (*found, *stored)
+            if item is not None and is_of_fleet(item, owner, name)
+        )
+    )
+
+
+async def _records(kube: Kube, owner: Owner, fleet: str) -> list[Object]:
+    """The fleet's record, if it stands: the operator may list ConfigMaps and read none by its name."""
+    selector = f"{endpoint_selector(owner.name)},{LABEL_FLEET}={fleet}"
+    listed = [item async for item in kube.list("ConfigMap", owner.namespace, selector)]
+    return [item for item in listed if item["metadata"]["name"] == record_name(fleet)]
 
 
 async def write_route(kube: Kube, owner: Owner, spec: EndpointRouteSpec, resource_version: str | None) -> None:

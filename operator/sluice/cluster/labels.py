@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sluice.api import names
-from sluice.core.cluster.names import ANNOTATION_OWNER, LABEL_ROUTER, MAX_LABEL, ROUTER
+from sluice.core.cluster.names import ANNOTATION_OWNER, LABEL_FLEET, LABEL_ROUTER, MAX_LABEL, ROUTER
 from sluice.core.identity import Owner
 from sluice.core.revision import LABEL_ENDPOINT, LABEL_MANAGED_BY, MANAGED_BY
 
@@ -42,6 +42,22 @@ def is_ours(item: Mapping[str, Any], owner: Owner) -> bool:
     """Whether an object says that it belongs to this Endpoint. The installation is not asked: what a backup brought
     back into another cluster is still this Endpoint's."""
     return owner_of(item) == (owner.namespace, owner.name)
+
+
+def fleet_of(item: Mapping[str, Any]) -> str:
+    """The fleet that an object says it belongs to; empty: none."""
+    return str((item["metadata"].get("labels") or {}).get(LABEL_FLEET) or "")
+
+
+def is_fleet(deployment: Mapping[str, Any]) -> bool:
+    """Whether a Deployment is the fleet that its label names, not a copy of one under another name."""
+    return bool(deployment["metadata"]["name"] == fleet_of(deployment))
+
+
+def is_of_fleet(item: Mapping[str, Any], owner: Owner, fleet: str) -> bool:
+    """Whether an object bears all the marks of a fleet of this Endpoint: a name is what anybody can give."""
+    marks = {**endpoint_labels(owner.name), LABEL_FLEET: fleet}
+    return is_ours(item, owner) and marks.items() <= (item["metadata"].get("labels") or {}).items()
 
 
 def owner_of(item: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sluice.api import names
 from sluice.cluster import seen
-from sluice.cluster.labels import MANAGED, ROUTERS, endpoint_selector, is_ours, is_retained
+from sluice.cluster.labels import MANAGED, ROUTERS, endpoint_selector, is_fleet, is_ours, is_retained
 from sluice.cluster.problems import FAILURES, Failure, leaves, problem
 from sluice.cluster.remembered import REMEMBERED_SECONDS, Remembered
 from sluice.cluster.rendering import Rendering
@@ -142,7 +142,7 @@ class Observer:
             self._shared.of_endpoint("Deployment", owner.namespace, owner.name),
             self._shared.of_endpoint("Pod", owner.namespace, owner.name),
         )
-        ours = [item for item in deployments if is_ours(item, owner)]
+        ours = [item for item in deployments if is_fleet(item) and is_ours(item, owner)]
         named = {item["metadata"]["name"] for item in ours}
 
         async def beside(kind: str, explains: Callable[[list[Object]], bool]) -> list[Object]:
@@ -156,7 +156,7 @@ class Observer:
         replica_sets, services, records = await asyncio.gather(
             beside("ReplicaSet", lambda known: seen.explain(known, pods)),
             beside("Service", lambda known: named <= seen.standing(known)),
-            beside("ConfigMap", lambda known: named <= {seen.fleet_of(record) for record in known}),
+            beside("ConfigMap", lambda known: named <= seen.by_fleet(known).keys()),
         )
         return _Fleets(ours, pods, replica_sets, services, records)
 

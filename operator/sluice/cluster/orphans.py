@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from sluice.api import names
 from sluice.api.routes import LONGEST_STREAM_SECONDS, EndpointRouteSpec
 from sluice.cluster.act import FLEET_KINDS, delete_fleet, remove_router, write_route
-from sluice.cluster.labels import MANAGED, installation_of, is_retained, owner_of
+from sluice.cluster.labels import MANAGED, fleet_of, installation_of, is_fleet, is_retained, owner_of
 from sluice.cluster.observe import Neighbours
-from sluice.core.cluster.names import LABEL_FLEET, LABEL_ROUTER, ROUTER, record_name
+from sluice.core.cluster.names import LABEL_ROUTER, ROUTER, record_name
 from sluice.core.identity import Owner
 from sluice.ports.clock import Clock
 from sluice.ports.kube import Conflict, Forbidden, Gone, Kube, KubeUnavailable, Object, Rejected
@@ -127,7 +127,7 @@ class OrphanSweep:
         """Fleets and routes of Endpoints that the cache does not have, unless they were retained."""
         retained = {owner_of(route) for route in routes if is_retained(route)}
         found: dict[tuple[str, str], _Remains] = {}
-        for item in (*deployments, *routes):
+        for item in (*filter(is_fleet, deployments), *routes):
             owner = owner_of(item)
             if owner is None or owner in retained or not self._is_ours(item) or self._exists(*owner):
                 continue
@@ -140,14 +140,15 @@ class OrphanSweep:
 
     async def _beside(self, fleets: set[tuple[str, str]]) -> dict[tuple[str, str], list[Object]]:
         """What is left of fleets of which only Services and the like are. A label is what anybody can write: what does
-        not bear the name that it would have is none of a fleet's."""
+        not bear the name that it would have, or says that it belongs elsewhere, is none of a fleet's."""
         found: dict[tuple[str, str], list[Object]] = {}
         for kind in (*FLEET_KINDS, "ConfigMap"):
             for item in await self._list(kind, MANAGED):
-                fleet = str((item["metadata"].get("labels") or {}).get(LABEL_FLEET) or "")
+                fleet = fleet_of(item)
                 namespace, name = _place(item)
                 named = name == (record_name(fleet) if kind == "ConfigMap" else fleet)
-                if fleet and named and self._is_ours(item) and (namespace, fleet) not in fleets:
+                ours = self._is_ours(item) and owner_of(item) is not None
+                if fleet and named and ours and (namespace, fleet) not in fleets:
                     found.setdefault((namespace, fleet), []).append(item)
         return found
 
@@ -163,17 +164,17 @@ class OrphanSweep:
         """Empty the route, wait as long as a request may take, take down what stood behind it."""
         if await self._kube.get(names.ENDPOINT, namespace, name) is not None:
             return  # the cache is behind
-        place = ("Endpoint", namespace, name)
+        place, owner = ("Endpoint", namespace, name), Owner(self._installation_id, namespace, name)
         if left.route is not None and place not in self._emptied:
             logger.warning("Endpoint %s/%s is gone: emptying the route that it left", namespace, name)
-            await self._empty(Owner(installation_of(left.route), namespace, name))
+            await self._empty(owner)
             self._emptied[place] = self._clock.monotonic()
             return
         if left.route is not None and self._clock.monotonic() - self._emptied[place] < await self._patience(left.route):
             return
         for fleet in left.fleets:
             logger.warning("Endpoint %s/%s is gone: deleting fleet %s", namespace, name, fleet["metadata"]["name"])
-            await delete_fleet(self._kube, namespace, fleet["metadata"]["name"], fleet["metadata"]["uid"])
+            await delete_fleet(self._kube, owner, fleet["metadata"]["name"], fleet["metadata"]["uid"])
         if left.route is not None:
             await self._kube.delete(names.ENDPOINT_ROUTE, namespace, name, uid=left.route["metadata"]["uid"])
 

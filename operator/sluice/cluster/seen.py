@@ -7,14 +7,14 @@ from pydantic import ValidationError
 
 from sluice.api.routes import EndpointRouteSpec, RouterReportSpec
 from sluice.cluster import pods, records
-from sluice.cluster.labels import is_retained
+from sluice.cluster.labels import fleet_of, is_retained
 from sluice.core.cluster.names import (
     ANNOTATION_FLEET_HASH,
     ANNOTATION_REPLICAS,
     ANNOTATION_TEMPLATE,
     ANNOTATION_VARIANT,
-    LABEL_FLEET,
     ROUTER,
+    record_name,
 )
 from sluice.core.cluster.observation import FleetSeen, RouterDeployment, RouterSeen, RouteSeen
 
@@ -69,7 +69,7 @@ def fleets(
     by_deployment: dict[str | None, list[Object]] = {}
     for pod in all_pods:
         by_deployment.setdefault(deployment_of.get(_controller(pod)), []).append(pod)
-    of_fleet = {fleet_of(record): record for record in stored}
+    of_fleet = by_fleet(stored)
     reachable = standing(services)
     found = (
         fleet(
@@ -219,6 +219,6 @@ def _controller(item: Object) -> str | None:
     return next((owner["uid"] for owner in owners if owner.get("controller")), None)
 
 
-def fleet_of(item: Object) -> str:
-    """The fleet that a record is of."""
-    return str((item["metadata"].get("labels") or {}).get(LABEL_FLEET) or "")
+def by_fleet(stored: Iterable[Object]) -> dict[str, Object]:
+    """Fleet -> its record, by its name and label: a copy under another name is none."""
+    return {fleet_of(item): item for item in stored if item["metadata"]["name"] == record_name(fleet_of(item))}
