@@ -58,8 +58,12 @@ def ready_pod(name: str, digest: str = DIGEST, versions: Object | None = None, *
     )
 
 
-def deployment(**status: Any) -> Object:
-    return {"metadata": {"name": "churn"}, "spec": {"replicas": 3}, "status": status}
+TEMPLATE: Object = {"containers": [{"name": "model", "image": IMAGE}]}
+
+
+def deployment(template: Object = TEMPLATE, **status: Any) -> Object:
+    spec = {"replicas": 3, "template": {"spec": template}}
+    return {"metadata": {"name": "churn"}, "spec": spec, "status": status}
 
 
 @dataclass(frozen=True)
@@ -395,7 +399,7 @@ def test_the_oldest_ready_pod_is_the_candidate() -> None:
 
 
 def test_a_pod_that_runs_something_else_is_a_stranger() -> None:
-    record = pods.ran(ready_pod("first", versions={"model": VERSION}))
+    record = pods.ran(ready_pod("first", versions={"model": VERSION}), TEMPLATE)
     found = pods.judge(
         [
             ready_pod("same", versions={"model": VERSION}),
@@ -412,18 +416,60 @@ def test_a_pod_that_runs_something_else_is_a_stranger() -> None:
     assert [(one.reason, one.pods) for one in found.troubles] == [("ImageDrift", 2)]
 
 
+def injected(name: str, tag_of_day: str) -> Object:
+    """A ready pod into which a webhook put a container whose tag stands for another image each day."""
+    agent = f"registry.example/agent@sha256:{tag_of_day * 64}"
+    found = ready_pod(name)
+    found["spec"]["containers"].append({"name": "agent", "image": "registry.example/agent:7"})
+    found["status"]["containerStatuses"].append(
+        {**container("agent", ready=True, imageID=agent), "image": "registry.example/agent:7"}
+    )
+    return found
+
+
+def test_what_a_webhook_puts_beside_the_model_is_none_of_its_fleet() -> None:
+    """Its tag moves when it likes: each pod that came then was out of service, until none was left."""
+    found = pods.judge([injected("monday", "1")], None, deployment())
+    assert found.candidate is not None
+    assert found.candidate.images == (ImageSeen(IMAGE, DIGEST),)
+    # As older operators recorded it.
+    agent = ImageSeen("registry.example/agent:7", "registry.example/agent@sha256:" + "1" * 64)
+    for record in (found.candidate, FleetRecord(images=(agent, *found.candidate.images))):
+        later = pods.judge([injected("monday", "1"), injected("tuesday", "2")], record, deployment())
+        assert (later.ready, later.strangers, later.troubles) == (2, (), ())
+
+
+def test_what_calls_the_containers_is_the_operators_as_the_loader_is() -> None:
+    """An operator's image that was pushed anew under its tag is no other model."""
+    pipeline = {"name": "pipeline", "image": "sluice:1"}
+    serial = deployment({"containers": [*TEMPLATE["containers"], pipeline]})
+
+    def found_with(digest: str) -> Object:
+        found = ready_pod(digest)
+        found["spec"]["containers"].append(pipeline)
+        status = container("pipeline", ready=True, imageID=f"sluice@sha256:{digest * 64}")
+        found["status"]["containerStatuses"].append({**status, "image": "sluice:1"})
+        return found
+
+    candidate = pods.judge([found_with("1")], None, serial).candidate
+    assert candidate is not None
+    assert candidate.images == (ImageSeen(IMAGE, DIGEST),)
+    with_it = FleetRecord(images=(*candidate.images, ImageSeen("sluice:1", "sluice@sha256:" + "1" * 64)))
+    assert pods.judge([found_with("2")], with_it, serial).strangers == ()
+
+
 def test_an_image_that_a_node_has_by_another_name_is_the_same() -> None:
     """A node that has it from a mirror too reports that name: the pod ran what the others ran, and got no requests."""
     mirrored = DIGEST.replace("registry.example", "mirror.example")
     for first, second in ((DIGEST, mirrored), (mirrored, "docker-pullable://" + DIGEST)):
-        record = pods.ran(ready_pod("first", first))
+        record = pods.ran(ready_pod("first", first), TEMPLATE)
         found = pods.judge([ready_pod("first", first), ready_pod("second", second)], record, deployment())
         assert (found.ready, found.strangers) == (2, ())
-        assert pods.differences(ready_pod("other", OTHER), record)
+        assert pods.differences(ready_pod("other", OTHER), record, TEMPLATE)
 
 
 def test_what_is_recorded_is_read_back() -> None:
-    record = pods.ran(ready_pod("first", versions={"model": VERSION, "additional/x": {"digest": "sha256:1"}}))
+    record = pods.ran(ready_pod("first", versions={"model": VERSION, "additional/x": {"digest": "sha256:1"}}), TEMPLATE)
     item = records.config_map(Owner("prod", "team", "churn"), "churn-a-1", record)
     assert item["immutable"] is True
     assert records.read(item) == record
@@ -470,7 +516,7 @@ def test_digests_are_named_whatever_the_runtime_writes(image_id: str, expected: 
 
 def test_a_record_names_only_what_the_pod_shows() -> None:
     bare = pod(conditions=[READY], containerStatuses=[container(ready=True, imageID="")])
-    assert pods.ran(bare) == FleetRecord(images=(), versions={}, at=datetime(2026, 1, 1, 0, 2, tzinfo=UTC))
+    assert pods.ran(bare, TEMPLATE) == FleetRecord(images=(), versions={}, at=datetime(2026, 1, 1, 0, 2, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from sluice.core.instance_types import InstanceType
 
 Object = dict[str, Any]
 
+PIPELINE: Final = "pipeline"
+"""The container that calls the Model's one after another."""
 SHARED_MEMORY: Final = "shared-memory"
 SHARED_MEMORY_PATH: Final = "/dev/shm"  # noqa: S108 - a volume of the container
 # Of pods with accelerators. The container runtime's 64 MiB are too little for the worker processes of frameworks.

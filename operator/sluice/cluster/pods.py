@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from sluice.cluster.containers import PIPELINE
 from sluice.cluster.records import same_version, version_text
 from sluice.core.cluster.observation import FleetRecord, ImageSeen, PodTrouble
 
@@ -48,19 +49,20 @@ class FleetPods:
 
 def judge(pods: Iterable[Object], record: FleetRecord | None, deployment: Object) -> FleetPods:
     """Count a fleet's pods and say what blocks those that are not ready. Finished pods do not count as existing."""
+    template = deployment["spec"]["template"]["spec"]
     existing = [pod for pod in pods if not is_finished(pod)]
     staying = sorted((pod for pod in existing if not is_terminating(pod)), key=_age)
     ready = [pod for pod in staying if is_ready(pod)]
-    strangers = [pod for pod in ready if record is not None and differences(pod, record)]
+    strangers = [pod for pod in ready if record is not None and differences(pod, record, template)]
     own = [pod for pod in ready if pod not in strangers]
     troubles = [found for pod in staying if not is_ready(pod) for found in (trouble(pod),) if found is not None]
-    troubles += [_drift(pod, record) for pod in strangers if record is not None]
+    troubles += [_drift(pod, record, template) for pod in strangers if record is not None]
     refused = refusal(deployment)
     return FleetPods(
         ready=len(own),
         existing=len(existing),
         terminating=len(existing) - len(staying),
-        candidate=ran(own[0]) if own and record is None else None,
+        candidate=ran(own[0], template) if own and record is None else None,
         strangers=tuple(_name(pod) for pod in strangers),
         troubles=grouped([*troubles, *([refused] if refused else [])]),
         ready_nodes=tuple(node for pod in own if (node := str(pod["spec"].get("nodeName") or ""))),
@@ -100,18 +102,20 @@ def has_run(pod: Object) -> bool:
 # What it runs ---------------------------------------------------------------------------------------------------------
 
 
-def ran(pod: Object) -> FleetRecord:
-    """What a ready pod runs: each container's image with the digest that kubelet resolved, and the versions of the
-    model data that the loader reported in its termination message."""
-    return FleetRecord(images=_images(pod), versions=_versions(pod), at=readiness_since(pod))
+def ran(pod: Object, template: Object) -> FleetRecord:
+    """What a ready pod runs: the image of each of the Model's containers with the digest that kubelet resolved, and the
+    versions of the model data that the loader reported in its termination message. What webhooks put beside them moves
+    without the fleet, and so may the operator's own image: only what `template`, the fleet's pod spec, has is asked."""
+    return FleetRecord(images=_images(pod, template), versions=_versions(pod), at=readiness_since(pod))
 
 
-def differences(pod: Object, record: FleetRecord) -> tuple[str, ...]:
-    """What a pod runs otherwise than the record says. What the pod does not tell is no difference."""
+def differences(pod: Object, record: FleetRecord, template: Object) -> tuple[str, ...]:
+    """What a pod runs otherwise than the record says. What the pod does not tell is no difference, and what the record
+    names beyond the Model's containers (older operators did) is not looked at."""
     known = {image.specified: image.resolved for image in record.images}
     found = [
         f"image {image.specified} is {image.resolved}, the fleet runs {known[image.specified]}"
-        for image in _images(pod)
+        for image in _images(pod, template)
         if not _same_image(known.get(image.specified, image.resolved), image.resolved)
     ]
     found += [
@@ -137,8 +141,13 @@ def _same_image(one: str, other: str) -> bool:
     return one.rpartition("@")[2] == other.rpartition("@")[2]
 
 
-def _images(pod: Object) -> tuple[ImageSeen, ...]:
-    specified = {container["name"]: str(container["image"]) for container in pod["spec"].get("containers") or ()}
+def _images(pod: Object, template: Object) -> tuple[ImageSeen, ...]:
+    models = {container["name"] for container in template["containers"]} - {PIPELINE}
+    specified = {
+        container["name"]: str(container["image"])
+        for container in pod["spec"].get("containers") or ()
+        if container["name"] in models
+    }
     seen = {
         ImageSeen(specified[status["name"]], resolved_image(specified[status["name"]], str(status["imageID"])))
         for status in (pod.get("status") or {}).get("containerStatuses") or ()
@@ -341,8 +350,8 @@ def _starting(pod: Object) -> PodTrouble:
     return PodTrouble("Starting", "its containers are being created", since=since)
 
 
-def _drift(pod: Object, record: FleetRecord) -> PodTrouble:
-    text = f"pod {_name(pod)} gets no requests: {'; '.join(differences(pod, record))}"
+def _drift(pod: Object, record: FleetRecord, template: Object) -> PodTrouble:
+    text = f"pod {_name(pod)} gets no requests: {'; '.join(differences(pod, record, template))}"
     return PodTrouble("ImageDrift", _cut(text), since=moment(pod["metadata"].get("creationTimestamp")))
 
 

@@ -271,7 +271,7 @@ def _pipeline(fleet: Fleet, defaults: FleetDefaults) -> Object:
     return _own(
         defaults,
         {
-            "name": "pipeline",
+            "name": build.PIPELINE,
             "command": ["python", "-m", "sluice.pipeline"],
             "env": variables,
             "ports": [{"name": "http", "containerPort": CONTAINER_PORT}],
