@@ -17,15 +17,24 @@ if TYPE_CHECKING:
 
 BAKES = {"Baking", "FinalBaking"}
 FORWARD = {"Provisioning", "Shifting", *BAKES}
+FAILED = "UpdateRollbackFailed"
 FOLLOWS = {
     "Provisioning": {"Shifting", "RollingBack"},
     "Shifting": {*BAKES, "RollingBack"},
     "Baking": {"Shifting", "Provisioning", "RollingBack"},
     "FinalBaking": {"CleaningUp", "RollingBack"},
-    "RollingBack": set(),
+    "RollingBack": {FAILED},
+    FAILED: {"RollingBack", "Provisioning", "Shifting", "FinalBaking"},
     "CleaningUp": set(),
 }
+"""What a deployment may be at after what else: its stage, or that its rollback has failed (`at`)."""
 READABLE = {"OK", "ALARM", "INSUFFICIENT_DATA"}
+
+
+def at(status: EndpointStatus) -> str:
+    """What a deployment that runs is at."""
+    assert status.deployment is not None
+    return FAILED if status.endpoint_status == FAILED else status.deployment.stage
 
 
 class Watcher:
@@ -51,13 +60,13 @@ class Watcher:
         if new is None or old is None or old.start_time != new.start_time:
             self.baked_seconds = 0.0
             return
-        retried = before.endpoint_status == "UpdateRollbackFailed" and new.stage in FORWARD
+        retried = before.endpoint_status == FAILED and new.stage in FORWARD
         if not retried:
             _same(stage, old, new)
-        if new.stage != old.stage and not retried:
-            assert new.stage in FOLLOWS[old.stage], f"{new.stage} after {old.stage}"
-            if old.stage in BAKES and new.stage != "RollingBack":
-                self._has_baked(old, new)
+        if at(stage.status) != at(before):
+            assert at(stage.status) in FOLLOWS[at(before)], f"{at(stage.status)} after {at(before)}"
+        if old.stage in BAKES and new.stage not in {old.stage, "RollingBack"}:
+            self._has_baked(old, new)
         if new.stage in BAKES and old.stage not in BAKES:
             self.baked_seconds = 0.0
             _confirmed(stage)

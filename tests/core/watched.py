@@ -8,6 +8,8 @@ from sluice.core.cluster.observation import PodTrouble
 
 TRAFFIC = {"name": "errors", "traffic": {"metric": "Invocation5XXErrors", "threshold": 0.05}}
 CRASHES = PodTrouble("CrashLoop", "container model ended with exit code 1", 4, final=True)
+NO_DATA = PodTrouble("ModelDataFailed", "s3://models/churn/model.tar.gz is no gzip archive", 4, final=True)
+NO_ROOM = PodTrouble("Unschedulable", "0/3 nodes have a GPU", 4)
 
 
 def watched(
