@@ -23,6 +23,7 @@ from rich.table import Table
 from tests.bench import (
     alarms,
     capacity,
+    cloudwatch,
     cluster,
     deployments,
     lost,
@@ -43,7 +44,14 @@ FAILED = "failed"
 SAGEMAKER_PARTS = ("creation", "restart", "steady", "throttling", "moving", "changes", "deletions")
 LOST = {f"lost-{case}": case for case in lost.CASES}
 CLUSTER_PARTS = (
-    router.PARTS | cluster.PARTS | deployments.PARTS | capacity.PARTS | alarms.PARTS | reactions.PARTS | turning.PARTS
+    router.PARTS
+    | cluster.PARTS
+    | deployments.PARTS
+    | capacity.PARTS
+    | alarms.PARTS
+    | cloudwatch.PARTS
+    | reactions.PARTS
+    | turning.PARTS
 )
 PARTS = (*SAGEMAKER_PARTS, *CLUSTER_PARTS, *LOST, *lost_deployments.PARTS)
 Measure = Callable[[World], list[Figure]]

@@ -1,22 +1,22 @@
 """Alarms in the cluster: from a state in its source to the reading that wakes the pass, for each kind, with one watched
-alarm and with many. Prometheus, Envoy and its agent's server, and moto's CloudWatch are real, and so is the poller."""
+alarm and with many. Prometheus, Envoy and its agent's server, and moto's CloudWatch behind AWS' quota are real, and so
+is the poller."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import boto3
-from moto.server import ThreadedMotoServer
+from tests.alarms.quota import DESCRIBE_ALARMS_PER_SECOND, Counted
 from tests.alarms.routers import Operator, invoke
+from tests.bench.cloudwatch import REGION, alarms_behind_quota, moved_after, said
 from tests.bench.figures import Figure
+from tests.bench.polled import CLOCK, WAIT_SECONDS, all_read, key_of, polling, watch_all
 from tests.bench.router import percentile
 from tests.router.harness.container import Container
 from tests.router.harness.drive import Drive
@@ -25,22 +25,15 @@ from tests.router.specs import fleet, route
 
 from localcluster.prometheus import Prometheus
 from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSource
-from sluice.alarms.poller import AlarmPoller, Source
+from sluice.alarms.poller import AlarmPoller
 from sluice.alarms.prometheus import PrometheusSettings, PrometheusSource
 from sluice.alarms.traffic import TrafficSource
 from sluice.core.identity import Key
-from sluice.core.observation import AlarmQuestion, AlarmWatch, WatchedFleet
-from sluice.ports.clock import SystemClock
-from sluice.ports.telemetry import NoTelemetry
-from sluice.sagemaker.clients import AwsCalls, AwsSettings
 
-CLOCK = SystemClock()
 MANY, MANY_QUICK = 500, 50
 ROUNDS, ROUNDS_QUICK = 10, 2
-WAIT_SECONDS = 120.0
 SOON_SECONDS = 3.0
 """A condition on Prometheus' own clock comes true after so long, when everybody watches it."""
-REGION = "eu-west-1"
 
 
 def readings(directory: Path, *, quick: bool) -> list[Figure]:
@@ -69,7 +62,7 @@ def _promql(directory: Path, number: int, rounds: int) -> Figure:
                     text = f"vector(time() - {at}) + 0 * {index}"
                     return {"promql": {"expression": text, "comparison": "GreaterThanThreshold", "threshold": 0}}
 
-                async with _polling(PrometheusSource(CLOCK, PrometheusSettings(prometheus.url))) as poller:
+                async with polling(PrometheusSource(CLOCK, PrometheusSettings(prometheus.url))) as poller:
                     taken += await _fired(poller, "PromQL", condition, number, lambda at=at: at)  # type: ignore[misc]
             return taken
 
@@ -87,7 +80,7 @@ def _alert(directory: Path, number: int, rounds: int) -> Figure:
                 at = time.time() + 2 * SOON_SECONDS + random.random()  # noqa: S311 - spreads
                 rules = [{"alert": f"A{index}", "expr": f"vector(time()) > {at}"} for index in range(number)]
                 await asyncio.to_thread(prometheus.configure, rules=rules)
-                async with _polling(PrometheusSource(CLOCK, PrometheusSettings(prometheus.url))) as poller:
+                async with polling(PrometheusSource(CLOCK, PrometheusSettings(prometheus.url))) as poller:
                     taken += await _fired(
                         poller,
                         "PrometheusAlert",
@@ -120,13 +113,13 @@ def _traffic(directory: Path, number: int, rounds: int) -> Figure:
             taken = []
             for _ in range(rounds):
                 source = TrafficSource(CLOCK, operator.find, operator.settings)
-                async with _polling(source) as poller:
-                    moved = _watch_all(poller, "Traffic", lambda _: condition, number)
-                    await _all_read(moved, number)
+                async with polling(source) as poller:
+                    moved = watch_all(poller, "Traffic", lambda _: condition, number)
+                    await all_read(moved, number)
                     await asyncio.to_thread(invoke, envoys[0], f"E{number - 1}")
                     at = time.time()
                     async with asyncio.timeout(WAIT_SECONDS):
-                        while await moved.get() != _key(number - 1):
+                        while await moved.get() != key_of(number - 1):
                             continue
                     taken.append(time.time() - at)
             return taken
@@ -141,92 +134,25 @@ def _traffic(directory: Path, number: int, rounds: int) -> Figure:
 
 
 def _cloudwatch(number: int, rounds: int) -> Figure:
-    """With AWS' quota: half of 9 calls a second."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    before = dict(os.environ)
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "bench",
-        "AWS_SECRET_ACCESS_KEY": "bench",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    calls = AwsCalls(AwsSettings(), NoTelemetry(), CLOCK)
-    try:
-        client = boto3.client("cloudwatch", region_name=REGION)
-
-        def state(index: int, value: str) -> None:
-            client.set_alarm_state(AlarmName=f"q{index}", StateValue=value, StateReason="bench")
-
-        for index in range(number):
-            client.put_metric_alarm(
-                AlarmName=f"q{index}", Namespace="Models", MetricName="x", Statistic="Sum", Period=60,
-                EvaluationPeriods=1, Threshold=1, ComparisonOperator="GreaterThanThreshold",
-            )  # fmt: skip
+    """One alarm of each Endpoint."""
+    with alarms_behind_quota(number, 1) as (calls, client, quota):
 
         async def measure() -> list[float]:
-            taken, reader = [], CloudWatchReader(calls, CLOCK)
-            async with _polling(CloudWatchSource(reader, CLOCK, REGION)) as poller:
-                moved = _watch_all(poller, "CloudWatch", lambda _: {}, number)
-                await _all_read(moved, number)
-                for round_ in range(rounds):
-                    index = round_ * 7 % number
-                    await asyncio.sleep(random.random())  # noqa: S311 - spreads
-                    await asyncio.to_thread(state, index, "ALARM" if round_ // number % 2 == 0 else "OK")
-                    at = time.time()
-                    async with asyncio.timeout(WAIT_SECONDS):
-                        while await moved.get() != _key(index):
-                            continue
-                    taken.append(time.time() - at)
+            reader = CloudWatchReader(calls, CLOCK)
+            async with polling(CloudWatchSource(reader, CLOCK, REGION)) as poller:
+                moved = watch_all(poller, "CloudWatch", lambda _: {}, number)
+                await all_read(moved, number)
+                taken = await moved_after(poller, moved, client, number, rounds)
             await reader.stop()
             return taken
 
-        return _figure("CloudWatch", number, rounds, asyncio.run(measure()))
-    finally:
-        calls.close()
-        server.stop()
-        os.environ.clear()
-        os.environ.update(before)
-
-
-# Watching ---------------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _polling(source: Source) -> AsyncIterator[AlarmPoller]:
-    poller = AlarmPoller(CLOCK, (source,))
-    running = asyncio.create_task(poller.run())
-    yield poller
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-
-def _key(index: int) -> Key:
-    return Key("Endpoint", "team-a", f"e{index}")
-
-
-def _watch_all(
-    poller: AlarmPoller, source: Any, condition: Callable[[int], dict[str, Any]], number: int
-) -> asyncio.Queue[Key]:
-    """One alarm of each of so many Endpoints. Returns whom the poller wakes."""
-    moved = asyncio.Queue[Key]()
-    poller.on_moved(moved.put_nowait, moved.put_nowait)
-    for index in range(number):
-        questions = (AlarmQuestion(source, f"q{index}", condition(index)),)
-        fleets = (WatchedFleet(f"f{index}", "a", "r-1-1"),)
-        poller.watch(_key(index), AlarmWatch(questions, "team-a", f"e{index}", new=fleets))
-    return moved
-
-
-async def _all_read(moved: asyncio.Queue[Key], number: int) -> None:
-    """Each has had its first reading; then some part of a period, so that no moment of it is preferred."""
-    seen = set[Key]()
-    async with asyncio.timeout(WAIT_SECONDS):
-        while len(seen) < number:
-            seen.add(await moved.get())
-    await asyncio.sleep(random.random())  # noqa: S311 - spreads
+        return _figure(
+            f"CloudWatch behind a quota of {DESCRIBE_ALARMS_PER_SECOND:g}/s",
+            number,
+            rounds,
+            asyncio.run(measure()),
+            quota.counted,
+        )
 
 
 async def _fired(
@@ -237,7 +163,7 @@ async def _fired(
     at: Callable[[], float],
 ) -> list[float]:
     """Seconds from `at` until each of the alarms was read as firing."""
-    moved, taken = _watch_all(poller, source, condition, number), dict[Key, float]()
+    moved, taken = watch_all(poller, source, condition, number), dict[Key, float]()
     async with asyncio.timeout(WAIT_SECONDS):
         while len(taken) < number:
             key = await moved.get()
@@ -246,16 +172,18 @@ async def _fired(
     return [*taken.values()]
 
 
-def _figure(kind: str, number: int, rounds: int, seconds: list[float]) -> Figure:
+def _figure(kind: str, number: int, rounds: int, seconds: list[float], calls: Counted | None = None) -> Figure:
     milliseconds = [1000 * value for value in seconds]
     return Figure(
         f"from state to reading: {kind}, {number} watched",
-        f"p50 {percentile(milliseconds, 0.5):.0f} ms, p99 {percentile(milliseconds, 0.99):.0f} ms",
+        f"p50 {percentile(milliseconds, 0.5):.0f} ms, p99 {percentile(milliseconds, 0.99):.0f} ms"
+        + (f"; {said(calls)}" if calls else ""),
         "p99 < 2 s, CloudWatch as its quota allows",
         {
             "rounds": rounds,
             "watched": number,
             "milliseconds": [round(value, 1) for value in sorted(milliseconds)[-1000:]],
+            **({"calls": asdict(calls)} if calls else {}),
         },
     )
 
