@@ -47,6 +47,9 @@ logger = logging.getLogger(__name__)
 ACT_WITHIN_SECONDS = 5.0
 AFTER_CONFLICT_SECONDS = 0.2
 AFTER_FAILURE_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+"""Between passes whose actions succeed and change nothing that is seen, doubled from the first to the longest."""
 CONTROLLER_REVISION = "ControllerRevision"
 
 
@@ -66,12 +69,27 @@ class _DroppedError(Exception):
         self.again_seconds = again_seconds
 
 
+class _NotAsObservedError(_DroppedError):
+    """A site refused an action because something is not as it was observed. It may be so for long."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Memory:
     """What the pass before did: kept in memory only, because a lost one shows itself again."""
 
     problem: CallProblem | None = None
     acted: tuple[str, ...] = ()
+    basis: tuple[object, ...] = ()
+    """What was acted, and from what: the status that stood already, and what was seen."""
+    repeated: int = 0
+    """How many passes before did the same from the same."""
+
+    @property
+    def pause_seconds(self) -> float:
+        """Until it is done once more: at once the first time."""
+        if not self.repeated:
+            return 0.0
+        return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(self.repeated - 1, 20))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +180,14 @@ class EndpointReconciler:
             given = await self._observe(key, endpoint, status, resolution)
             decision = decide(given)
             persisted = await self._write(key, given, decision)
-            self._memories.pop(key, None)
+            before = self._memories.pop(key, _Memory())
             self._announce(key, given, decision, persisted)
             if not decision.actions:
                 changed = "persisted" if decision.status != status else "unchanged"
                 return changed, self._seconds_until(decision)
             if decision.status == status:
                 await self._still_the_same(key, persisted)
-            return "acted", await self._act(key, given, decision, persisted)
+            return "acted", await self._act(key, given, decision, persisted, before)
 
     # Resolve and observe --------------------------------------------------------------------------------------------
 
@@ -290,8 +308,11 @@ class EndpointReconciler:
 
     # Act ------------------------------------------------------------------------------------------------------------
 
-    async def _act(self, key: Key, given: Pass, decision: Decision, endpoint: Object) -> float | None:
-        """Run the actions in order, up to the first failure. Returns the seconds until the next pass."""
+    async def _act(self, key: Key, given: Pass, decision: Decision, endpoint: Object, before: _Memory) -> float | None:
+        """Run the actions in order, up to the first failure. Returns the seconds until the next pass. `before`: what
+        the pass before did. What is done again although nothing has come of it is done ever more seldom."""
+        basis = _basis(given, decision)
+        memory = _Memory(basis=basis, repeated=before.repeated + 1 if before.basis == basis else 0)
         acted: list[str] = []
         done: list[str] = []
         current = endpoint
@@ -310,16 +331,27 @@ class EndpointReconciler:
             logger.warning("failed: %s", failure)
             self._memories[key] = _Memory(failure.problem, tuple(acted))
             return AFTER_FAILURE_SECONDS
+        except _NotAsObservedError as dropped:
+            self._memories[key] = replace(memory, acted=tuple(acted))
+            dropped.again_seconds = max(dropped.again_seconds, memory.pause_seconds)
+            raise
         except _DroppedError:
             self._memories[key] = _Memory(acted=tuple(acted))
             raise
         finally:
             if done:
                 logger.info("done: %s", ", ".join(done))
-        self._memories[key] = _Memory(acted=tuple(acted))
+        memory = self._memories[key] = replace(memory, acted=tuple(acted))
         site = self._sites.get(endpoint["spec"]["backend"])
         told = site is not None and site.will_tell(decision.actions)
-        return self._seconds_until(decision) if told else 0.0
+        return self._seconds_until(decision) if told else self._pause(memory, decision)
+
+    def _pause(self, memory: _Memory, decision: Decision) -> float:
+        """Until the pass after actions of which nobody tells what became; a bake that ends meanwhile is not put off."""
+        deployment = decision.status.deployment
+        bakes_until = deployment.bake_until if deployment is not None else None
+        left = (bakes_until - self._clock.now()).total_seconds() if bakes_until is not None else 0.0
+        return min(memory.pause_seconds, left) if left > 0 else memory.pause_seconds
 
     async def _do(self, given: Pass, action: Action, endpoint: Object) -> Object:
         """One action. Returns the Endpoint as it is after it."""
@@ -336,7 +368,7 @@ class EndpointReconciler:
                 try:
                     await self._sites[endpoint["spec"]["backend"]].act(given, action)
                 except Conflict as conflict:
-                    raise _DroppedError(f"not as it was observed: {conflict}", AFTER_CONFLICT_SECONDS) from None
+                    raise _NotAsObservedError(f"not as it was observed: {conflict}", AFTER_CONFLICT_SECONDS) from None
         return endpoint
 
     async def _patch_endpoint(self, action: PatchEndpoint, endpoint: Object) -> Object:
@@ -415,6 +447,15 @@ class EndpointReconciler:
 def _meaning(resolution: Resolution) -> tuple[str | None, object]:
     """What a resolution says: the revision, or what is wrong."""
     return resolution.revision.name if resolution.revision else None, resolution.finding
+
+
+def _basis(given: Pass, decision: Decision) -> tuple[object, ...]:
+    """What a pass acts and what it was decided from, without what every look brings anew. A pass that has something new
+    to say repeats none."""
+    seen = given.observation
+    said = decision.status if decision.status != given.status else None
+    looked = (given.cluster, seen.presence, seen.endpoint, seen.tags, seen.content, seen.scalable_variants)
+    return decision.actions, said, given.endpoint["spec"], *looked
 
 
 def _no_site(endpoint: Object) -> CallProblem:
