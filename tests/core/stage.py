@@ -88,6 +88,12 @@ def rejected(operation: str) -> CallProblem:
     )
 
 
+def _tags(owner: str | None, tags: dict[str, str] | None) -> dict[str, str]:
+    if tags is not None:
+        return tags
+    return {names.OWNER_TAG: owner} if owner else {}
+
+
 class Stage:
     """One Endpoint, its referents, and the pass."""
 
@@ -178,6 +184,7 @@ class Stage:
         problem: CallProblem | None = None,
         scalable: frozenset[str] | None = frozenset(),
         tags_read: bool = True,
+        tags: dict[str, str] | None = None,
         rivals: tuple[dict[str, Any], ...] = (),
         **more: Any,
     ) -> Decision:
@@ -188,7 +195,7 @@ class Stage:
             at=self.now,
             account_id=self.account,
             endpoint=None if isinstance(seen, Presence) else seen,
-            tags=({names.OWNER_TAG: owner} if owner else {}) if tags_read else None,
+            tags=_tags(owner, tags) if tags_read else None,
             scalable_variants=scalable,
             alarms=tuple(AlarmReading(name, state, self.now) for name, state in (alarms or {}).items()),
             act_problem=act_problem,

@@ -36,6 +36,7 @@ def test_an_equal_endpoint_is_adopted_with_no_call_but_the_owner_tag(world: Worl
     assert region["tags"][adopted["endpointArn"]] == {
         "team": "a",
         "sluice.dev/owner": f"test/{world.namespace}/churn",
+        "sluice.dev/adopted": "true",
     }
 
 
@@ -109,3 +110,23 @@ def test_an_adopted_endpoint_is_updated_like_any_other(world: World) -> None:
     assert world.writes() == ["CreateModel", "CreateEndpointConfig", "UpdateEndpoint"]
     world.steady()
     assert "theirs" in world.standing()["endpointConfigs"]
+
+
+def test_an_adopted_endpoint_that_was_let_go_is_taken_up_again_unchanged(world: World) -> None:
+    """With Retain the owner tag stays, and what serves has none of Sluice's names."""
+    made_by_somebody_else(world)
+    world.apply(model(IMAGE), config(), endpoint(annotations=ADOPT, deletionPolicy="Retain"))
+    world.ready()
+    world.delete()
+    world.gone()
+    world.mark()
+
+    world.apply(endpoint())
+
+    assert world.ready()["status"]["adopted"] is True
+    world.steady()
+    assert set(world.writes()) <= {"AddTags"}
+    assert world.described()["EndpointConfigName"] == "theirs"
+    world.delete()
+    world.gone()
+    assert world.standing()["endpoints"] == [NAME], "nobody said that it may go"

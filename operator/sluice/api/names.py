@@ -44,6 +44,8 @@ RETAINED: Final = f"{GROUP}/retained"
 
 # The tag that says which installation, namespace and Endpoint an AWS object belongs to; one of SageMaker's 50.
 OWNER_TAG: Final = f"{GROUP}/owner"
+# The tag of an endpoint that was adopted: by default it stays when its object goes, also where the status is lost.
+ADOPTED_TAG: Final = f"{GROUP}/adopted"
 RESERVED_TAG_PREFIXES: Final = (f"{GROUP}/", "aws:")
 
 BACKEND_CLUSTER: Final = "Cluster"

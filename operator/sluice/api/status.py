@@ -241,6 +241,9 @@ class Intent(StatusModel):
     endpoint_config_name: Annotated[str, Field(max_length=63)] | None = None
     revision: Annotated[str, Field(max_length=253)] | None = None
     variants: Annotated[tuple[WantedVariant, ...], Field(max_length=10)] = ()
+    variants_before: Annotated[tuple[WantedVariant, ...], Field(max_length=10)] = ()
+    """What `variants` were before the call: a variant that has these again was rolled back by SageMaker, one that has
+    others was changed by somebody since."""
     commanded: bool | None = None
     """A person brings this revision back: made again, the call has no deploymentConfig and no alarms either."""
     baseline: Time | None = None
@@ -260,6 +263,9 @@ class Latch(StatusModel):
     reason: Annotated[str, Field(max_length=64)]
     message: Annotated[str, Field(max_length=1200)] | None = None
     time: Time
+    asked_variants: Annotated[tuple[WantedVariant, ...], Field(max_length=10)] = ()
+    """The weights and counts that the spec asked for when it latched: they were what failed's. Only what is edited
+    since is for the revision that serves."""
 
 
 class Settle(StatusModel):
@@ -338,6 +344,8 @@ class EndpointStatus(StatusModel):
     """SageMaker's LastModifiedTime as last described: an equal one in a listing means that nothing moved."""
     production_variants: Annotated[tuple[VariantSummary, ...], Field(max_length=10)] = ()
     shadow_production_variants: Annotated[tuple[VariantSummary, ...], Field(max_length=1)] = ()
+    adopted: bool | None = None
+    """Somebody else made the endpoint: unless deletionPolicy says otherwise, it stays when this object goes."""
     revision: RevisionStatus | None = None
     """The revision in service."""
     previous_revision: RevisionStatus | None = None

@@ -95,6 +95,12 @@ def runs_fleet(owner: Owner, fleet_hash: str, endpoint_config_name: str) -> bool
     return len(parts) == 3 and parts[1] == fleet_part(owner, fleet_hash)
 
 
+def named_for(owner: Owner, endpoint_config_name: str) -> bool:
+    """Whether an AWS EndpointConfig's name is one that this owner's have, whatever its fleet hash is."""
+    parts = endpoint_config_name.rsplit("-", 2)
+    return len(parts) == 3 and parts[0] == _prefix(f"{owner.namespace}-{owner.name}", 41)
+
+
 def model_names(endpoint_config: Mapping[str, Any]) -> tuple[str, ...]:
     """The Models that a raw EndpointConfig spec names, in order of first use."""
     names: dict[str, None] = {}

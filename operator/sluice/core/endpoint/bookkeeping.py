@@ -3,6 +3,7 @@ objects collected. Level-triggered: compared with what is stored, so a pass that
 
 from typing import Any
 
+from sluice.api.names import ADOPTED_TAG
 from sluice.api.reasons import Outcome
 from sluice.api.status import AppliedTags
 from sluice.core.actions import Action, DeleteEndpointConfig, DeleteModel, DropRevision, MarkRevision, SyncTags
@@ -11,6 +12,16 @@ from sluice.core.hashing import digest
 from sluice.core.identity import Owner
 from sluice.core.requests import tag_map
 from sluice.core.revision import Revision, StoredRevision
+
+_MOST_TAGS = 50
+"""That SageMaker takes on one resource."""
+
+
+def adopted(d: Draft) -> bool:
+    """Whether somebody else made the endpoint. Earlier releases noted it with the revision alone."""
+    if d.status.adopted is not None:
+        return d.status.adopted
+    return any(r is not None and r.adopted for r in (d.status.revision, d.status.previous_revision))
 
 
 def sync_tags(d: Draft) -> bool:
@@ -62,7 +73,10 @@ def note_created_endpoint_tags(d: Draft, *, again: bool) -> None:
 
 def _wanted_tags(d: Draft) -> dict[str, dict[str, str]]:
     owner = d.given.resolution.owner
-    wanted = {f"endpoint/{d.endpoint_name}": tag_map(d.spec.get("tags"), owner)}
+    on_endpoint = tag_map(d.spec.get("tags"), owner)
+    if adopted(d) and len(on_endpoint) < _MOST_TAGS:
+        on_endpoint[ADOPTED_TAG] = "true"
+    wanted = {f"endpoint/{d.endpoint_name}": on_endpoint}
     serving, desired = d.status.revision, d.desired
     if serving is not None and not serving.adopted and desired is not None and desired.fleet_hash == serving.fleet_hash:
         stored = d.find_stored(serving.name)

@@ -69,6 +69,7 @@ def create(d: Draft, revision: Revision) -> None:
             time=d.now,
         ),
         revision=None,
+        adopted=False if d.status.adopted else None,
         deployment=None,
         settle=None,
     )

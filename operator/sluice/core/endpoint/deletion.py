@@ -9,7 +9,7 @@ from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.api.status import Intent
 from sluice.core.actions import Action, DeleteEndpoint, DropRevision, PatchEndpoint
-from sluice.core.endpoint import facts
+from sluice.core.endpoint import bookkeeping, facts, ownership
 from sluice.core.endpoint.bookkeeping import collection
 from sluice.core.endpoint.creation import UNSEEN_SECONDS
 from sluice.core.endpoint.draft import MOVING, Draft, has_finalizer
@@ -21,8 +21,13 @@ def retains(d: Draft) -> bool:
     policy = d.spec.get("deletionPolicy")
     if policy is not None:
         return bool(policy == "Retain")
-    adopted = any(r is not None and r.adopted for r in (d.status.revision, d.status.previous_revision))
-    return adopted or d.annotation(names.ADOPT) == "true"
+    if bookkeeping.adopted(d) or d.annotation(names.ADOPT) == "true":
+        return True
+    # A lost status: the tag says it, and of what an earlier release adopted, what serves.
+    tags = d.observation.tags or {}
+    if d.status.endpoint_arn is not None or tags.get(names.OWNER_TAG) != str(d.given.resolution.owner):
+        return False
+    return tags.get(names.ADOPTED_TAG) == "true" or (d.described is not None and ownership.made_elsewhere(d))
 
 
 def lets_go(d: Draft) -> bool:

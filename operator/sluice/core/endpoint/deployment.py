@@ -77,6 +77,7 @@ def _succeeded(d: Draft, intent: Intent) -> None:
         intent=None,
         deployment=None,
         settle=None,
+        adopted=bookkeeping.adopted(d) or d.status.adopted,
         latch=None if latches.holds(latch, d.spec, revision) else latch,
         previous_revision=before if before is not None and before.name != serving.name else d.status.previous_revision,
         revision=serving,

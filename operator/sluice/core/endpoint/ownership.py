@@ -15,9 +15,13 @@ from sluice.core.endpoint.draft import MOVING, Draft
 from sluice.core.endpoint.history import ended
 from sluice.core.hashing import canonical
 from sluice.core.observation import Described, HostingContent
-from sluice.core.requests import model_members, runs_fleet, sagemaker_words
+from sluice.core.requests import model_members, named_for, runs_fleet, sagemaker_words
 
 ADOPTED_PREFIX = "adopted-"
+_UNKNOWN = "unknown"
+"""The fleet hash of what serves where nothing tells it."""
+_LIVE = frozenset({"InitialInstanceCount", "InitialVariantWeight"})
+"""What is edited in place: an EndpointConfig keeps the values that it was made with."""
 _DEFAULTS: dict[str, tuple[Any, ...]] = {
     "EnableNetworkIsolation": (False,),
     "InitialVariantWeight": (1, 1.0),
@@ -40,7 +44,7 @@ def doubt(d: Draft) -> None:
     seen, known = d.described, d.status.creation_time
     if seen is not None and known is not None and seen.creation != known:
         facts.forget_endpoint(d)
-        d.set(intent=None, deployment=None, settle=None)
+        d.set(intent=None, deployment=None, settle=None, adopted=None)
 
 
 def establish(d: Draft, seen: Described) -> bool:
@@ -57,9 +61,13 @@ def establish(d: Draft, seen: Described) -> bool:
         return True
     owner = tags.get(names.OWNER_TAG)
     if owner == str(d.given.resolution.owner):
+        if tags.get(names.ADOPTED_TAG) == "true":
+            d.set(adopted=True)
+        if d.status.intent is None and made_elsewhere(d):
+            return _take_up(d, seen)
         facts.take_endpoint(d, seen)
         if d.status.intent is None:
-            _recover(d, seen)
+            _recover(d, seen, serving_revision(d, seen.endpoint_config_name))
         return False
     if owner is not None:
         d.stalled(
@@ -77,7 +85,40 @@ def establish(d: Draft, seen: Described) -> bool:
     return _adopt(d, seen)
 
 
-def _recover(d: Draft, seen: Described) -> None:
+def made_elsewhere(d: Draft) -> bool:
+    """Whether what serves is neither kept nor named as this owner's EndpointConfigs are: it came with an adoption."""
+    config = d.described.endpoint_config_name if d.described is not None else None
+    return config is not None and not _is_ours(d, config)
+
+
+def _is_ours(d: Draft, config: str) -> bool:
+    kept = any(stored.endpoint_config_name == config for stored in d.given.stored)
+    return kept or named_for(d.given.resolution.owner, config)
+
+
+def _take_up(d: Draft, seen: Described) -> bool:
+    """Status lost beside an endpoint that serves what was adopted. No name says whether that is what the spec asks
+    for: its content is compared as on adoption. True if this decided the pass."""
+    config = seen.endpoint_config_name
+    if d.status.revision is None:
+        remember_all(d)  # a retry of long ago is none of this difference
+    if d.status.revision is None or d.status.revision.endpoint_config_name != config:
+        d.set(revision=_adopted_revision(d, config, _UNKNOWN))
+    updating = seen.status in MOVING and seen.pending is not None and _is_ours(d, seen.pending.endpoint_config_name)
+    different: tuple[str, ...] = ("an update of ours runs",) if updating else ()
+    if not updating:
+        compared = _compared(d, seen, _LIVE)
+        if compared is None:
+            return True
+        different = compared
+    facts.take_endpoint(d, seen)
+    fleet = d.desired.fleet_hash if d.desired is not None and not different else _UNKNOWN
+    d.set(adopted=True)
+    _recover(d, seen, _adopted_revision(d, config, fleet))
+    return False
+
+
+def _recover(d: Draft, seen: Described, serving: RevisionStatus | None) -> None:
     """Status lost beside a living endpoint of ours: what serves is read from it, latch and outcomes from the stored
     revisions; nothing is created."""
     remember_all(d)
@@ -96,7 +137,6 @@ def _recover(d: Draft, seen: Described) -> None:
     if seen.status in {"Creating", "Failed"} and all(stored.outcome != Outcome.SUCCEEDED for stored in d.given.stored):
         _resume_creation(d, seen)  # it never served
         return
-    serving = serving_revision(d, seen.endpoint_config_name)
     d.set(revision=serving)
     _hold_again(d, serving)
     if d.status.latch is not None and serving is not None and d.status.latch.fleet_hash == serving.fleet_hash:
@@ -104,7 +144,10 @@ def _recover(d: Draft, seen: Described) -> None:
     if d.desired is not None:
         # What was last written is not known any more: the spec's counts and weights count as written, so that
         # nothing is sent; a weight that differs is shown as drift.
-        d.set(production_variants=live.applied(d.status.production_variants, d.desired.endpoint_config, retained=False))
+        taken = live.applied(
+            d.status.production_variants, d.desired.endpoint_config, retained=bool(serving and serving.adopted)
+        )
+        d.set(production_variants=taken)
         if serving is not None and serving.name == d.desired.name and d.find_stored(serving.name) is None:
             number = max((s.number for s in d.given.stored), default=0) + 1
             d.act(StoreRevision(d.desired.name, d.desired.data(), number))
@@ -161,7 +204,7 @@ def serving_revision(d: Draft, config_name: str | None) -> RevisionStatus | None
     if d.desired is not None and runs_fleet(d.given.resolution.owner, d.desired.fleet_hash, config_name):
         # Made for this fleet hash, maybe with other counts and weights than the spec has now.
         return d.desired.status().model_copy(update={"endpoint_config_name": config_name, "since": d.now})
-    return RevisionStatus(name=config_name, fleet_hash="unknown", endpoint_config_name=config_name, since=d.now)
+    return RevisionStatus(name=config_name, fleet_hash=_UNKNOWN, endpoint_config_name=config_name, since=d.now)
 
 
 def _resume(d: Draft, seen: Described, pending_config: str) -> None:
@@ -188,7 +231,29 @@ def _resume(d: Draft, seen: Described, pending_config: str) -> None:
 
 
 def _adopt(d: Draft, seen: Described) -> bool:
-    """Compare content, not names: an equal endpoint is taken over with no call but the ownership tag."""
+    """Compare content, not names: an equal endpoint is taken over with no call but that for its tags."""
+    different = _compared(d, seen)
+    if d.desired is None or different is None:
+        return True
+    facts.take_endpoint(d, seen)
+    serving = _adopted_revision(d, seen.endpoint_config_name, _UNKNOWN if different else d.desired.fleet_hash)
+    d.set(
+        revision=serving,
+        adopted=True,
+        production_variants=live.applied(d.status.production_variants, d.desired.endpoint_config, retained=True),
+    )
+    ended(d, serving.name, serving.fleet_hash, Outcome.SUCCEEDED, Cause.NONE, f"adopted {seen.name}", None)
+    return False
+
+
+def _adopted_revision(d: Draft, config: str | None, fleet: str) -> RevisionStatus:
+    name = f"{ADOPTED_PREFIX}{config}"
+    return RevisionStatus(name=name, fleet_hash=fleet, endpoint_config_name=config, adopted=True, since=d.now)
+
+
+def _compared(d: Draft, seen: Described, but: frozenset[str] = frozenset()) -> tuple[str, ...] | None:
+    """What an endpoint that others made differs in; None where that is not known yet, or waits for a person: says so.
+    `but`: members that are not compared."""
     content = d.observation.content
     if d.desired is None or content is None or seen.status in MOVING:
         d.reconciling(Reason.ADOPTING, f"Waiting to compare endpoint {seen.name} (status {seen.status}) with the spec.")
@@ -196,30 +261,19 @@ def _adopt(d: Draft, seen: Described) -> bool:
             facts.say_problem(d)
         else:
             d.again(d.given.settings.look_seconds)
-        return True
-    different = differences(d, content)
-    retried = "retry" in unanswered(d.given.endpoint, d.status)
-    if different and not retried:
+        return None
+    different = differences(d, content, but)
+    if different and "retry" not in unanswered(d.given.endpoint, d.status):
         d.stalled(
             Reason.ADOPTION_DIFFERS,
             f"Endpoint {seen.name} differs from the spec: {'; '.join(different[:10])}. Change the spec, or annotate "
             "sluice.dev/retry to deploy the spec onto it.",
         )
-        return True
-    facts.take_endpoint(d, seen)
-    fleet = d.desired.fleet_hash if not different else "unknown"
-    config = seen.endpoint_config_name
-    d.set(
-        revision=RevisionStatus(
-            name=f"{ADOPTED_PREFIX}{config}", fleet_hash=fleet, endpoint_config_name=config, adopted=True, since=d.now
-        ),
-        production_variants=live.applied(d.status.production_variants, d.desired.endpoint_config, retained=True),
-    )
-    ended(d, f"{ADOPTED_PREFIX}{config}", fleet, Outcome.SUCCEEDED, Cause.NONE, f"adopted {seen.name}", None)
-    return False
+        return None
+    return different
 
 
-def differences(d: Draft, content: HostingContent) -> tuple[str, ...]:
+def differences(d: Draft, content: HostingContent, but: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """`field: found x, the spec has y` for each difference between the living content and the desired one."""
     if d.desired is None:
         return ()
@@ -227,7 +281,7 @@ def differences(d: Draft, content: HostingContent) -> tuple[str, ...]:
         sagemaker_words(d.desired.endpoint_config), {name: sagemaker_words(s) for name, s in d.desired.models.items()}
     )
     found_config = _with_models(dict(content.endpoint_config), dict(content.models))
-    return tuple(_diff(canonical(found_config), canonical(wanted_config), ""))
+    return tuple(_diff(canonical(found_config), canonical(wanted_config), "", _IDENTITIES | but))
 
 
 def _with_models(config: dict[str, Any], models: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,19 +298,21 @@ def _with_models(config: dict[str, Any], models: Mapping[str, Any]) -> dict[str,
     return made
 
 
-def _diff(found: Any, wanted: Any, path: str) -> list[str]:
+def _diff(found: Any, wanted: Any, path: str, passed_over: frozenset[str]) -> list[str]:
     if isinstance(found, dict) and isinstance(wanted, dict):
         lines = []
-        for key in sorted({*found, *wanted} - _IDENTITIES):
+        for key in sorted({*found, *wanted} - passed_over):
             if key not in wanted and found[key] in _DEFAULTS.get(key, ()):
                 continue
             if key not in found and wanted[key] in _DEFAULTS.get(key, ()):
                 continue
-            lines += _diff(found.get(key), wanted.get(key), f"{path}.{key}" if path else key)
+            lines += _diff(found.get(key), wanted.get(key), f"{path}.{key}" if path else key, passed_over)
         return lines
     if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
         return [
-            line for i, (a, b) in enumerate(zip(found, wanted, strict=True)) for line in _diff(a, b, f"{path}[{i}]")
+            line
+            for i, (a, b) in enumerate(zip(found, wanted, strict=True))
+            for line in _diff(a, b, f"{path}[{i}]", passed_over)
         ]
     return [] if found == wanted else [f"{path}: found {_shown(found)}, the spec has {_shown(wanted)}"]
 

@@ -28,6 +28,7 @@ def questions(
 ) -> Questions:
     """The questions of one pass."""
     adopt = (endpoint["metadata"].get("annotations") or {}).get(names.ADOPT) == "true"
+    adopted = status.revision is not None and status.revision.adopted is True
     unknown = status.endpoint_arn is None
     taken = act_problem is not None and act_problem.reason is Reason.NAME_CONFLICT
     intends = status.intent is not None
@@ -62,7 +63,7 @@ def questions(
     return Questions(
         describe=describe,
         owner=describe and unknown,
-        content=describe and unknown and adopt and not deleting,
+        content=describe and unknown and (adopt or adopted) and not deleting,
         scalable=starts and endpoint["spec"].get("retainAllVariantProperties") is None,
         alarms=guardrails.alarm_names(endpoint["spec"].get("deploymentConfig")) if deploys else (),
     )
