@@ -1,6 +1,7 @@
 """A stage for decisions about Endpoints in the cluster: the fleets, the routes and the routers are values that follow
 the decision's actions, a second at a time. What must never happen is checked at every pass."""
 
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -474,7 +475,9 @@ class ClusterStage:
                 if action.remove_finalizer:
                     self.gone = True
             case StoreRevision():
-                made = controller_revision(self.endpoint, action.name, action.data, action.number)
+                # A copy, as an API server would keep it: edits of the objects do not reach what is stored.
+                data = deepcopy(action.data)
+                made = controller_revision(self.endpoint, action.name, data, action.number)
                 self.revisions.setdefault(action.name, made)
             case MarkRevision():
                 meta = self.revisions[action.name]["metadata"].setdefault("annotations", {})

@@ -26,6 +26,7 @@ from sluice.core.cluster import (
     routers,
     shown,
     sides,
+    starting,
     steering,
 )
 from sluice.core.cluster.actions import EnsureFleet, EnsureRouter, EvictRouter, ScaleFleet, WriteRoute
@@ -165,8 +166,12 @@ def _plan(d: Draft) -> None:
     if serving is None:
         _unknown_serves(d)
         return
-    if wanted_back is not None and deploy.stands(d, wanted_back):
-        deploy.return_to(d, wanted_back.revision(d.given.resolution.owner))
+    if wanted_back is not None and starting.stands(d, wanted_back.revision(d.given.resolution.owner)):
+        starting.return_to(d, wanted_back.revision(d.given.resolution.owner))
+        return
+    if wanted_back is None and d.desired is not None and starting.is_reverted(d) and _finding(d) is None:
+        starting.return_to(d, d.desired)
+        d.confirm_references = True
         return
     if d.status.deployment is not None:
         steering.steer(d)
@@ -217,7 +222,7 @@ def _wanted_back(d: Draft) -> StoredRevision | None:
         return wanted
     if wanted.fleet_hash == deployment.fleet_hash and deployment.stage != "RollingBack":
         return None  # it is on its way
-    if deploy.stands(d, wanted):
+    if starting.stands(d, wanted.revision(d.given.resolution.owner)):
         return wanted
     said = next((ack for ack in before.commands if ack.command == capabilities.ROLLBACK), None)
     value = d.annotation(names.ROLLBACK)
@@ -235,7 +240,7 @@ def _wanted_back(d: Draft) -> StoredRevision | None:
 def _settled(d: Draft, serving: Side, wanted_back: Revision | None) -> None:
     """In service, nothing deployed: bring back, start, or keep serving and say what is not as asked."""
     if wanted_back is not None and wanted_back.fleet_hash != serving.fleet_hash:
-        deploy.start(d, wanted_back, commanded=True)
+        starting.bring_back(d, wanted_back)
         return
     steering.settled(d)
     steady = life.serve(d, serving)
@@ -263,7 +268,7 @@ def _settled(d: Draft, serving: Side, wanted_back: Revision | None) -> None:
     if any(gate(d, desired) for gate in gates.GATES):
         return
     d.actions.clear()  # what keeps the old revision up comes again with the deployment's passes
-    deploy.start(d, desired)
+    starting.start(d, desired)
 
 
 def _finding(d: Draft) -> Finding | None:

@@ -8,16 +8,13 @@ from datetime import timedelta
 
 from sluice.api.reasons import Cause, Outcome, Reason
 from sluice.api.status import DeploymentStatus, Latch
-from sluice.core import guardrails
 from sluice.core.cluster import (
     alarms,
-    batches,
     fleets,
     holds,
     instances,
     keeping,
     limits,
-    plans,
     returning,
     routers,
     sides,
@@ -30,66 +27,9 @@ from sluice.core.endpoint import latches, live
 from sluice.core.endpoint.draft import Draft
 from sluice.core.endpoint.history import ended
 from sluice.core.resolve import spec_counts, spec_weights
-from sluice.core.revision import Revision, StoredRevision
 
-SLACK_SECONDS = 3600
-"""What a deployment without a deadline of its own may take beyond its waits and its provisioning."""
 HELD_ANEW = timedelta(seconds=300)
 """How often the provisioning budget begins anew while fleets that are ready are held."""
-
-
-# When one starts ------------------------------------------------------------------------------------------------
-
-
-def start(d: Draft, revision: Revision, *, commanded: bool = False) -> None:
-    """Persist the plan, store the revision, make the new fleets."""
-    counts, variants = plans.variants_of(d, revision)
-    config = None if commanded else plans.config_of(d.spec, d.status)
-    old = sides.counts(d.status.production_variants)
-    replaces = plans.replaces(d.spec, config)
-    steps = plans.plan(config, counts, old, replace_first=replaces)
-    green = sides.side(revision, variants)
-    keeping.warn_of_moving_images(d, green)
-    green = sides.without_shadows(green) if replaces else green
-    wanted = fleets.wanted(str(d.metadata["name"]), green, counts)
-    waits = sum(step.wait_seconds for step in steps)
-    first = {name: 0 if replaces else count for name, count in batches.new_of(steps[0]).items()}
-    asked = plans.policy_of(config).get("maximumExecutionTimeoutInSeconds")
-    # Each batch of a rolling deployment has the time to start that trigger() gives it.
-    starts = fleets.budget(wanted) * (len(steps) if guardrails.policy_name(config) == guardrails.ROLLING else 1)
-    limit = timedelta(seconds=int(asked)) if asked else starts + timedelta(seconds=waits + SLACK_SECONDS)
-    d.set(
-        endpoint_status="Updating",
-        settle=None,
-        failure_reason=None,
-        deployment=DeploymentStatus(
-            revision=revision.name,
-            fleet_hash=revision.fleet_hash,
-            policy=guardrails.policy_name(config),
-            stage="Provisioning",
-            stage_since=d.now,
-            step=0,
-            steps=len(steps),
-            step_text=f"0/{len(steps)}",
-            traffic_percent=0.0,
-            traffic_text="0%",
-            start_time=d.now,
-            deadline=d.now + limit,
-            retain_all_variant_properties=bool(d.spec.get("retainAllVariantProperties")),
-            pending_variants=variants,
-            plan=steps,
-            before=instances.at_start(old, counts),
-            replace_first=replaces or None,
-            alarms=() if commanded else alarms.at_start(d),
-        ),
-        last_deployment_config=d.status.last_deployment_config if commanded else dict(config) if config else None,
-    )
-    keeping.store(d, revision)
-    to_make = fleets.wanted(str(d.metadata["name"]), green, {**counts, **first})
-    d.act(*(fleets.ensure(fleet, green) for fleet in to_make if keeping.seen(d).fleet(fleet.name) is None))
-    d.confirm_references = not commanded
-    d.again(keeping.WAIT_SECONDS)
-    d.reconciling(Reason.DEPLOYING, f"Revision {revision.name} under {guardrails.policy_name(config)}: Provisioning.")
 
 
 # While it runs --------------------------------------------------------------------------------------------------
@@ -237,8 +177,12 @@ def promote(d: Draft, green: Side, deployment: DeploymentStatus) -> None:
                 update={
                     "current_weight": variant.desired_weight,
                     "variant_status": (),
-                    "last_applied_count": counts.get(variant.variant_name),
-                    "last_applied_weight": weights.get(variant.variant_name),
+                    "last_applied_count": variant.last_applied_count
+                    if variant.last_applied_count is not None
+                    else counts.get(variant.variant_name),
+                    "last_applied_weight": variant.last_applied_weight
+                    if variant.last_applied_weight is not None
+                    else weights.get(variant.variant_name),
                     "retained_weight": variant.desired_weight if retained else None,
                 }
             )
@@ -282,32 +226,6 @@ def _clean(d: Draft, serving: Side, deployment: DeploymentStatus) -> None:
         d.reconciling(Reason.PENDING, f"Revision {deployment.revision} is in service; what was edited since follows.")
     else:
         d.reconciling(Reason.PENDING, f"Revision {deployment.revision} is in service; the spec asks for another.")
-
-
-def stands(d: Draft, stored: StoredRevision) -> bool:
-    """Whether the old fleets of a deployment that only cleans up are these, all there and ready: then a person who
-    wants them back has them at once."""
-    deployment, before = d.status.deployment, d.status.previous_revision
-    if deployment is None or deployment.stage != "CleaningUp" or before is None:
-        return False
-    if stored.fleet_hash != before.fleet_hash:
-        return False
-    revision = stored.revision(d.given.resolution.owner)
-    counts, _ = plans.variants_of(d, revision)
-    old = fleets.wanted(str(d.metadata["name"]), sides.side(revision, ()), counts)
-    # By their pods: routers tell how a sample invocation is answered by what their routes name, which are these again
-    # before they get their traffic. Shadows answer nobody.
-    found = [(fleet, keeping.seen(d).fleet(fleet.name)) for fleet in old if not fleet.shadow]
-    return all(here is not None and not here.deleting and here.ready >= fleet.count for fleet, here in found)
-
-
-def return_to(d: Draft, revision: Revision) -> None:
-    """The deployment that only cleans up has succeeded; the way back to its old fleets is the next one."""
-    deployment = d.status.deployment
-    assert deployment is not None  # noqa: S101 - stands() has seen it
-    d.set(deployment=None)
-    ended(d, deployment.revision, deployment.fleet_hash, Outcome.SUCCEEDED, Cause.NONE, None, deployment.start_time)
-    start(d, revision, commanded=True)
 
 
 # When it turns back ---------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from sluice.core import capabilities
 from sluice.core.cluster import fleets, keeping, recovery, routers, shown, sides
 from sluice.core.cluster.actions import ScaleFleet
 from sluice.core.cluster.routing import Side, Split
-from sluice.core.endpoint import commands, live
+from sluice.core.endpoint import commands, latches, live
 from sluice.core.endpoint.draft import Draft
 from sluice.core.endpoint.history import ended
 from sluice.core.resolve import spec_counts, spec_weights
@@ -213,21 +213,28 @@ def _store_content(d: Draft) -> None:
 
 def note_live(d: Draft) -> None:
     """Weights and counts of the spec that differ from what was last written become those to be in force. Only while
-    the revision in service is the one asked for: another's come with its deployment. Of a spec that is wrong nothing
-    does."""
-    serving, desired = d.status.revision, d.desired
-    if serving is None or desired is None or desired.fleet_hash != serving.fleet_hash:
+    the revision in service is the one asked for: another's come with its deployment. Of one that is kept out, what is
+    edited since is for the revision that serves. Of a spec that is wrong nothing is."""
+    serving, desired, latch = d.status.revision, d.desired, d.status.latch
+    if serving is None or desired is None or d.given.resolution.finding is not None:
         return
-    if d.given.resolution.finding is not None:
+    kept_out = latch is not None and desired.fleet_hash != serving.fleet_hash and latches.holds(latch, d.spec, desired)
+    if desired.fleet_hash != serving.fleet_hash and not kept_out:
         return
     changes = live.wanted_changes(d)
     if not changes:
         return
-    weights, counts = spec_weights(desired.endpoint_config), spec_counts(desired.endpoint_config)
+    weights, written = spec_weights(desired.endpoint_config), {change.variant_name: change for change in changes}
     edited = {change.variant_name: change.desired_weight for change in changes if change.desired_weight is not None}
     live_weights = {v.variant_name: edited.get(v.variant_name, v.desired_weight) for v in d.status.production_variants}
     if not any(live_weights.values()):
-        live_weights |= weights  # beside weights that a deployment retained, the edited ones would leave nobody to ask
+        # Beside weights that a deployment retained, the edited ones would leave nobody to ask. Of what is kept out,
+        # those who are to answer may be variants that do not stand.
+        live_weights |= weights
+        if not any(live_weights[v.variant_name] for v in d.status.production_variants):
+            live_weights |= {v.variant_name: v.desired_weight for v in d.status.production_variants}
+    if latch is not None and kept_out:
+        d.set(latch=latches.asked(latch, desired))
     d.set(
         intent=Intent(operation="UpdateEndpointWeightsAndCapacities", variants=_merged(d, changes), time=d.now),
         last_modified_time=d.now,
@@ -235,13 +242,20 @@ def note_live(d: Draft) -> None:
             v.model_copy(
                 update={
                     "desired_weight": live_weights[v.variant_name],
-                    "last_applied_weight": weights.get(v.variant_name),
-                    "last_applied_count": counts.get(v.variant_name),
+                    **_written(written.get(v.variant_name)),
                 }
             )
             for v in d.status.production_variants
         ),
     )
+
+
+def _written(change: WantedVariant | None) -> dict[str, object]:
+    """What a variant's summary notes of a change."""
+    if change is None:
+        return {}
+    noted = {"last_applied_weight": change.desired_weight, "last_applied_count": change.desired_instance_count}
+    return {name: value for name, value in noted.items() if value is not None}
 
 
 def _merged(d: Draft, changes: tuple[WantedVariant, ...]) -> tuple[WantedVariant, ...]:

@@ -116,10 +116,41 @@ def variants_of(d: Draft, revision: Revision) -> tuple[dict[str, int], tuple[Var
     if keeps_counts(d.spec):
         counts = {n: (live[n].desired_instance_count or c) if n in live else c for n, c in counts.items()}
     if d.spec.get("retainAllVariantProperties") and "DesiredWeight" not in excluded:
-        held = {n: v.desired_weight for n, v in live.items() if v.desired_weight is not None}
-        kept = {n: held.get(n, w) for n, w in weights.items()}
-        weights = kept if any(kept.values()) else weights
-    variants = tuple(
+        weights = _kept_weights(weights, d.status.production_variants)
+    return counts, _pending(counts, weights)
+
+
+def brought_back(
+    revision: Revision, bears: Mapping[str, int], live: tuple[VariantSummary, ...]
+) -> tuple[dict[str, int], tuple[VariantSummary, ...]]:
+    """Counts and weights of a revision that takes all requests at once, without a bake: as many instances as `bears`
+    them now, where it was stored with fewer, and the weights that are in force (`live`, whose word of what was last
+    written stays: an edit counts as one against that)."""
+    counts, weights = spec_counts(revision.endpoint_config), spec_weights(revision.endpoint_config)
+    counts = {name: max(count, bears.get(name, 0)) for name, count in counts.items()}
+    written = {v.variant_name: v for v in live}
+    return counts, tuple(
+        variant.model_copy(
+            update={
+                "last_applied_count": written[variant.variant_name].last_applied_count,
+                "last_applied_weight": written[variant.variant_name].last_applied_weight,
+            }
+        )
+        if variant.variant_name in written
+        else variant
+        for variant in _pending(counts, _kept_weights(weights, live))
+    )
+
+
+def _kept_weights(weights: dict[str, float], live: tuple[VariantSummary, ...]) -> dict[str, float]:
+    """Weights in force, of the variants that have one; the given ones where those would leave nobody to ask."""
+    held = {v.variant_name: v.desired_weight for v in live if v.desired_weight is not None}
+    kept = {name: held.get(name, weight) for name, weight in weights.items()}
+    return kept if any(kept.values()) else weights
+
+
+def _pending(counts: Mapping[str, int], weights: Mapping[str, float]) -> tuple[VariantSummary, ...]:
+    return tuple(
         VariantSummary(
             variant_name=name,
             desired_instance_count=counts.get(name, 1),
@@ -129,4 +160,3 @@ def variants_of(d: Draft, revision: Revision) -> tuple[dict[str, int], tuple[Var
         )
         for name, weight in sorted(weights.items())
     )
-    return counts, variants

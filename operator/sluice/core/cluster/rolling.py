@@ -23,6 +23,7 @@ from sluice.core.cluster import (
     returning,
     routers,
     sides,
+    starting,
     summaries,
 )
 from sluice.core.cluster.actions import ScaleFleet
@@ -112,7 +113,7 @@ def _take_retry(d: Draft, green: Side | None, deployment: DeploymentStatus) -> N
         stage="Provisioning" if len(done) < len(deployment.plan) else "Shifting",
         step=len(done),
         step_text=f"{len(done)}/{len(deployment.plan)}",
-        deadline=d.now + budget + timedelta(seconds=waits + deploy.SLACK_SECONDS),
+        deadline=d.now + budget + timedelta(seconds=waits + starting.SLACK_SECONDS),
         alarms=(),
         cause=None,
         message=None,

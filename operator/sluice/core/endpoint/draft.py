@@ -18,6 +18,7 @@ from sluice.core.cluster.peers import Bounds, Peer
 from sluice.core.cluster.routing import Limits
 from sluice.core.conditions import Truth, Verdict
 from sluice.core.decision import Decision, EventNote
+from sluice.core.endpoint import latches
 from sluice.core.finding import Finding
 from sluice.core.observation import Described, Observation
 from sluice.core.permission import Ask, Policy
@@ -266,6 +267,7 @@ class Draft:
             observed_generation=generation,
             observed_references=resolution.references or self.status.observed_references,
             alarms_text=alarms_text(self.status.alarms),
+            latch=latches.noted(self.status.latch, self.spec, self.desired),
         )
         if self.desired is not None:
             self.set(desired_revision=self.desired.status())

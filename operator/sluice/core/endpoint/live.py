@@ -8,6 +8,7 @@ import math
 from sluice.api.reasons import Reason
 from sluice.api.status import Intent, VariantSummary, WantedVariant
 from sluice.core.actions import UpdateWeightsAndCapacities
+from sluice.core.endpoint import latches
 from sluice.core.endpoint.draft import Draft
 from sluice.core.hashing import digest
 from sluice.core.resolve import spec_counts, spec_weights
@@ -59,15 +60,25 @@ def note_equal(d: Draft) -> None:
 
 
 def wanted_changes(d: Draft) -> tuple[WantedVariant, ...]:
-    """What the spec asks for now and what was last written differ in; only variants that serve count."""
+    """What the spec asks for now and what was last written differ in; only variants that serve count. Of a revision
+    that is kept out, only what was edited since: its own weights and counts stay out with it (latches.py)."""
     if d.desired is None:
         return ()
     counts, weights = spec_counts(d.desired.endpoint_config), spec_weights(d.desired.endpoint_config)
+    latch = d.status.latch if latches.holds(d.status.latch, d.spec, d.desired) else None
+    out = {item.variant_name: item for item in latch.asked_variants} if latch is not None else {}
     changes = []
     for variant in d.status.production_variants:
         name = variant.variant_name
-        weight = weights.get(name) if weights.get(name) != variant.last_applied_weight else None
-        count = counts.get(name) if counts.get(name) != variant.last_applied_count else None
+        if latch is not None and name not in out:
+            continue
+        went = out.get(name)
+        weight = weights.get(name)
+        if weight == variant.last_applied_weight or (went is not None and weight == went.desired_weight):
+            weight = None
+        count = counts.get(name)
+        if count == variant.last_applied_count or (went is not None and count == went.desired_instance_count):
+            count = None
         if weight is not None or count is not None:
             changes.append(WantedVariant(variant_name=name, desired_weight=weight, desired_instance_count=count))
     return tuple(changes)
