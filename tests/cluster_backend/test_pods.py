@@ -59,6 +59,7 @@ def ready_pod(name: str, digest: str = DIGEST, versions: Object | None = None, *
 
 
 TEMPLATE: Object = {"containers": [{"name": "model", "image": IMAGE}]}
+LOADED: Object = {**TEMPLATE, "initContainers": [{"name": "loader", "image": "sluice:1"}]}
 
 
 def deployment(template: Object = TEMPLATE, **status: Any) -> Object:
@@ -389,17 +390,19 @@ VERSION = {"eTag": "e1", "lastModified": "2026-01-01", "size": 3}
 
 def test_the_oldest_ready_pod_is_the_candidate() -> None:
     younger = ready_pod("a", OTHER, creationTimestamp="2026-01-02T00:00:00Z")
-    found = pods.judge([younger, ready_pod("b", versions={"model": VERSION})], None, deployment())
+    found = pods.judge([younger, ready_pod("b", versions={"model": VERSION})], None, deployment(LOADED))
     assert found.candidate is not None
     assert found.candidate.images == (ImageSeen(IMAGE, DIGEST),)
     assert {name: json.loads(text) for name, text in found.candidate.versions.items()} == {"model": VERSION}
     assert found.candidate.at == datetime(2026, 1, 1, 0, 2, tzinfo=UTC)
     assert found.strangers == ()
-    assert pods.judge([younger], found.candidate, deployment()).candidate is None, "only while nothing is recorded"
+    assert pods.judge([younger], found.candidate, deployment(LOADED)).candidate is None, (
+        "only while nothing is recorded"
+    )
 
 
 def test_a_pod_that_runs_something_else_is_a_stranger() -> None:
-    record = pods.ran(ready_pod("first", versions={"model": VERSION}), TEMPLATE)
+    record = pods.ran(ready_pod("first", versions={"model": VERSION}), LOADED)
     found = pods.judge(
         [
             ready_pod("same", versions={"model": VERSION}),
@@ -409,7 +412,7 @@ def test_a_pod_that_runs_something_else_is_a_stranger() -> None:
             ready_pod("data", versions={"model": {**VERSION, "eTag": "e2"}}),
         ],
         record,
-        deployment(),
+        deployment(LOADED),
     )
     assert found.strangers == ("data", "image")
     assert found.ready == 3
@@ -469,7 +472,7 @@ def test_an_image_that_a_node_has_by_another_name_is_the_same() -> None:
 
 
 def test_what_is_recorded_is_read_back() -> None:
-    record = pods.ran(ready_pod("first", versions={"model": VERSION, "additional/x": {"digest": "sha256:1"}}), TEMPLATE)
+    record = pods.ran(ready_pod("first", versions={"model": VERSION, "additional/x": {"digest": "sha256:1"}}), LOADED)
     item = records.config_map(Owner("prod", "team", "churn"), "churn-a-1", record)
     assert item["immutable"] is True
     assert records.read(item) == record

@@ -3,7 +3,6 @@
 Pure functions over objects as the API server has them. Everything is read from status: no events, no logs (the last
 words of a container are in its termination message)."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sluice.cluster.containers import PIPELINE
+from sluice.cluster.messages import POD_BYTES, said
 from sluice.cluster.records import same_version, version_text
 from sluice.core.cluster.observation import FleetRecord, ImageSeen, PodTrouble
 
@@ -48,21 +48,27 @@ class FleetPods:
 
 
 def judge(pods: Iterable[Object], record: FleetRecord | None, deployment: Object) -> FleetPods:
-    """Count a fleet's pods and say what blocks those that are not ready. Finished pods do not count as existing."""
+    """Count a fleet's pods and say what blocks those that are not ready. Finished pods do not count as existing. While
+    nothing is on record, pods none of which says which model data it took do not count as ready: nobody could hold
+    another one to it."""
     template = deployment["spec"]["template"]["spec"]
     existing = [pod for pod in pods if not is_finished(pod)]
     staying = sorted((pod for pod in existing if not is_terminating(pod)), key=_age)
     ready = [pod for pod in staying if is_ready(pod)]
     strangers = [pod for pod in ready if record is not None and differences(pod, record, template)]
     own = [pod for pod in ready if pod not in strangers]
+    told = [pod for pod in own if _versions(pod, template) or not template.get("initContainers")]
+    mute = own if record is None and not told else []
+    own = [] if mute else own
     troubles = [found for pod in staying if not is_ready(pod) for found in (trouble(pod),) if found is not None]
     troubles += [_drift(pod, record, template) for pod in strangers if record is not None]
+    troubles += [_untold(pod) for pod in mute]
     refused = refusal(deployment)
     return FleetPods(
         ready=len(own),
         existing=len(existing),
         terminating=len(existing) - len(staying),
-        candidate=ran(own[0], template) if own and record is None else None,
+        candidate=ran(told[0], template) if told and record is None else None,
         strangers=tuple(_name(pod) for pod in strangers),
         troubles=grouped([*troubles, *([refused] if refused else [])]),
         ready_nodes=tuple(node for pod in own if (node := str(pod["spec"].get("nodeName") or ""))),
@@ -106,7 +112,7 @@ def ran(pod: Object, template: Object) -> FleetRecord:
     """What a ready pod runs: the image of each of the Model's containers with the digest that kubelet resolved, and the
     versions of the model data that the loader reported in its termination message. What webhooks put beside them moves
     without the fleet, and so may the operator's own image: only what `template`, the fleet's pod spec, has is asked."""
-    return FleetRecord(images=_images(pod, template), versions=_versions(pod), at=readiness_since(pod))
+    return FleetRecord(images=_images(pod, template), versions=_versions(pod, template), at=readiness_since(pod))
 
 
 def differences(pod: Object, record: FleetRecord, template: Object) -> tuple[str, ...]:
@@ -120,7 +126,7 @@ def differences(pod: Object, record: FleetRecord, template: Object) -> tuple[str
     ]
     found += [
         f"model data {name} is {version}, the fleet runs {record.versions[name]}"
-        for name, version in _versions(pod).items()
+        for name, version in _versions(pod, template).items()
         if not same_version(record.versions.get(name, version), version)
     ]
     return tuple(found)
@@ -156,16 +162,21 @@ def _images(pod: Object, template: Object) -> tuple[ImageSeen, ...]:
     return tuple(sorted(seen, key=lambda image: (image.specified, image.resolved)))
 
 
-def _versions(pod: Object) -> dict[str, str]:
+def _versions(pod: Object, template: Object) -> dict[str, str]:
     """Source name -> canonical JSON of what the loader said about the object."""
     found: dict[str, str] = {}
-    for status in (pod.get("status") or {}).get("initContainerStatuses") or ():
+    for status in _loaders(pod, template):
         ended = (status.get("state") or {}).get("terminated") or {}
-        said = _said(ended) if ended.get("exitCode") == 0 else {}
-        versions = said.get("versions")
+        versions = said(ended).get("versions") if ended.get("exitCode") == 0 else None
         if isinstance(versions, Mapping):
             found |= {str(name): version_text(version) for name, version in versions.items()}
     return found
+
+
+def _loaders(pod: Object, template: Object) -> list[Object]:
+    """What kubelet says of the init containers that are the fleet's own."""
+    own = {container["name"] for container in template.get("initContainers") or ()}
+    return [one for one in (pod.get("status") or {}).get("initContainerStatuses") or () if one["name"] in own]
 
 
 def _without_tag(image: str) -> str:
@@ -277,12 +288,12 @@ def _loader(status: Object) -> PodTrouble | None:
     ended = _failed_end(status, starter=True)
     if ended is None:
         return None
-    said = _said(ended)
+    told = said(ended)
     since = moment(ended.get("finishedAt"))
-    if "error" in said:
-        why = str(said.get("reason") or "")
+    if "error" in told:
+        why = str(told.get("reason") or "")
         reason = why if why == "SourceMoved" else "ModelDataFailed"
-        return PodTrouble(reason, _cut(str(said["error"])), since=since, final=why in _NEVER_LOADS)
+        return PodTrouble(reason, _cut(str(told["error"])), since=since, final=why in _NEVER_LOADS)
     text = f"init container {status['name']} ended with {_exit(ended)}{_last_words(ended)}"
     repeats = int(status.get("restartCount") or 0) >= REPEATED_CRASHES
     return PodTrouble("ModelDataFailed", _cut(text), since=since, final=repeats)
@@ -355,6 +366,17 @@ def _drift(pod: Object, record: FleetRecord, template: Object) -> PodTrouble:
     return PodTrouble("ImageDrift", _cut(text), since=moment(pod["metadata"].get("creationTimestamp")))
 
 
+def _untold(pod: Object) -> PodTrouble:
+    spec = pod["spec"]
+    count = len(spec.get("containers") or ()) + len(spec.get("initContainers") or ())
+    text = (
+        f"pod {_name(pod)} is ready and does not say which model data it took: its loader's termination message "
+        f"cannot be read (of {count} containers kubelet keeps {POD_BYTES // max(1, count)} bytes each). Annotation "
+        "sluice.dev/redeploy makes the fleet anew"
+    )
+    return PodTrouble("ModelDataFailed", _cut(text), since=readiness_since(pod), final=True)
+
+
 def _statuses(pod: Object) -> tuple[list[Object], list[Object]]:
     """The statuses of the containers that run before the others, and of those that serve (sidecars among them)."""
     status = pod.get("status") or {}
@@ -386,15 +408,6 @@ def _exit(ended: Object) -> str:
 def _last_words(ended: Object) -> str:
     words = " ".join(str(ended.get("message") or "").split())
     return f": {words[-400:]}" if words else ""
-
-
-def _said(ended: Object) -> Mapping[str, Any]:
-    """A termination message that is a JSON object; kubelet keeps the last 4096 bytes of it."""
-    try:
-        said = json.loads(str(ended.get("message") or ""))
-    except (ValueError, RecursionError):
-        return {}
-    return said if isinstance(said, Mapping) else {}
 
 
 def _image_of(pod: Object, container: str) -> str:
@@ -440,5 +453,5 @@ def moment(text: Any) -> datetime | None:
 
 
 def _cut(text: str) -> str:
-    flat = " ".join(text.split())
+    flat = " ".join(text.encode(errors="replace").decode().split())  # half a character could not be written
     return flat if len(flat) <= MAX_MESSAGE_LENGTH else f"{flat[: MAX_MESSAGE_LENGTH - 3]}..."
