@@ -66,7 +66,7 @@ def _promql(directory: Path, number: int, rounds: int) -> Figure:
                     taken += await _fired(poller, "PromQL", condition, number, lambda at=at: at)  # type: ignore[misc]
             return taken
 
-        return _figure("PromQL", number, rounds, asyncio.run(measure()))
+        return _figure("PromQL: condition true on Prometheus' clock", number, rounds, asyncio.run(measure()))
 
 
 def _alert(directory: Path, number: int, rounds: int) -> Figure:
@@ -90,7 +90,7 @@ def _alert(directory: Path, number: int, rounds: int) -> Figure:
                     )
             return taken
 
-        return _figure("alert, evaluated each second", number, rounds, asyncio.run(measure()))
+        return _figure("alert evaluated each second: its expression true", number, rounds, asyncio.run(measure()))
 
 
 def _traffic(directory: Path, number: int, rounds: int) -> Figure:
@@ -124,7 +124,7 @@ def _traffic(directory: Path, number: int, rounds: int) -> Figure:
                     taken.append(time.time() - at)
             return taken
 
-        return _figure("traffic, 2 routers", number, rounds, asyncio.run(measure()))
+        return _figure("traffic, 2 routers: bad answer at its caller", number, rounds, asyncio.run(measure()))
     finally:
         operator.close()
         container.stop()
@@ -175,7 +175,7 @@ async def _fired(
 def _figure(kind: str, number: int, rounds: int, seconds: list[float], calls: Counted | None = None) -> Figure:
     milliseconds = [1000 * value for value in seconds]
     return Figure(
-        f"from state to reading: {kind}, {number} watched",
+        f"{kind} -> the poller wakes its Endpoint, {number} watched",
         f"p50 {percentile(milliseconds, 0.5):.0f} ms, p99 {percentile(milliseconds, 0.99):.0f} ms"
         + (f"; {said(calls)}" if calls else ""),
         "p99 < 2 s, CloudWatch as its quota allows",

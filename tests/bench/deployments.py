@@ -1,5 +1,6 @@
 """Deployments in the cluster, many at once: the operator's process and an API server are real, CloudWatch is moto's
-server, the routers of a few endpoints are real Envoys with their agents; where there are many, hands report for them.
+server behind AWS' quota, the routers of a few endpoints are real Envoys with their agents; where there are many, hands
+report for them.
 
 Hands make the pods, which are ready at once, so what is measured is the operator's own part."""
 
@@ -9,18 +10,21 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import boto3
 import yaml
-from moto.server import ThreadedMotoServer
+from tests.alarms.quota import Quota, behind_quota
+from tests.bench.cloudwatch import moto, said
 from tests.bench.cluster import READY_SECONDS, Operator, fleets_of, hands_at, start_routers
 from tests.bench.figures import Figure
 from tests.bench.rollouts import reachable
 from tests.bench.router import percentile
+from tests.bench.routes import ROUTE_BACK, ROUTERS_BACK
 from tests.bench.routing import NAMESPACE, Routing, until
 from tests.bench.world import POLICY
 from tests.cluster_backend.hands import Hands
@@ -29,6 +33,7 @@ from tests.conformance.recorder import Recorder
 WAIT_SECONDS, FINAL_SECONDS = 2, 2
 """Of every canary: its bake and the final one."""
 ALARM = "bench"
+REGION = "us-east-1"
 LONG_SECONDS = 600
 """A bake that only the alarm ends."""
 
@@ -36,20 +41,21 @@ LONG_SECONDS = 600
 def many(directory: Path, *, quick: bool) -> list[Figure]:
     """All endpoints are edited at once, again and again, under an alarm that stays OK."""
     endpoints, rounds = (20, 2) if quick else (200, 5)
-    with crowd(directory, endpoints, reporting=True) as (world, operator):
-        return _rounds(world, operator, endpoints, rounds)
+    with crowd(directory, endpoints, reporting=True) as stage:
+        return _rounds(stage, endpoints, rounds)
 
 
 def one(directory: Path, *, quick: bool) -> list[Figure]:
     """One endpoint after the other, with real routers: what a step takes beyond its bake, and how soon an alarm is
     obeyed."""
     times = 5 if quick else 30
-    with crowd(directory, 1, reporting=False) as (world, operator):
-        figures = _rounds(world, operator, 1, times)
-        return [*figures, _obeyed(world, 3 if quick else times)]
+    with crowd(directory, 1, reporting=False) as stage:
+        figures = _rounds(stage, 1, times)
+        return [*figures, _obeyed(stage, 3 if quick else times)]
 
 
-def _rounds(world: Routing, operator: Operator, endpoints: int, rounds: int) -> list[Figure]:
+def _rounds(stage: Crowd, endpoints: int, rounds: int) -> list[Figure]:
+    world, operator, before = stage.world, stage.operator, stage.quota.counted
     walls, outcomes = [], Counter[str]()
     recorder = Recorder(world.kube, NAMESPACE)
     used, largest = operator.process.used(), 0.0
@@ -65,6 +71,7 @@ def _rounds(world: Routing, operator: Operator, endpoints: int, rounds: int) -> 
     waits, deployments = WAIT_SECONDS + FINAL_SECONDS, endpoints * rounds
     beyond = [1000 * value for number in range(endpoints) for value in _beyond(recorder.seen(name_of(number)))]
     recorder.close()
+    calls = stage.quota.counted.since(before)
     wrong = deployments - outcomes["Succeeded"]
     routers = "2 real routers" if endpoints == 1 else "routers reported by hands"
     return [
@@ -82,10 +89,10 @@ def _rounds(world: Routing, operator: Operator, endpoints: int, rounds: int) -> 
             {"cpuSeconds": round(cpu, 2), "deployments": deployments},
         ),
         Figure(
-            f"false rollbacks in {deployments} clean deployments under an alarm",
-            str(wrong),
+            f"false rollbacks in {deployments} deployments without requests under a CloudWatch alarm that is OK",
+            f"{wrong}; {said(calls)}",
             "0",
-            {"outcomes": dict(outcomes)},
+            {"outcomes": dict(outcomes), "calls": asdict(calls)},
         ),
     ]
 
@@ -104,94 +111,115 @@ def _beyond(seen: list[dict[str, Any]]) -> Iterator[float]:
             yield moved + _seconds(following["stageSince"]) - _seconds(bake["bakeUntil"])
 
 
-def _obeyed(world: Routing, times: int) -> Figure:
+def _obeyed(stage: Crowd, times: int) -> Figure:
     """From the alarm's state to both routers' word that no request goes to the new revision any more."""
-    seconds, written = [], []
+    world, seconds, written, before = stage.world, [], [], stage.quota.counted
     for number in range(times):
         edit(world, 1, f"alarm-{number}", LONG_SECONDS)
         until("the canary bakes", lambda: _stage(world) == "Baking", READY_SECONDS)
         generation, began = world.routes.specs[name_of(0)][-1][1], time.time()
-        set_alarm(world, "ALARM")
+        stage.set_alarm("ALARM")
         until("the route goes back", lambda g=generation: world.routes.specs[name_of(0)][-1][1] > g, 60)  # type: ignore[misc]
         at, generation, spec = world.routes.specs[name_of(0)][-1]
         assert sum(fleet["weight"] > 0 for fleet in spec["fleets"]) == 1, spec
         world.confirmed(name_of(0), generation, within=60)
         seconds.append(max(world.routes.confirmations(name_of(0), generation).values()) - began)
         written.append(at - began)
-        set_alarm(world, "OK")
+        stage.set_alarm("OK")
         until("the rollback has ended", lambda t=began: ended(world, 1, t), READY_SECONDS)  # type: ignore[misc]
+    calls = stage.quota.counted.since(before)
     return Figure(
-        "from a CloudWatch alarm's state to 2 routers' word that 0 % goes to the new revision",
+        f"SetAlarmState called -> {ROUTERS_BACK}: one endpoint, a CloudWatch alarm",
         f"p50 {percentile(seconds, 0.5):.2f} s, p99 {percentile(seconds, 0.99):.2f} s ({times} rollbacks); "
-        f"until the route is written p50 {percentile(written, 0.5):.2f} s",
+        f"-> {ROUTE_BACK} p50 {percentile(written, 0.5):.2f} s; {said(calls)}",
         "as the quota allows: alarms are read every second",
-        {"seconds": sorted(round(value, 3) for value in seconds)},
+        {"seconds": sorted(round(value, 3) for value in seconds), "calls": asdict(calls)},
     )
 
 
 # The world ------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Endpoints `name_of(0)`, ... of one instance in service, and one CloudWatch alarm for all of them."""
+
+    world: Routing
+    operator: Operator
+    hands: Hands
+    """Who makes the pods."""
+    quota: Quota
+    """What the operator reaches CloudWatch through."""
+    _cloudwatch: Any
+    """A client that goes around it."""
+
+    def set_alarm(self, state: str) -> None:
+        """Returns when the alarm has that state."""
+        self._cloudwatch.set_alarm_state(AlarmName=ALARM, StateValue=state, StateReason="bench")
+
+    @contextmanager
+    def hands_rest(self) -> Iterator[None]:
+        """They and who makes the slices list all that stands, ten times a second: the more there is, the more of the
+        cores is theirs."""
+        self.hands.resting = True
+        yield
+        self.hands.resting = False
+
+
 @contextmanager
 def crowd(
     directory: Path, endpoints: int, *, reporting: bool, pod_of_new: Callable[[], int] = lambda: 1, **settings: str
-) -> Iterator[tuple[Routing, Operator]]:
-    """So many Endpoints of one instance in service. Not `reporting`: behind two routers, where a fleet that comes has
-    the pod of the number that `pod_of_new` gives; the first pod runs."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    limits = ("DEPLOYMENTS", "DEPLOYMENTS_PER_NAMESPACE")
-    environment = {
-        "AWS_REGION": "us-east-1",
+) -> Iterator[Crowd]:
+    """So many Endpoints, whose CloudWatch has AWS' quota. Not `reporting`: behind two routers, where a fleet that comes
+    has the pod of the number that `pod_of_new` gives; the first pod runs."""
+    with ExitStack() as stack:
+        upstream = stack.enter_context(moto())
+        quota = stack.enter_context(behind_quota(upstream))
+        cloudwatch = _client(upstream)
+        _make_alarm(cloudwatch)
+        world = stack.enter_context(Routing(directory, routers=0))
+        _permit(world)
+        world.pod(1)
+        operator = Operator(world, **(_environment(quota) | settings))
+        stack.callback(operator.process.stop)
+        try:
+            hands = stack.enter_context(hands_at(world, reporting=reporting))
+            made = Crowd(world, operator, hands, quota, cloudwatch)
+            made.set_alarm("OK")
+            for number in range(endpoints):
+                _create(world, number)
+            if not reporting:
+                start_routers(world)
+                stack.enter_context(reachable(world))
+                stack.enter_context(_slices(made, pod_of_new))
+            until("all are in service", lambda: ended(world, endpoints), READY_SECONDS)
+            yield made
+        except (RuntimeError, AssertionError) as error:
+            raise RuntimeError(f"{error}\n{operator.process.tail()}") from error
+
+
+def _environment(quota: Quota) -> dict[str, str]:
+    return {
+        "AWS_REGION": REGION,
         "AWS_ACCESS_KEY_ID": "bench",
         "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_ENDPOINT_URL_CLOUDWATCH": f"http://{host}:{port}",
-        "AWS_ENDPOINT_URL_STS": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL_CLOUDWATCH": quota.url,
+        "AWS_ENDPOINT_URL_STS": quota.url,
         "SLUICE_SETTLE_SECONDS": "0",
         "SLUICE_MAX_ROLLBACKS_OF_ONE_IMAGE": "0",
-        **{f"SLUICE_MAX_CONCURRENT_{limit}": "0" for limit in limits},
-        **settings,
+        "SLUICE_MAX_CONCURRENT_DEPLOYMENTS": "0",
+        "SLUICE_MAX_CONCURRENT_DEPLOYMENTS_PER_NAMESPACE": "0",
     }
-    try:
-        with Routing(directory, routers=0) as world:
-            _CLOUDWATCH[id(world)] = boto3.client(
-                "cloudwatch",
-                endpoint_url=environment["AWS_ENDPOINT_URL_CLOUDWATCH"],
-                region_name="us-east-1",
-                aws_access_key_id="bench",
-                aws_secret_access_key="secret",
-            )
-            _make_alarm(world)
-            _permit(world)
-            world.pod(1)
-            operator = Operator(world, **environment)
-            try:
-                with hands_at(world, reporting=reporting) as hands:
-                    HANDS[id(world)] = hands
-                    for number in range(endpoints):
-                        _create(world, number)
-                    if reporting:
-                        until("all are in service", lambda: ended(world, endpoints), READY_SECONDS)
-                        yield world, operator
-                    else:
-                        start_routers(world)
-                        with reachable(world), _slices(world, pod_of_new):
-                            until("all are in service", lambda: ended(world, endpoints), READY_SECONDS)
-                            yield world, operator
-            except (RuntimeError, AssertionError) as error:
-                raise RuntimeError(f"{error}\n{operator.process.tail()}") from error
-            finally:
-                operator.process.stop()
-                _CLOUDWATCH.pop(id(world))
-                HANDS.pop(id(world), None)
-    finally:
-        server.stop()
 
 
-_CLOUDWATCH: dict[int, Any] = {}
-HANDS: dict[int, Hands] = {}
-"""Who makes the pods, by the world's id."""
+def _client(upstream: str) -> Any:
+    return boto3.client(
+        "cloudwatch",
+        endpoint_url=upstream,
+        region_name=REGION,
+        aws_access_key_id="bench",
+        aws_secret_access_key="bench",
+    )
 
 
 def _permit(world: Routing) -> None:
@@ -200,8 +228,8 @@ def _permit(world: Routing) -> None:
     world.kube.create({**body, "data": {"policy.yaml": yaml.safe_dump(POLICY)}}, NAMESPACE)
 
 
-def _make_alarm(world: Routing) -> None:
-    _CLOUDWATCH[id(world)].put_metric_alarm(
+def _make_alarm(cloudwatch: Any) -> None:
+    cloudwatch.put_metric_alarm(
         AlarmName=ALARM,
         Namespace="Bench",
         MetricName="Errors",
@@ -211,24 +239,19 @@ def _make_alarm(world: Routing) -> None:
         Threshold=1.0,
         ComparisonOperator="GreaterThanThreshold",
     )
-    set_alarm(world, "OK")
-
-
-def set_alarm(world: Routing, state: str) -> None:
-    _CLOUDWATCH[id(world)].set_alarm_state(AlarmName=ALARM, StateValue=state, StateReason="bench")
 
 
 @contextmanager
-def _slices(world: Routing, pod_of_new: Callable[[], int]) -> Iterator[None]:
+def _slices(stage: Crowd, pod_of_new: Callable[[], int]) -> Iterator[None]:
     """Every fleet that comes has its pod in an EndpointSlice, as the controllers would see to it."""
     ended, known = threading.Event(), set[str]()
 
     def work() -> None:
         while not ended.wait(0.1):
-            if HANDS[id(world)].resting:
+            if stage.hands.resting:
                 continue
-            for fleet in fleets_of(world) - known:
-                world.routes.put_pods(fleet, pod_of_new())
+            for fleet in fleets_of(stage.world) - known:
+                stage.world.routes.put_pods(fleet, pod_of_new())
                 known.add(fleet)
 
     thread = threading.Thread(target=work, name="slices", daemon=True)

@@ -19,6 +19,7 @@ from tests.bench.figures import Figure
 from tests.bench.forwarding import Forward
 from tests.bench.rollouts import ENDPOINT, Rollouts, rollouts
 from tests.bench.router import percentile
+from tests.bench.routes import ROUTE_BACK, ROUTERS_BACK
 from tests.bench.routing import NAMESPACE, Called, Routing
 
 from localcluster.prometheus import Prometheus
@@ -94,6 +95,7 @@ class Measured:
     """All deployments of a kind of alarm."""
 
     from_answer: list[float] = field(default_factory=list)
+    """From the first request that reached the bad model, which answers at once."""
     from_state: list[float] = field(default_factory=list)
     written: list[float] = field(default_factory=list)
     """From the state to the route."""
@@ -107,23 +109,22 @@ class Measured:
 def traffic(directory: Path, *, quick: bool) -> list[Figure]:
     """What the routers count, read by the operator."""
     with rollouts(directory, 1, real=True) as stage:
-        return _figures(
-            f"traffic alarm, {WINDOW_SECONDS} s, {MINIMUM} requests", _measure(stage, TRAFFIC, enough_at, quick)
-        )
+        start = f"{MINIMUM}th request at the bad model within {WINDOW_SECONDS} s"
+        return _figures("traffic alarm", start, _measure(stage, TRAFFIC, enough_at, quick))
 
 
 def promql(directory: Path, *, quick: bool) -> list[Figure]:
     """A condition that Prometheus is asked, which scrapes both routers every second."""
     with _scraped(directory) as (stage, prometheus):
         measured = _measure(stage, PROMQL, partial(_true_at, prometheus.url), quick)
-        return _figures("PromQL, scraped each second", measured)
+        return _figures("PromQL, scraped each second", "condition true by what was scraped", measured)
 
 
 def alert(directory: Path, *, quick: bool) -> list[Figure]:
     """The same as a rule that Prometheus evaluates every second."""
     with _scraped(directory, RULE) as (stage, prometheus):
         measured = _measure(stage, ALERT, partial(_fired_at, prometheus.url), quick)
-        return _figures("alert, scraped and evaluated each second", measured)
+        return _figures("alert, scraped and evaluated each second", "alert noted as firing", measured)
 
 
 @contextmanager
@@ -230,17 +231,18 @@ def _above(url: str, expression: str, threshold: float, bad: Bad) -> float:
     return next(float(at) for one in series for at, value in one["values"] if float(value) > threshold)
 
 
-def _figures(kind: str, measured: Measured) -> list[Figure]:
+def _figures(kind: str, state: str, measured: Measured) -> list[Figure]:
+    """`state`: what is true from then on for whoever reads the alarm."""
     times, total = len(measured.from_state), measured.statuses.total()
     return [
         Figure(
-            f"from the state to 2 routers' word that 0 % goes to the new revision: {kind}",
-            f"{_said(measured.from_state)} ({times} rollbacks); until the route is written {_said(measured.written)}",
+            f"{state} -> {ROUTERS_BACK}: {kind}",
+            f"{_said(measured.from_state)} ({times} rollbacks); -> {ROUTE_BACK} {_said(measured.written)}",
             "p99 < 2 s",
             {"seconds": _rounded(measured.from_state), "written": _rounded(measured.written)},
         ),
         Figure(
-            f"from the first bad answer at {PER_SECOND}/s with a 10 % canary: {kind}",
+            f"first request at the bad model -> {ROUTERS_BACK}: {kind}, {PER_SECOND} requests/s, a canary of 10 %",
             f"{_said(measured.from_answer)} ({times} rollbacks)",
             "< 5 s",
             {"seconds": _rounded(measured.from_answer)},

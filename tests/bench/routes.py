@@ -17,6 +17,9 @@ from sluice.api.routes import EndpointRouteSpec
 
 LABELS = {"sluice.dev/managed-by": "sluice"}
 _WATCH_SECONDS = 3600
+ROUTE_BACK = "EndpointRoute without the new revision seen"
+ROUTERS_BACK = "both routers' reports of the route without the new revision seen"
+"""Where figures of rollbacks end: a watch event of the one, or of both reports."""
 
 
 class RouteStore:

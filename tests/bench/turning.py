@@ -1,5 +1,6 @@
 """An alarm that turns very many deployments back at once. Operator and API server are real, and so is what the alarm is
-read from: moto's server for CloudWatch, a Prometheus; hands make the pods and report for the routers."""
+read from: moto's server behind AWS' quota for CloudWatch, a Prometheus, two routers' counters. Hands make the pods, and
+but for the last report for the routers."""
 
 from __future__ import annotations
 
@@ -10,15 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.bench.cluster import READY_SECONDS, Operator
-from tests.bench.deployments import HANDS, LONG_SECONDS, crowd, edit, ended, name_of, set_alarm, status_of
+from tests.bench.cloudwatch import said
+from tests.bench.cluster import READY_SECONDS
+from tests.bench.deployments import LONG_SECONDS, Crowd, crowd, edit, ended, name_of, status_of
 from tests.bench.figures import Figure
 from tests.bench.router import percentile
+from tests.bench.routes import ROUTE_BACK, ROUTERS_BACK
 from tests.bench.routing import NAMESPACE, Routing, address_of, until
 
 from localcluster.prometheus import Prometheus
@@ -57,22 +61,22 @@ def _of_each(measure: Callable[[Path, int], list[Figure]]) -> Callable[..., list
 
 def cloudwatch(directory: Path, endpoints: int) -> list[Figure]:
     """All endpoints are in the bake of a canary when the one alarm of all of them fires."""
-    with crowd(directory, endpoints, reporting=True) as (world, operator):
-        return _turned_back("a CloudWatch alarm's state", world, operator, endpoints, lambda: set_alarm(world, "ALARM"))
+    with crowd(directory, endpoints, reporting=True) as stage:
+        return _turned_back("SetAlarmState called", stage, endpoints, lambda: stage.set_alarm("ALARM"))
 
 
 def promql(directory: Path, endpoints: int) -> list[Figure]:
     """Each endpoint has a condition of its own, and all come true with the same scrape."""
-    return _by_prometheus("a metric's value, scraped each second,", directory, endpoints, CONDITION)
+    return _by_prometheus("metric exported, scraped each second", directory, endpoints, CONDITION)
 
 
 def alert(directory: Path, endpoints: int) -> list[Figure]:
     """The same as alerts of one rule, which Prometheus evaluates every second."""
-    return _by_prometheus("a metric's value, scraped and evaluated each second,", directory, endpoints, ALERT, RULE)
+    return _by_prometheus("metric exported, scraped and evaluated each second", directory, endpoints, ALERT, RULE)
 
 
 def _by_prometheus(
-    what: str, directory: Path, endpoints: int, alarm: Mapping[str, Any], *rules: Mapping[str, Any]
+    start: str, directory: Path, endpoints: int, alarm: Mapping[str, Any], *rules: Mapping[str, Any]
 ) -> list[Figure]:
     (files := directory / "prometheus").mkdir(parents=True)
     with ExitStack() as stack:
@@ -80,40 +84,38 @@ def _by_prometheus(
         prometheus = stack.enter_context(Prometheus(files))
         prometheus.configure(targets=[f"127.0.0.1:{exporter.port}"], labels={}, rules=rules)
         made = crowd(directory / "stage", endpoints, reporting=True, SLUICE_PROMETHEUS_URL=prometheus.url)
-        world, operator = stack.enter_context(made)
-        return _turned_back(what, world, operator, endpoints, exporter.fire, {"alarms": [alarm]})
+        return _turned_back(start, stack.enter_context(made), endpoints, exporter.fire, {"alarms": [alarm]})
 
 
 def traffic(directory: Path, endpoints: int) -> list[Figure]:
     """Every canary gives its first bad answer within a few seconds, behind two real routers."""
     pod = 1
-    with crowd(directory / "stage", endpoints, reporting=False, pod_of_new=lambda: pod) as (world, _):
+    with crowd(directory / "stage", endpoints, reporting=False, pod_of_new=lambda: pod) as stage:
+        world = stage.world
         world.pod(2, "bad", directory / "requests")
         pod = 2
         edit(world, endpoints, "bad", LONG_SECONDS, {"kubernetes": {"alarms": [FIRST_BAD]}})
         until("all canaries bake", lambda: _stages(world) == {"Baking": endpoints}, READY_SECONDS * 2, every=1.0)
         names = [name_of(number) for number in range(endpoints)]
         before = {name: world.routes.specs[name][-1][1] for name in names}
-        # They and who makes the slices list all that stands, ten times a second: more than half of the cores' time.
-        HANDS[id(world)].resting = True
-        bad = _first_bad(world, names)
 
         def confirmed(name: str) -> float | None:
             """When both routers were seen to send nothing to the new revision."""
             found = _went_back(world, name, before[name])
-            said = world.routes.confirmations(name, found[1]) if found is not None else {}
-            return max(said.values()) if len(said) == len(world.routers) else None
+            reports = world.routes.confirmations(name, found[1]) if found is not None else {}
+            return max(reports.values()) if len(reports) == len(world.routers) else None
 
-        until("all routers have let go", lambda: all(map(confirmed, names)), READY_SECONDS, every=0.5)
-        HANDS[id(world)].resting = False
+        with stage.hands_rest():
+            bad = _first_bad(world, names)
+            until("all routers have let go", lambda: all(map(confirmed, names)), READY_SECONDS, every=0.5)
         seconds = [at - bad[name] for name in names if (at := confirmed(name)) is not None]
         written = [found[0] - bad[name] for name in names if (found := _went_back(world, name, before[name]))]
     spread = max(bad.values()) - min(bad.values())
     return [
         Figure(
-            f"from the first bad answer to 2 routers' word that 0 % goes to the new revision: {endpoints} deployments "
-            f"that turn bad within {spread:.2f} s, traffic alarm on any of 5 s",
-            f"p50 {percentile(seconds, 0.5):.2f} s, p99 {percentile(seconds, 0.99):.2f} s; until the route is written "
+            f"first bad answer at its caller -> {ROUTERS_BACK}: {endpoints} deployments that turn bad within "
+            f"{spread:.2f} s, each under a traffic alarm on any of 5 s",
+            f"p50 {percentile(seconds, 0.5):.2f} s, p99 {percentile(seconds, 0.99):.2f} s; -> {ROUTE_BACK} "
             f"p50 {percentile(written, 0.5):.2f} s, p99 {percentile(written, 0.99):.2f} s",
             "p99 < 2 s",
             {"seconds": sorted(round(value, 3) for value in seconds)},
@@ -157,41 +159,37 @@ def _went_back(world: Routing, name: str, before: int) -> tuple[float, int] | No
 
 
 def _turned_back(
-    what: str,
-    world: Routing,
-    operator: Operator,
-    endpoints: int,
-    fire: Callable[[], None],
-    kubernetes: Mapping[str, Any] | None = None,
+    start: str, stage: Crowd, endpoints: int, fire: Callable[[], None], kubernetes: Mapping[str, Any] | None = None
 ) -> list[Figure]:
+    """`fire` is what begins at `start`."""
+    world, operator, calls = stage.world, stage.operator, stage.quota.counted
     used, names = operator.process.used(), [name_of(number) for number in range(endpoints)]
     edit(world, endpoints, "alarm", LONG_SECONDS, {"kubernetes": dict(kubernetes)} if kubernetes else None)
     until("all canaries bake", lambda: _stages(world) == {"Baking": endpoints}, READY_SECONDS * 2, every=1.0)
     before = {name: world.routes.specs[name][-1][1] for name in names}
-    # They list all that stands, ten times a second: the more there is, the more of the cores is theirs.
-    HANDS[id(world)].resting = True
-    resident, began = operator.process.used().resident_megabytes, time.time()
-    fire()
 
     def back(name: str) -> float | None:
         """When the route without the new revision was written."""
         found = _went_back(world, name, before[name])
         return found[0] if found is not None else None
 
-    until("every route goes back", lambda: all(map(back, names)), READY_SECONDS, every=0.2)
-    HANDS[id(world)].resting = False
+    with stage.hands_rest():
+        resident, began = operator.process.used().resident_megabytes, time.time()
+        fire()
+        until("every route goes back", lambda: all(map(back, names)), READY_SECONDS, every=0.2)
     seconds = [at - began for at in map(back, names) if at is not None]
     until("all rollbacks have ended", lambda: ended(world, endpoints, began), READY_SECONDS * 2, every=1.0)
-    cpu = operator.process.used().cpu_seconds - used.cpu_seconds
+    cpu, calls = operator.process.used().cpu_seconds - used.cpu_seconds, stage.quota.counted.since(calls)
     return [
         Figure(
-            f"from {what} until the routes of {endpoints} deployments go back at once",
-            f"p50 {percentile(seconds, 0.5):.2f} s, p99 {percentile(seconds, 0.99):.2f} s",
+            f"{start} -> {ROUTE_BACK}: {endpoints} deployments turned back at once, hands report for the routers",
+            f"p50 {percentile(seconds, 0.5):.2f} s, p99 {percentile(seconds, 0.99):.2f} s"
+            + (f"; {said(calls)}" if kubernetes is None else ""),
             "p99 < 2 s (CloudWatch: as its quota allows)",
-            {"seconds": sorted(round(value, 3) for value in seconds)},
+            {"seconds": sorted(round(value, 3) for value in seconds), "calls": asdict(calls)},
         ),
         Figure(
-            f"the operator with {endpoints} deployments that bake, and are turned back at once by {what}",
+            f"the operator with {endpoints} deployments that bake, and are turned back at once ({start})",
             f"{1000 * cpu / endpoints:.0f} ms of CPU each, {resident:.0f} MB resident while they bake",
             "",
             {"cpuSeconds": round(cpu, 2), "deployments": endpoints},
