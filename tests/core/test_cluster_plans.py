@@ -57,6 +57,10 @@ def test_every_plan_of_one_variant(kind: str, total: int) -> None:
                 assert instances(step, total) == pytest.approx(round(instances(step, total)), abs=1e-3), (
                     f"whole instances: {where}"
                 )
+        if kind != "ROLLING":
+            stored = [batches.new_of(step) for step in steps]
+            assert stored == [{"a": max(1, round(instances(step, total)))} for step in steps], where
+            assert not any(batches.old_of(step) for step in steps), where
         asked = total * value // 100 if type_ == "CAPACITY_PERCENT" else value
         if kind == "CANARY":
             assert len(steps) == 2, where

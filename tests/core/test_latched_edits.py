@@ -129,3 +129,17 @@ def test_on_sagemaker_too_what_came_with_what_failed_went_back(count: int) -> No
     stage.objects["EndpointConfig", "churn"]["metadata"]["generation"] = 9
     stage.step(seen, seconds=6)
     assert stage.called()[-1] == "UpdateWeightsAndCapacities"
+
+
+def test_what_is_edited_while_it_is_deployed_waits_for_its_end_also_where_that_is_a_rollback() -> None:
+    stage = ClusterStage(dict(A), dict(B), deploymentConfig=POLICY)
+    stage.in_service()
+    _commit(stage, "bad:1", initialInstanceCount=2)
+    while stage.status.deployment is None:
+        stage.step()
+    stage.edit_variant("b", initialInstanceCount=10)
+    stage.step()
+    assert _replicas(stage)["b"] == 9
+    stage.until("RolledBack", type_="Stalled")
+    stage.run(60)
+    assert _replicas(stage) == {"a": 9, "b": 10}

@@ -150,7 +150,8 @@ class PlanStep(StatusModel):
     traffic_percent: float
     wait_seconds: int
     instances: Annotated[tuple[PlannedCount, ...], Field(max_length=20)] = ()
-    """Of a rolling deployment: the new fleets' before traffic moves, the old fleets' after the bake."""
+    """Of a rolling deployment: the new fleets' before traffic moves, the old fleets' after the bake. Else: of the new
+    fleets, which stand as a whole, those that the share of the traffic is for; the old fleets stand to the end."""
 
 
 class RouteStatus(StatusModel):
@@ -264,8 +265,8 @@ class Latch(StatusModel):
     message: Annotated[str, Field(max_length=1200)] | None = None
     time: Time
     asked_variants: Annotated[tuple[WantedVariant, ...], Field(max_length=10)] = ()
-    """The weights and counts that the spec asked for when it latched: they were what failed's. Only what is edited
-    since is for the revision that serves."""
+    """The weights and counts that what is kept out was deployed with, or that the spec asked for later and that were
+    brought into force since: only what differs from them is an edit for the revision that serves."""
 
 
 class Settle(StatusModel):

@@ -48,6 +48,11 @@ def remaining(old: Mapping[str, int], share: float, beside: Mapping[str, int] | 
     return {name: min(count, max(old[name] - beside.get(name, 0), least)) for name, count in needed.items()}
 
 
+def for_share(total: int, percent: float) -> int:
+    """Instances of `total` that so many percent of the traffic need."""
+    return math.ceil(round(total * percent / 100.0, 3))
+
+
 def left(deployment: DeploymentStatus, steps: int, whole: Mapping[str, int]) -> dict[str, int]:
     """The old instances that stand when the batches of so many steps have gone, of `whole` fleets."""
     if not steps:
@@ -96,6 +101,11 @@ def back_percent(
     part = min(parted)
     left = percent - 100.0 * part
     return round(left, 4) if left > 0.01 else 0.0
+
+
+def planned(at: Mapping[str, int], percent: float) -> tuple[PlannedCount, ...]:
+    """Of new fleets that are there as a whole: the instances that a share of the traffic, in percent, is for."""
+    return _counts({name: for_share(total, percent) for name, total in at.items()}, is_new=True)
 
 
 def _counts(at: Mapping[str, int], *, is_new: bool) -> tuple[PlannedCount, ...]:

@@ -389,6 +389,9 @@ def say(d: Draft, text: str, rejected: str = "", reason: Reason = Reason.DEPLOYI
     assert deployment is not None  # noqa: S101
     d.set_deployment(message=text[:1024], pending_variants=words.told(deployment))
     stage = f"{deployment.stage}, step {deployment.step_text}, {deployment.traffic_text} of the traffic"
+    subject = d.subject(deployment.revision)
+    if subject is not None and (edits := live.edited_since(d, subject)):
+        text += f"; {live.describe(edits)} when it has ended"
     if rejected:
         d.reconciling(Reason.ROUTER_NOT_CONVERGED, f"Revision {deployment.revision}: {stage}; {rejected}.")
     else:

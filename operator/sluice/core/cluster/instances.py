@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from sluice.api.status import DeploymentStatus, PlannedCount, VariantSummary
-from sluice.core.cluster import fleets, keeping
+from sluice.core.cluster import batches, fleets, keeping
 from sluice.core.cluster.actions import ScaleFleet
 from sluice.core.endpoint.draft import Draft
 
@@ -72,7 +72,7 @@ def short(d: Draft, wanted: Iterable[fleets.Wanted], percent: float) -> tuple[fl
     return tuple(
         fleet
         for fleet in wanted
-        if not fleet.shadow and not fleets.ready(seen, fleet, math.ceil(round(fleet.count * percent / 100.0, 3)))
+        if not fleet.shadow and not fleets.ready(seen, fleet, batches.for_share(fleet.count, percent))
     )
 
 

@@ -54,17 +54,20 @@ def plan(
     blue_green = config.get("blueGreenUpdatePolicy") or {}
     routing = blue_green.get("trafficRoutingConfiguration") or {}
     wait = int(routing.get("waitIntervalInSeconds") or 0)
-    final = PlanStep(traffic_percent=100.0, wait_seconds=int(blue_green.get("terminationWaitInSeconds") or 0))
     policy = guardrails.policy_name(config)
     if policy == guardrails.ROLLING:
         return batches.plan(config["rollingUpdatePolicy"], counts, old, replace_first=replace_first)
+    shares: tuple[float, ...] = ()
     if policy == "CANARY":
-        share = _canary_percent(routing["canarySize"], counts)
-        return (PlanStep(traffic_percent=share, wait_seconds=wait), final) if share < 100 else (final,)
-    if policy == "LINEAR":
-        parts = _linear_percents(routing["linearStepSize"], counts)
-        return (*(PlanStep(traffic_percent=share, wait_seconds=wait) for share in parts if share < 100), final)
-    return (final,)
+        shares = (_canary_percent(routing["canarySize"], counts),)
+    elif policy == "LINEAR":
+        shares = _linear_percents(routing["linearStepSize"], counts)
+    waits = [(share, wait) for share in shares if share < 100]
+    waits.append((100.0, int(blue_green.get("terminationWaitInSeconds") or 0)))
+    return tuple(
+        PlanStep(traffic_percent=share, wait_seconds=seconds, instances=batches.planned(counts, share))
+        for share, seconds in waits
+    )
 
 
 def too_long(deployment_config: Mapping[str, Any] | None, counts: Mapping[str, int]) -> Finding | None:

@@ -46,10 +46,11 @@ def _start(
     green = sides.without_shadows(green) if replaces else green
     wanted = fleets.wanted(str(d.metadata["name"]), green, counts)
     waits = sum(step.wait_seconds for step in steps)
-    first = {name: 0 if replaces else count for name, count in batches.new_of(steps[0]).items()}
+    rolls = guardrails.policy_name(config) == guardrails.ROLLING
+    first = {name: 0 if replaces else count for name, count in batches.new_of(steps[0]).items()} if rolls else {}
     asked = plans.policy_of(config).get("maximumExecutionTimeoutInSeconds")
     # Each batch of a rolling deployment has the time to start that trigger() gives it.
-    starts = fleets.budget(wanted) * (len(steps) if guardrails.policy_name(config) == guardrails.ROLLING else 1)
+    starts = fleets.budget(wanted) * (len(steps) if rolls else 1)
     limit = timedelta(seconds=int(asked)) if asked else starts + timedelta(seconds=waits + SLACK_SECONDS)
     d.set(
         endpoint_status="Updating",

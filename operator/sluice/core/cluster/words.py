@@ -39,7 +39,7 @@ def active(deployment: DeploymentStatus, variant: str, total: int) -> int:
     if deployment.policy == "ROLLING" and now is not None:
         before = batches.new_of(deployment.plan[step - 2]).get(variant, 0) if step > 1 else 0
         return max(1, batches.new_of(now).get(variant, total) - before)
-    return max(1, round(total * (now.traffic_percent if now is not None else 0.0) / 100.0))
+    return max(1, batches.for_share(total, now.traffic_percent if now is not None else 0.0))
 
 
 def told(deployment: DeploymentStatus) -> tuple[VariantSummary, ...]:

@@ -267,7 +267,7 @@ class Draft:
             observed_generation=generation,
             observed_references=resolution.references or self.status.observed_references,
             alarms_text=alarms_text(self.status.alarms),
-            latch=latches.noted(self.status.latch, self.spec, self.desired),
+            latch=latches.noted(self.status.latch, self.spec, self.desired, self._as_it_failed()),
         )
         if self.desired is not None:
             self.set(desired_revision=self.desired.status())
@@ -278,6 +278,14 @@ class Draft:
             events=(*self.notes, *events(self.given.status, self.status)),
             confirm_references=self.confirm_references,
         )
+
+    def _as_it_failed(self) -> Revision | None:
+        """The revision asked for, as it was when it was deployed last."""
+        desired = self.desired
+        if desired is None:
+            return None
+        named = (ended.revision for ended in self.status.history if ended.fleet_hash == desired.fleet_hash)
+        return self.subject(next(named, None)) or desired
 
     def _with_serving(self, made: Any, generation: int) -> Any:
         word, before = self.status.endpoint_status, conditions.find(made, ConditionType.SERVING)

@@ -26,11 +26,14 @@ def holds(latch: Latch | None, endpoint_spec: Mapping[str, Any], desired: Revisi
     return latch is not None and latch.fleet_hash in {desired.fleet_hash, request_key(endpoint_spec, desired)}
 
 
-def noted(latch: Latch | None, endpoint_spec: Mapping[str, Any], desired: Revision | None) -> Latch | None:
-    """The latch with what the spec asks of weights and counts, if it does not tell that yet and keeps `desired` out."""
+def noted(
+    latch: Latch | None, endpoint_spec: Mapping[str, Any], desired: Revision | None, failed: Revision | None
+) -> Latch | None:
+    """The latch with the weights and counts of what it keeps out, if it does not tell them yet. `failed`: `desired` as
+    it was deployed; what was edited while that went on waits for its end, also where that is a rollback."""
     if latch is None or desired is None or latch.asked_variants or not holds(latch, endpoint_spec, desired):
         return latch
-    return asked(latch, desired)
+    return asked(latch, failed or desired)
 
 
 def asked(latch: Latch, desired: Revision) -> Latch:

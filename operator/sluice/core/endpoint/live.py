@@ -12,7 +12,7 @@ from sluice.core.endpoint import latches
 from sluice.core.endpoint.draft import Draft
 from sluice.core.hashing import digest
 from sluice.core.resolve import spec_counts, spec_weights
-from sluice.core.revision import RawSpec
+from sluice.core.revision import RawSpec, Revision
 
 OPERATION = "UpdateEndpointWeightsAndCapacities"
 
@@ -82,6 +82,25 @@ def wanted_changes(d: Draft) -> tuple[WantedVariant, ...]:
         if weight is not None or count is not None:
             changes.append(WantedVariant(variant_name=name, desired_weight=weight, desired_instance_count=count))
     return tuple(changes)
+
+
+def edited_since(d: Draft, deployed: Revision) -> tuple[WantedVariant, ...]:
+    """Where the spec asks for other weights and counts than the revision was deployed with: they wait until the
+    deployment has ended."""
+    desired = d.desired
+    if desired is None or desired.fleet_hash != deployed.fleet_hash or desired.name == deployed.name:
+        return ()
+    counts, weights = spec_counts(desired.endpoint_config), spec_weights(desired.endpoint_config)
+    before = spec_counts(deployed.endpoint_config), spec_weights(deployed.endpoint_config)
+    changes = (
+        WantedVariant(
+            variant_name=name,
+            desired_weight=weight if weight != before[1].get(name) else None,
+            desired_instance_count=counts.get(name) if counts.get(name) != before[0].get(name) else None,
+        )
+        for name, weight in sorted(weights.items())
+    )
+    return tuple(c for c in changes if c.desired_weight is not None or c.desired_instance_count is not None)
 
 
 def plan(d: Draft) -> bool:
