@@ -46,13 +46,22 @@ class Schedule(Generic[K]):
     """The state of every key. All times are monotonic seconds, passed in.
 
     Urgent keys go before others: an Endpoint's pass moves traffic, a Model's writes a status. Before both go those that
-    were added as first: an alarm that fires for many at once must not wait for what follows the first ones of them."""
+    were added as first: an alarm that fires for many at once must not wait for what follows the first ones of them.
+    Slow keys are urgent, too, but of them `most_slow` run at once: their passes wait for what may not answer."""
 
-    def __init__(self, urgent: Callable[[K], bool] = lambda _key: True) -> None:
+    def __init__(
+        self, urgent: Callable[[K], bool] = lambda _key: True, slow: Callable[[K], bool] = lambda _key: False
+    ) -> None:
         self._urgent = urgent
+        self._slow = slow
+        self.most_slow = 1
         self._first: dict[K, float] = {}
         self._ready: dict[K, float] = {}
+        self._ready_slow: dict[K, float] = {}
         self._patient: dict[K, float] = {}
+        self._running_slow: set[K] = set()
+        self._slow_taken = 0.0
+        """When a slow key was last taken."""
         self._taken = 0
         self._running: dict[K, float] = {}
         self._again: dict[K, bool] = {}
@@ -68,10 +77,11 @@ class Schedule(Generic[K]):
         if key in self._running:
             self._again[key] = first or self._again.get(key, False)
         elif first:
-            since = self._queue_of(key).pop(key, now)
+            waits = self._waiting_in(key)
+            since = waits.pop(key) if waits is not None else now
             self._first.setdefault(key, since)
-        elif key not in self._first:
-            self._queue_of(key).setdefault(key, now)
+        elif self._waiting_in(key) is None:
+            self._queue_of(key)[key] = now
 
     def add_at(self, key: K, when: float, now: float) -> None:
         """The key needs a pass at `when`. Of several times the earliest wins."""
@@ -96,12 +106,13 @@ class Schedule(Generic[K]):
 
         Its deadline, if it has one, is answered by this pass, which names the next one itself."""
         self.promote(now)
-        if not self.depth or (first_only and not self._first):
+        urgent = self._next_urgent()
+        if not self._first and (first_only or not (urgent or self._patient)):
             return None
         if first_only:
             return self._run(self._first, now)
         self._taken += 1
-        queue = self._ready or self._patient
+        queue = urgent or self._patient
         if self._first and (self._taken % FIRST_SHARE or not queue):
             queue = self._first
         elif self._patient and self._taken % FAIR_SHARE == 0 and not self._first:
@@ -111,6 +122,9 @@ class Schedule(Generic[K]):
     def _run(self, queue: dict[K, float], now: float) -> K:
         key = next(iter(queue))
         del queue[key]
+        if queue is self._ready_slow or self._slow(key):
+            self._running_slow.add(key)
+            self._slow_taken = now
         self._due.pop(key, None)
         self._first_again.discard(key)
         self._running[key] = now
@@ -119,6 +133,7 @@ class Schedule(Generic[K]):
     def done(self, key: K, now: float) -> None:
         """The key's pass ended."""
         del self._running[key]
+        self._running_slow.discard(key)
         first = self._again.pop(key, None)
         if first is not None:
             self.add(key, now, first=first)
@@ -145,7 +160,7 @@ class Schedule(Generic[K]):
     @property
     def depth(self) -> int:
         """Keys that are ready and wait for a worker."""
-        return len(self._first) + len(self._ready) + len(self._patient)
+        return sum(map(len, self._queues))
 
     @property
     def first(self) -> int:
@@ -164,12 +179,44 @@ class Schedule(Generic[K]):
 
     def oldest_ready(self) -> float | None:
         """Since when the key waits that waits longest."""
-        oldest = (next(iter(queue.values()), None) for queue in (self._ready, self._patient))
-        waits = [since for since in (*oldest, *self._first.values()) if since is not None]
-        return min(waits, default=None)
+        return min((since for queue in self._queues if (since := self._oldest(queue)) is not None), default=None)
+
+    def stands_since(self) -> float | None:
+        """As above, but slow keys whose share of the workers is taken are counted from when one of them last was."""
+        found = [self._oldest(queue) for queue in (self._first, self._ready, self._patient)]
+        slow = self._oldest(self._ready_slow)
+        if slow is not None and not self._may_run_slow:
+            slow = max(slow, self._slow_taken)
+        return min((since for since in (*found, slow) if since is not None), default=None)
+
+    @property
+    def _queues(self) -> tuple[dict[K, float], ...]:
+        return self._first, self._ready, self._ready_slow, self._patient
+
+    @property
+    def _may_run_slow(self) -> bool:
+        return len(self._running_slow) < self.most_slow
+
+    def _oldest(self, queue: dict[K, float]) -> float | None:
+        """Since when the key waits that waits longest. Only first keys keep the time of a queue that they were in."""
+        return min(queue.values(), default=None) if queue is self._first else next(iter(queue.values()), None)
+
+    def _next_urgent(self) -> dict[K, float]:
+        """The queue of the urgent key that waits longest, of those that may run; an empty one if there is none."""
+        if not self._ready_slow or not self._may_run_slow:
+            return self._ready
+        if not self._ready or next(iter(self._ready_slow.values())) < next(iter(self._ready.values())):
+            return self._ready_slow
+        return self._ready
 
     def _queue_of(self, key: K) -> dict[K, float]:
+        if self._slow(key):
+            return self._ready_slow
         return self._ready if self._urgent(key) else self._patient
+
+    def _waiting_in(self, key: K) -> dict[K, float] | None:
+        """The queue that the key is in. What it is may have changed since it came into it."""
+        return next((queue for queue in self._queues if key in queue), None)
 
     def oldest_running(self) -> float | None:
         """Since when the longest pass runs."""
@@ -193,13 +240,15 @@ class WorkQueue(Generic[K]):
         on_error: OnError[K],
         *,
         urgent: Callable[[K], bool] = lambda _key: True,
+        slow: Callable[[K], bool] = lambda _key: False,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
+        """`slow`: keys whose passes have half of the workers at most, as they may hang for long."""
         self._clock = clock
         self._handle = handle
         self._on_error = on_error
         self._sleep = sleep
-        self._schedule: Schedule[K] = Schedule(urgent)
+        self._schedule: Schedule[K] = Schedule(urgent, slow)
         self._failures: dict[K, int] = {}
         self._free: list[asyncio.Future[None]] = []
         self._free_for_first: list[asyncio.Future[None]] = []
@@ -241,6 +290,7 @@ class WorkQueue(Generic[K]):
     def start(self, workers: int) -> None:
         """Begin to work, with so many workers and those for first keys. Called once."""
         self._started_at = self._clock.monotonic()
+        self._schedule.most_slow = max(1, workers // 2)
         self._tasks = [asyncio.create_task(self._promote_due(), name="queue: deadlines")]
         self._tasks += [asyncio.create_task(self._work(), name=f"queue: worker {n}") for n in range(workers)]
         self._tasks += [
@@ -314,6 +364,10 @@ class WorkQueue(Generic[K]):
     def oldest_ready_age_seconds(self) -> float:
         """How long the key has waited that waits longest, counted from the workers' start."""
         return self._age(self._schedule.oldest_ready())
+
+    def stands_seconds(self) -> float:
+        """As above, without the time in which others like it had the workers that it may have."""
+        return self._age(self._schedule.stands_since())
 
     def longest_pass_seconds(self) -> float:
         """How long the longest running pass has been running."""

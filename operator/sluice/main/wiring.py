@@ -102,7 +102,11 @@ class Operator:
         self._backend = _sagemaker(settings, self._aws, self._alarms, self._clock)
         self._lag = LoopLag()
         self._queue: WorkQueue[Key] = WorkQueue(
-            self._clock, self._pass, self._pass_failed, urgent=lambda key: key.kind == names.ENDPOINT
+            self._clock,
+            self._pass,
+            self._pass_failed,
+            urgent=lambda key: key.kind == names.ENDPOINT,
+            slow=self._waits_for_aws if in_cluster else lambda _key: False,
         )
         self._backend.on_moved(self._queue.add)
         self._cluster: ClusterParts | None = None
@@ -190,8 +194,8 @@ class Operator:
     def unhealthy(self) -> Iterable[str]:
         """For /healthz: what a restart would mend."""
         bound = self._settings.stuck_seconds
-        if self._queue.oldest_ready_age_seconds() > bound:
-            yield f"stuck queue: a key has waited for {self._queue.oldest_ready_age_seconds():.0f} s"
+        if self._queue.stands_seconds() > bound:
+            yield f"stuck queue: a key has waited for {self._queue.stands_seconds():.0f} s"
         if self._queue.longest_pass_seconds() > bound:
             yield f"stuck pass: one has been running for {self._queue.longest_pass_seconds():.0f} s"
         yield from self._queue.problems()
@@ -295,6 +299,11 @@ class Operator:
 
     async def _pass(self, key: Key) -> float | None:
         return await self._reconcilers[key.kind](key)
+
+    def _waits_for_aws(self, key: Key) -> bool:
+        """Whether a key's pass calls AWS. One region that does not answer must not hold up those in the cluster."""
+        found = self._cache.get(key.kind, key.namespace, key.name) if key.kind == names.ENDPOINT else None
+        return found is not None and found["spec"].get("backend") == names.BACKEND_SAGEMAKER
 
     def _pass_failed(self, key: Key, error: Exception, again_seconds: float) -> None:
         if isinstance(error, (KubeUnavailable, Forbidden, Rejected)):
