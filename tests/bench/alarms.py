@@ -147,7 +147,7 @@ def _cloudwatch(number: int, rounds: int) -> Figure:
             return taken
 
         return _figure(
-            f"CloudWatch behind a quota of {DESCRIBE_ALARMS_PER_SECOND:g}/s",
+            f"CloudWatch behind a quota of {DESCRIBE_ALARMS_PER_SECOND:g}/s: SetAlarmState answered",
             number,
             rounds,
             asyncio.run(measure()),
