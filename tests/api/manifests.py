@@ -148,6 +148,7 @@ FULL_MODELS = [
                     "cacheHostPath": "/var/cache/sluice",
                 },
                 "priorityClassName": "serving",
+                "preStopSeconds": 120,
             },
         },
     ),

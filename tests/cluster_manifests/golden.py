@@ -96,6 +96,7 @@ FLEETS: dict[str, tuple[Fleet, FleetDefaults]] = {
                     "securityContext": {"runAsRoot": True},
                     "modelDataAccess": {"assumeExecutionRole": True, "region": "eu-west-1"},
                     "priorityClassName": "serving",
+                    "preStopSeconds": 600,
                 },
             },
             {

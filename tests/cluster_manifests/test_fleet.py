@@ -57,6 +57,11 @@ def test_containers_are_started_as_sagemaker_starts_them(name: str) -> None:
 
 
 def test_the_stop_leaves_30_seconds_after_the_routers_have_let_go() -> None:
+    for asked, seconds in ((None, 7), (3, 7), (480, 480)):
+        model = one() if asked is None else {**one(), "kubernetes": {"preStopSeconds": asked}}
+        pod = spec(a_fleet(model), pre_stop_seconds=7, stop_seconds=30)
+        assert pod["containers"][0]["lifecycle"] == {"preStop": {"sleep": {"seconds": seconds}}}
+        assert pod["terminationGracePeriodSeconds"] == seconds + 30
     pod = spec(a_fleet(one()), pre_stop_seconds=7)
     assert pod["containers"][0]["lifecycle"] == {"preStop": {"sleep": {"seconds": 7}}}
     assert pod["terminationGracePeriodSeconds"] == 37

@@ -363,6 +363,10 @@ class ModelKubernetes(ApiModel):
     """How the download of the model data reaches its source."""
     priority_class_name: ResourceName | None = None
     """The PriorityClass of the model's pods."""
+    pre_stop_seconds: Annotated[int, Field(ge=1, le=3600), Int32] | None = None
+    """How long a pod that is to go serves on before SIGTERM, which SIGKILL follows 30 s later. As long as the longest
+    invocation or stream, where rolling batches or lowered counts take instances out of a fleet that has requests; a
+    fleet that goes as a whole waits for its requests before. Absent, or less: the installation's, 15."""
 
 
 def _environment_size(container: str) -> str:

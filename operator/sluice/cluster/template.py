@@ -173,7 +173,7 @@ def _pod(fleet: Fleet, instance_type: InstanceType, defaults: FleetDefaults) -> 
     spec: Object = {
         # A Service's variables are no part of the contract, and every Service of the namespace would add its own.
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": defaults.pre_stop_seconds + defaults.stop_seconds,
+        "terminationGracePeriodSeconds": _pre_stop(fleet, defaults) + defaults.stop_seconds,
         "securityContext": build.pod_security(fleet.kubernetes.get("securityContext") or {}),
         "topologySpreadConstraints": _spread(fleet),
         "containers": _containers(fleet, instance_type, defaults),
@@ -207,6 +207,11 @@ def _pod(fleet: Fleet, instance_type: InstanceType, defaults: FleetDefaults) -> 
     if hostnames and len(fleet.containers) > 1:
         spec["hostAliases"] = [{"ip": "127.0.0.1", "hostnames": hostnames}]
     return spec
+
+
+def _pre_stop(fleet: Fleet, defaults: FleetDefaults) -> int:
+    """Never less than routers need to let go of a pod."""
+    return max(int(fleet.kubernetes.get("preStopSeconds") or 0), defaults.pre_stop_seconds)
 
 
 def _spread(fleet: Fleet) -> list[Object]:
@@ -250,7 +255,7 @@ def _containers(fleet: Fleet, instance_type: InstanceType, defaults: FleetDefaul
             "resources": resources,
             "securityContext": build.container_security(fleet.kubernetes.get("securityContext") or {}),
             **build.probes(container.port, int(startup)),
-            "lifecycle": build.pre_stop(defaults.pre_stop_seconds),
+            "lifecycle": build.pre_stop(_pre_stop(fleet, defaults)),
             "terminationMessagePolicy": "FallbackToLogsOnError",
         }
         mounts = modeldata.model_mounts(index, fleet.sources)
@@ -279,7 +284,7 @@ def _pipeline(fleet: Fleet, defaults: FleetDefaults) -> Object:
             "readinessProbe": build.readiness(CONTAINER_PORT),
             # Its /ping fails when a container's does; restarting the pipeline would mend nothing then.
             "livenessProbe": {"tcpSocket": {"port": CONTAINER_PORT}, "periodSeconds": 10, "failureThreshold": 6},
-            "lifecycle": build.pre_stop(defaults.pre_stop_seconds),
+            "lifecycle": build.pre_stop(_pre_stop(fleet, defaults)),
         },
     )
 

@@ -115,6 +115,7 @@ _MODEL: Final[Mapping[str, _Pair]] = {
     "kubernetes.modelDataAccess.region": _CLUSTER_FLEET,
     "kubernetes.modelDataAccess.cacheHostPath": _CLUSTER_FLEET,
     "kubernetes.priorityClassName": _CLUSTER_FLEET,
+    "kubernetes.preStopSeconds": _CLUSTER_FLEET,
 }
 
 _VARIANT: Final[Mapping[str, _Pair]] = {
