@@ -72,13 +72,17 @@ def _one(stage: Rollouts, name: str, wait: int, *, replace_first: bool) -> Figur
 
 
 def least_beyond(plan: Sequence[Mapping[str, Any]], instances: int, *, replace_first: bool) -> float:
-    """Instance-seconds that nothing but the bakes of the plan needs. Blue/green: a whole new fleet through all of them.
-    Rolling: through a bake stand the step's new instances, and the old ones that go after it, or have gone before."""
+    """Instance-seconds that nothing but the bakes of the plan needs. Blue/green, whose plan names no old instances: a
+    whole new fleet through all of them. Rolling: through a bake stand the step's new instances, and the old ones that
+    go after it, or have gone before."""
+    rolling = any(not one.get("new") for step in plan for one in step.get("instances") or ())
+    if not rolling:
+        return float(instances * sum(step["waitSeconds"] for step in plan))
     total, old = 0.0, instances
     for step in plan:
-        counts = step.get("instances") or ()
-        new = sum(one["count"] for one in counts if one.get("new")) if counts else instances
-        left = sum(one["count"] for one in counts if not one.get("new")) if counts else instances
+        new, left = (
+            sum(one["count"] for one in step["instances"] if bool(one.get("new")) is it) for it in (True, False)
+        )
         total += step["waitSeconds"] * max(0, new + (left if replace_first else old) - instances)
         old = left
     return total
