@@ -1,8 +1,8 @@
 """Properties of an Endpoint's whole life: random edits, deletions, faults, clock steps, kills and lost statuses.
 
-After every pass: no EndpointConfig in use is deleted, Ready is never said of a revision that is not in service, and a
-latched revision is not deployed again. When the faults stop, the endpoint comes to rest: no call, no write, and a
-verdict. The run as a whole must have met every endpoint status, every kind of fault and every outcome."""
+After every pass: no EndpointConfig or Model in use is deleted, Ready is never said of a revision that is not in
+service, and a latched revision is not deployed again. When the faults stop, the endpoint comes to rest: no call, no
+write, and a verdict. The run as a whole must have met every endpoint status, every kind of fault and every outcome."""
 
 import asyncio
 import os
@@ -191,7 +191,7 @@ class Life:
         after = world.status()
         self._note(before, after)
         made = world.mutations()[calls:]
-        self._no_config_in_use_was_deleted(made)
+        self._nothing_in_use_was_deleted(made)
         self._nothing_latched_was_deployed(before, after, made, asked)
         self._ready_is_true(after)
         return again
@@ -205,10 +205,11 @@ class Life:
         if living:
             self.met[f"living {living['status']}"] += 1
 
-    def _no_config_in_use_was_deleted(self, made: list[dict[str, Any]]) -> None:
+    def _nothing_in_use_was_deleted(self, made: list[dict[str, Any]]) -> None:
+        """After a rollback that failed, what was rolled back is in use as well."""
         living = self.world.living()
-        deleted = {call["target"] for call in made if call["operation"] == "DeleteEndpointConfig"}
-        assert living is None or living["endpointConfigName"] not in deleted, (deleted, living)
+        deleted = {call["target"] for call in made if call["operation"] in {"DeleteEndpointConfig", "DeleteModel"}}
+        assert living is None or not deleted & living["serving"], (deleted, living)
 
     def _nothing_latched_was_deployed(
         self, before: EndpointStatus, after: EndpointStatus, made: list[dict[str, Any]], annotations: dict[str, str]
@@ -306,6 +307,8 @@ TOLD: list[list[tuple[str, Any]]] = [
      ("image", 2), ("time", 200), ("time", 40), ("command", "retry"), ("time", 200)],
     [("policy", "rolling"), ("fault", FaultKind.UPDATE_ROLLBACK_FAILED), ("fault", FaultKind.HEALTH_FAILURE),
      ("image", 2), ("time", 200), ("image", 1), ("time", 200)],
+    [("policy", "rolling"), ("fault", FaultKind.UPDATE_ROLLBACK_FAILED), ("image", 2), ("time", 200), ("time", 40),
+     ("fault", FaultKind.HEALTH_FAILURE), ("image", 3), ("time", 200), ("time", 40)],
     [("fault", FaultKind.WEIGHT_UPDATE_FAILURE), ("count", 6), ("time", 40), ("count", 2), ("time", 40)],
     [("outside", "status"), ("time", 200), ("image", 2)],
     [("outside", "weights"), ("time", 200), ("tags", 1), ("time", 200), ("outside", "weights"), ("time", 200)],

@@ -222,7 +222,14 @@ class World:
             for found in region.endpoints.values():
                 if found.name == "churn":
                     weights = {name: variant.desired_weight for name, variant in found.variants.items()}
-                    return {"status": found.status, "endpointConfigName": found.config.name, "weights": weights}
+                    used = [found.config, *([found.leftover_config] if found.leftover_config else [])]
+                    models = {one["ModelName"] for config in used for one in config.fields["ProductionVariants"]}
+                    return {
+                        "status": found.status,
+                        "endpointConfigName": found.config.name,
+                        "weights": weights,
+                        "serving": {config.name for config in used} | models,
+                    }
         return None
 
     def mutations(self) -> list[dict[str, Any]]:

@@ -17,6 +17,9 @@ _MOST_TAGS = 50
 """That SageMaker takes on one resource."""
 
 
+_BAD = frozenset({Outcome.ROLLED_BACK, Outcome.UPDATE_ROLLBACK_FAILED, Outcome.FAILED})
+
+
 def adopted(d: Draft) -> bool:
     """Whether somebody else made the endpoint. Earlier releases noted it with the revision alone."""
     if d.status.adopted is not None:
@@ -120,6 +123,8 @@ def mark_outcomes(d: Draft) -> None:
 
 def collect(d: Draft) -> bool:
     """Delete the AWS objects of one revision that nothing needs any more, then the revision. True if there was one."""
+    if d.status.endpoint_status == "UpdateRollbackFailed":
+        return False  # a mix serves, and DescribeEndpoint names one EndpointConfig of it
     kept = _needed(d)
     for stored in sorted(d.given.stored, key=lambda s: s.number):
         if stored.name not in kept:
@@ -151,12 +156,27 @@ def _needed(d: Draft) -> frozenset[str]:
         names.add(status.deployment.revision)
     if status.intent is not None and status.intent.revision:
         names.add(status.intent.revision)
-    failed = next((last.revision for last in status.history if last.outcome is not Outcome.SUCCEEDED), None)
-    if failed:
-        names.add(failed)
+    names |= {stored.name for stored in (_last_failed(d), *_still_asked_for(d)) if stored is not None}
     configs = d.status_config_names()
     names |= {stored.name for stored in d.given.stored if stored.endpoint_config_name in configs}
     return frozenset(names)
+
+
+def _last_failed(d: Draft) -> StoredRevision | None:
+    """What failed last: people look at it, and say retry. The history goes with the status, the outcomes do not."""
+    failed = next((last.revision for last in d.status.history if last.outcome is not Outcome.SUCCEEDED), None)
+    if failed is not None:
+        return d.find_stored(failed)
+    bad = [stored for stored in d.given.stored if stored.outcome in _BAD]
+    return max(bad, key=lambda stored: stored.number, default=None)
+
+
+def _still_asked_for(d: Draft) -> list[StoredRevision]:
+    """The newest revision of the fleet that the spec asks for, if another serves, and of the one that is latched."""
+    wanted = {d.asked_hash, d.status.latch.fleet_hash if d.status.latch is not None else None}
+    wanted -= {d.status.revision.fleet_hash if d.status.revision is not None else None}
+    newest = {stored.fleet_hash: stored for stored in sorted(d.given.stored, key=lambda stored: stored.number)}
+    return [stored for fleet_hash, stored in newest.items() if fleet_hash in wanted]
 
 
 def say_ready(d: Draft) -> None:

@@ -137,7 +137,7 @@ def _recover(d: Draft, seen: Described, serving: RevisionStatus | None) -> None:
     if seen.status in {"Creating", "Failed"} and all(stored.outcome != Outcome.SUCCEEDED for stored in d.given.stored):
         _resume_creation(d, seen)  # it never served
         return
-    d.set(revision=serving)
+    d.set(revision=serving, previous_revision=_before(d, serving))
     _hold_again(d, serving)
     if d.status.latch is not None and serving is not None and d.status.latch.fleet_hash == serving.fleet_hash:
         d.set(latch=None)
@@ -153,6 +153,17 @@ def _recover(d: Draft, seen: Described, serving: RevisionStatus | None) -> None:
             d.act(StoreRevision(d.desired.name, d.desired.data(), number))
     if seen.status in MOVING and seen.pending is not None:
         _resume(d, seen, seen.pending.endpoint_config_name)
+
+
+def _before(d: Draft, serving: RevisionStatus | None) -> RevisionStatus | None:
+    """The revision that was in service before, as far as stored outcomes tell."""
+    served = [
+        s for s in d.given.stored if s.outcome == Outcome.SUCCEEDED and (serving is None or s.name != serving.name)
+    ]
+    last = max(served, key=lambda stored: stored.number, default=None)
+    if last is None:
+        return None
+    return RevisionStatus(name=last.name, fleet_hash=last.fleet_hash, endpoint_config_name=last.endpoint_config_name)
 
 
 def _resume_creation(d: Draft, seen: Described) -> None:
