@@ -81,3 +81,25 @@ def test_routes_that_cannot_be_written_on_the_way_back_are_tried_ever_more_seldo
         failed = CallProblem("WriteRoute", Reason.UNREACHABLE, "no answer within 10 s") if writes else None
         tried += writes
     assert 5 <= tried <= 12
+
+
+def test_a_rollback_that_does_not_end_has_failed_in_the_end_and_goes_on() -> None:
+    """A router that tells of requests without end at what goes: as long as somebody may still ask it, it stands."""
+    stage = _going_back()
+    [new] = [fleet.name for fleet in stage.cluster.fleets.values() if fleet.image == "two:1"]
+    for router in stage.cluster.routers:
+        router.busy = frozenset({new})
+    _release(stage)
+    stage.run(60)
+    assert (stage.status.endpoint_status, stage.condition("Stalled")[0]) == ("Updating", "False")
+    assert stage.percent_new() == 100, "what the spec asks for again has all requests"
+    stage.step(5000)
+    stage.step()
+    assert stage.status.endpoint_status == "UpdateRollbackFailed"
+    assert stage.condition("Stalled") == ("True", Reason.UPDATE_ROLLBACK_FAILED)
+    assert "0% of the traffic is not known to have left it: waiting for" in stage.message("Stalled")
+    for router in stage.cluster.routers:
+        router.busy = frozenset()
+    stage.in_service()
+    assert (stage.status.endpoint_status, stage.condition("Stalled")[0]) == ("InService", "False")
+    assert ended(stage).outcome is Outcome.SUPERSEDED

@@ -3,7 +3,7 @@ failed it goes on from the mix, with time and without alarms. And what no old po
 
 import pytest
 from tests.core.cluster_stage import ClusterStage, Fleet, blue_green, rolling
-from tests.core.watched import deployment, ended, reach, served, watched
+from tests.core.watched import deployment, ended, name_of, reach, served, watched
 
 from sluice.api.reasons import Cause, Outcome
 from sluice.core.cluster.observation import PodTrouble
@@ -219,3 +219,26 @@ def test_a_person_can_be_content_with_less_also_where_a_variant_was_scaled_to_no
             break
     assert ended(stage).outcome is Outcome.ROLLED_BACK
     assert {fleet.image for fleet in stage.cluster.fleets.values()} == {"repo/churn:1"}
+
+
+def test_what_is_deployed_on_from_before_its_first_step_is_turned_back_when_its_instances_fail() -> None:
+    """It has a part of the first step's traffic."""
+    stage = ClusterStage(
+        {"variantName": "a", "initialInstanceCount": 10}, deploymentConfig=rolling(30, wait=30, back=10)
+    )
+    stage.in_service()
+    stage.image("two:1")
+    reach(stage, "Baking", 1)
+    stage.annotate(rollback=name_of(stage))
+    stage.capped[of(stage, "repo/churn:1").name] = 8
+    stage.run(10)
+    stage.step(5000)
+    stage.step()
+    assert stage.status.endpoint_status == FAILED
+    stage.annotate(retry="1")
+    stage.step()
+    assert (deployment(stage).stage, deployment(stage).step, stage.percent_new()) == ("Provisioning", 0, 20)
+    new = of(stage, "two:1")
+    stage.capped[new.name] = new.ready = 0
+    stage.run(2)
+    assert (deployment(stage).stage, deployment(stage).cause) == ("RollingBack", Cause.HEALTH)

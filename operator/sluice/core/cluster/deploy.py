@@ -261,7 +261,7 @@ def trigger(d: Draft, deployment: DeploymentStatus, wanted: tuple[fleets.Wanted,
                 # All that were asked for are there: of the others no pod was made, so nothing is said against them.
                 cause, text = Cause.CAPACITY, f"the instances that the batch replaces have not gone; {text}"
             return cause, f"not ready in time: {text}"
-    if deployment.stage != "Provisioning" or deployment.step:  # it has traffic
+    if deployment.stage != "Provisioning" or deployment.step or deployment.traffic_percent:  # it has traffic
         for fleet in wanted:
             here = seen.fleet(fleet.name)
             silent = here is None or here.ready == 0 or (bool(fleet.sample) and routers.sees_none(seen, fleet.name))
@@ -312,7 +312,7 @@ def _back(d: Draft, blue: Side, deployment: DeploymentStatus) -> None:
         if progress.done:
             summaries.confirmed(d, moved)
         text = f"traffic stays as it is until fleets of revision {blue.revision} answer: "
-        say_back(d, deployment, text + fleets.starting(keeping.seen(d), lacking))
+        _say_back_in_time(d, held, deployment, text + fleets.starting(keeping.seen(d), lacking))
         return
     finish_back(d, held, progress, deployment)
 
@@ -326,7 +326,8 @@ def finish_back(
         summaries.confirmed(d, 0.0)
     if not progress.done or not gone.done:
         rejected = progress.rejected or gone.rejected
-        say_back(d, deployment, f"waiting for {progress.waiting_for or gone.waiting_for}", rejected)
+        text = f"waiting for {progress.waiting_for or gone.waiting_for}"
+        _say_back_in_time(d, held, deployment, text, rejected)
         return
     _rolled_back(d, deployment)
 
@@ -366,6 +367,23 @@ def say_back(d: Draft, deployment: DeploymentStatus, text: str, rejected: str = 
     reason = Reason.ROUTER_NOT_CONVERGED if rejected else Reason.ROLLING_BACK
     told = f"{text}; {rejected}" if rejected else text
     d.reconciling(reason, f"Revision {deployment.revision} is rolled back ({deployment.message}): {told}.")
+
+
+def _say_back_in_time(
+    d: Draft, held: tuple[fleets.Wanted, ...], deployment: DeploymentStatus, text: str, rejected: str = ""
+) -> None:
+    """What a rollback waits for that needs no more instances: for as long as some would have to start. After that it
+    has failed in SageMaker's words, and goes on all the same."""
+    if d.now < (deployment.stage_since or d.now) + fleets.budget(held):
+        say_back(d, deployment, text, rejected)
+        return
+    told = f"{text}; {rejected}" if rejected else text
+    d.set(endpoint_status="UpdateRollbackFailed", failure_reason=told[:1024])
+    d.stalled(
+        Reason.UPDATE_ROLLBACK_FAILED,
+        f"Revision {deployment.revision} failed ({deployment.message}) and its rollback does not come forward, "
+        f"{deployment.traffic_text} of the traffic is not known to have left it: {told}. It goes on by itself.",
+    )
 
 
 def not_there(d: Draft, wanted: tuple[fleets.Wanted, ...], progress: routers.Progress) -> str:
