@@ -61,7 +61,8 @@ def _conclude_update(d: Draft, intent: Intent) -> None:
 
 def _took_effect(d: Draft, intent: Intent) -> bool:
     """Whether the service acted on the call: LastModifiedTime has moved since before it."""
-    return d.status.last_modified_time != intent.baseline
+    moved = d.status.last_modified_time
+    return moved is not None and (intent.baseline is None or moved > intent.baseline)
 
 
 def _succeeded(d: Draft, intent: Intent) -> None:

@@ -3,21 +3,25 @@
 Ownership is the tag installation/namespace/name: it survives new UIDs, lost status and rebuilt clusters."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from sluice.api import names
 from sluice.api.reasons import Cause, Outcome, Reason
 from sluice.api.status import Intent, Latch, RevisionStatus
 from sluice.core.actions import StoreRevision
-from sluice.core.endpoint import deployment, facts, live
+from sluice.core.endpoint import deployment, facts, latches, live
 from sluice.core.endpoint.commands import named, remember_all, unanswered
 from sluice.core.endpoint.draft import MOVING, Draft
 from sluice.core.endpoint.history import ended
 from sluice.core.hashing import canonical
-from sluice.core.observation import Described, HostingContent
+from sluice.core.observation import Described, HostingContent, Presence
 from sluice.core.requests import model_members, named_for, runs_fleet, sagemaker_words
 
 ADOPTED_PREFIX = "adopted-"
+_SKEW = timedelta(minutes=5)
+"""AWS refuses the calls of clocks that are further off."""
 _UNKNOWN = "unknown"
 """The fleet hash of what serves where nothing tells it."""
 _LIVE = frozenset({"InitialInstanceCount", "InitialVariantWeight"})
@@ -40,9 +44,17 @@ _IDENTITIES = frozenset(
 
 def doubt(d: Draft) -> None:
     """An endpoint that was created at another moment than the one in the status is another one, though its ARN is the
-    same: somebody deleted ours and made one of that name between two looks. Whose it is, is asked anew."""
+    same: somebody deleted ours and made one of that name between two looks. Whose it is, is asked anew.
+
+    An answer that is older than one that was seen says nothing: SageMaker's reads are eventually consistent."""
     seen, known = d.described, d.status.creation_time
-    if seen is not None and known is not None and seen.creation != known:
+    if seen is None or known is None:
+        return
+    newest = d.status.last_modified_time
+    if seen.creation == known and newest is not None and seen.last_modified < newest <= d.now + _SKEW:
+        unseen = replace(d.observation, presence=Presence.UNKNOWN, endpoint=None, tags=None, content=None)
+        d.given = replace(d.given, observation=unseen)
+    if seen.creation != known:
         facts.forget_endpoint(d)
         d.set(intent=None, deployment=None, settle=None, adopted=None)
 
@@ -50,6 +62,7 @@ def doubt(d: Draft) -> None:
 def establish(d: Draft, seen: Described) -> bool:
     """Make sure the endpoint is ours before it is touched. True if this decided the pass."""
     if d.status.endpoint_arn is not None:
+        _catch_up(d, seen)
         return False
     tags = d.observation.tags
     if tags is None:
@@ -83,6 +96,48 @@ def establish(d: Draft, seen: Described) -> bool:
         )
         return True
     return _adopt(d, seen)
+
+
+def _catch_up(d: Draft, seen: Described) -> None:
+    """The status is older than the world (it was restored from a backup): what the spec asks for is in service, and the
+    status names another revision. It is not deployed onto itself, nor taken back as somebody's doing."""
+    serving, desired, config = d.status.revision, d.desired, seen.endpoint_config_name
+    if (
+        seen.status != "InService"
+        or d.status.intent is not None
+        or serving is None
+        or desired is None
+        or config is None
+    ):
+        return
+    if config == serving.endpoint_config_name:
+        return
+    latch = d.status.latch
+    if latch is not None and latch.reason == Reason.HELD_BY_ROLLBACK and latches.holds(latch, d.spec, desired):
+        return  # a person turned it away: who brings it back past Sluice is shown
+    found = serving_revision(d, config)
+    if found is None or found.fleet_hash != desired.fleet_hash:
+        return
+    facts.take_endpoint(d, seen)
+    stored = d.find_stored(found.name)
+    content = stored.endpoint_config if stored is not None else desired.endpoint_config
+    retained = d.spec.get("retainAllVariantProperties") is True
+    d.set(
+        revision=found,
+        previous_revision=serving if serving.name != found.name else d.status.previous_revision,
+        latch=None if latches.holds(latch, d.spec, desired) else latch,
+        deployment=None,
+        settle=None,
+        production_variants=live.applied(d.status.production_variants, content, retained=retained),
+    )
+    _keep(d, found)
+
+
+def _keep(d: Draft, serving: RevisionStatus) -> None:
+    """What serves is stored, or it could not be gone back to, nor collected one day."""
+    if d.desired is not None and serving.name == d.desired.name and d.find_stored(serving.name) is None:
+        number = max((s.number for s in d.given.stored), default=0) + 1
+        d.act(StoreRevision(d.desired.name, d.desired.data(), number))
 
 
 def made_elsewhere(d: Draft) -> bool:
@@ -148,9 +203,8 @@ def _recover(d: Draft, seen: Described, serving: RevisionStatus | None) -> None:
             d.status.production_variants, d.desired.endpoint_config, retained=bool(serving and serving.adopted)
         )
         d.set(production_variants=taken)
-        if serving is not None and serving.name == d.desired.name and d.find_stored(serving.name) is None:
-            number = max((s.number for s in d.given.stored), default=0) + 1
-            d.act(StoreRevision(d.desired.name, d.desired.data(), number))
+        if serving is not None:
+            _keep(d, serving)
     if seen.status in MOVING and seen.pending is not None:
         _resume(d, seen, seen.pending.endpoint_config_name)
 
