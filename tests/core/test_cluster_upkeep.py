@@ -394,3 +394,19 @@ def test_another_namespaces_turn_is_waited_for_also_without_a_router() -> None:
     _without_routers(stage, held="the router of namespace team-z is being replaced")
     stage.run(10)
     assert not _updates(stage)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_the_update_without_which_no_router_comes_up_is_the_first_action(ready: bool) -> None:
+    """The first action that fails ends a pass: a fleet that cannot be made would hold up what mends the routers."""
+    stage = ClusterStage()
+    stage.in_service()
+    for router in stage.cluster.routers:
+        router.ready = ready
+    stage.router_outdated = ""
+    [name] = stage.cluster.fleets
+    del stage.cluster.fleets[name]
+    stage.step()
+    kinds = [type(action).__name__ for action in stage.actions]
+    assert {"EnsureFleet", "EnsureRouter"} <= set(kinds)
+    assert (kinds.index("EnsureRouter") < kinds.index("EnsureFleet")) is not ready

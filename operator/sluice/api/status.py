@@ -144,6 +144,15 @@ class PlannedCount(StatusModel):
     new: bool
 
 
+class ScaledIn(StatusModel):
+    """An old fleet that somebody scales in while a deployment needs it whole."""
+
+    variant_name: Annotated[str, Field(max_length=63)]
+    times: int
+    last: Time
+    """When it was undone last."""
+
+
 class PlanStep(StatusModel):
     """One step of a deployment's plan: so much of the traffic on the new revision, then a bake."""
 
@@ -201,6 +210,9 @@ class DeploymentStatus(StatusModel):
     grown: Annotated[tuple[PlannedCount, ...], Field(max_length=20)] = ()
     """What a scaler or a person made of a fleet since then, where it is more (of an old fleet under a rolling policy:
     of the whole of it): nothing scales in before the old fleets go (backend Cluster)."""
+    scaled_in: Annotated[tuple[ScaledIn, ...], Field(max_length=10)] = ()
+    """Old fleets that were scaled in since then: it is undone, more and more rarely where it comes back (backend
+    Cluster)."""
     replace_first: bool | None = None
     """Batches of a rolling deployment go before their successors come (backend Cluster)."""
     alarms: Annotated[tuple[WatchedAlarm, ...], Field(max_length=20)] = ()

@@ -100,8 +100,10 @@ def _guarded(step: Any) -> Any:
 
     def run(d: Draft) -> None:
         step(d)
-        # The first action that fails ends a pass: what must stand does not wait for the router's update.
-        d.actions.sort(key=lambda action: isinstance(action, EnsureRouter) and action.update)
+        # The first action that fails ends a pass: what must stand does not wait for the router's update, but for an
+        # update without which no router comes up nothing else need be done.
+        place = 1 if d.given.cluster is None or routers.ready(d.given.cluster) else -1
+        d.actions.sort(key=lambda action: place if isinstance(action, EnsureRouter) and action.update else 0)
         if not d.actions:
             d.set(problem=None)
         elif facts.waiting(d):

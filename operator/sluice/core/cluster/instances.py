@@ -2,18 +2,28 @@
 
 Scaling up is anybody's right at any time: it is noted, and stays until the old fleets go. Scaling in would take away
 what a share of the traffic or a rollback needs: it is undone. Steps wait for what was planned, never for what somebody
-wished beyond it."""
+wished beyond it.
+
+Scaling in that comes back again and again is a scaler's, for which half of the load is gone, as the plan wants it.
+Undone each time, pods would start and stop every 15 s until the deployment ends; so it is undone more and more rarely,
+and at once again when the fleet is to take its traffic back."""
 
 import math
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
-from sluice.api.status import DeploymentStatus, PlannedCount, VariantSummary
+from sluice.api.status import DeploymentStatus, PlannedCount, ScaledIn, VariantSummary
 from sluice.core.cluster import batches, fleets, keeping
 from sluice.core.cluster.actions import ScaleFleet
+from sluice.core.decision import EventNote
 from sluice.core.endpoint.draft import Draft
 
 Counts = Mapping[str, int]
 """Instances by variant."""
+PATIENCE = 3
+"""How often scaling in is undone at once."""
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(minutes=15)
+"""Then it is undone so much later, each time after twice as long."""
 
 
 def at_start(old: Counts, new: Counts) -> tuple[PlannedCount, ...]:
@@ -56,13 +66,41 @@ def hold(
             continue
         goal = target[name] if room is None else min(target[name], room.get(name, target[name]))
         if here.replicas < goal:
-            d.act(ScaleFleet(fleet.name, goal))
+            if new or _undoes(d, name, here.replicas, goal):
+                d.act(ScaleFleet(fleet.name, goal))
         elif here.replicas > target[name] and here.replicas != _last_seen(d, name, new=new):
             if share > 0.0:
                 grown[name] = math.floor(round(here.replicas / share, 3))
         elif here.replicas > target[name] and shrink:
             d.act(ScaleFleet(fleet.name, target[name]))
     _note_growth(d, grown, new=new)
+
+
+def _undoes(d: Draft, variant: str, count: int, goal: int) -> bool:
+    """Whether an old fleet that has fewer instances than it should is scaled up in this pass. Each time that somebody
+    has taken some away since the pass before is counted."""
+    deployment, before = d.status.deployment, _last_seen(d, variant, new=False)
+    if deployment is None or deployment.stage == "RollingBack":
+        return True
+    found = next((s for s in deployment.scaled_in if s.variant_name == variant), None)
+    again = found is not None and found.times > PATIENCE
+    if found is not None and again:
+        pause = min(FIRST_PAUSE * 2 ** (found.times - PATIENCE - 1), LONGEST_PAUSE)
+        if d.now < found.last + pause:
+            d.again_at(found.last + pause)
+            return False
+    if again or (before is not None and count < min(before, goal)):
+        times = found.times + 1 if found is not None else 1
+        others = (s for s in deployment.scaled_in if s is not found)
+        d.set_deployment(scaled_in=(*others, ScaledIn(variant_name=variant, times=times, last=d.now)))
+        if times == PATIENCE + 1:
+            text = (
+                f"variant {variant} of the old revision: scaled in to {count} of {goal} for the {times}th time while "
+                "another is deployed. Let the scaler that does it not scale in meanwhile (of a HorizontalPodAutoscaler "
+                "behavior.scaleDown.selectPolicy Disabled). It is undone more rarely from now on"
+            )
+            d.notes.append(EventNote("Warning", "ScaledInAgain", text))
+    return True
 
 
 def short(d: Draft, wanted: Iterable[fleets.Wanted], percent: float) -> tuple[fleets.Wanted, ...]:
