@@ -261,3 +261,70 @@ def test_a_reason_that_stood_there_before_a_lost_call_is_not_the_reason_of_its_e
     stage.step(stage.described(moved=40, failure_reason="the update before was rolled back"), seconds=60)
     assert stage.status.latch is None
     assert stage.called()[-1] == "UpdateEndpoint"
+
+
+# A scaler, and somebody else, right after our call ------------------------------------------------------------------
+
+
+def _written(stage: Stage, **wanted: float) -> None:
+    """A call for weights and counts that SageMaker took; before, the variant had 4 instances and weight 1."""
+    stage.bring_into_service()
+    before = _seen(stage)
+    variant = {"initialInstanceCount": wanted.get("count", 4), "initialVariantWeight": wanted.get("weight", 1.0)}
+    spec = config()["spec"]["productionVariants"]
+    stage.edit("EndpointConfig", productionVariants=[{**spec[0], **variant}])
+    stage.step(before)
+    assert stage.called() == ["UpdateWeightsAndCapacities"]
+    stage.acted = ("UpdateWeightsAndCapacities",)
+    stage.step(_seen(stage, "Updating", moved=10), seconds=5)
+
+
+def test_a_scaler_that_acts_right_after_our_count_is_no_failure_of_ours() -> None:
+    stage = Stage()
+    _written(stage, count=6)
+    scaled = _seen(stage, moved=40, desired_instance_count=9)
+    for _ in range(3):
+        stage.step(scaled, seconds=20)
+        assert stage.actions == [], "the scaler's count is not fought"
+    assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
+    assert stage.status.live_latch is None
+    assert stage.status.production_variants[0].last_applied_count == 6
+
+
+@pytest.mark.parametrize("wanted", [{"count": 6}, {"weight": 2.0}])
+def test_values_that_are_those_of_before_were_rolled_back(wanted: dict[str, float]) -> None:
+    stage = Stage()
+    _written(stage, **wanted)
+    back = _seen(stage, moved=40, desired_instance_count=4, desired_weight=1.0)
+    stage.step(back, seconds=20)
+    assert stage.actions == []
+    assert stage.condition("Stalled") == ("True", Reason.VARIANT_UPDATE_FAILED)
+
+
+def test_a_weight_that_is_neither_ours_nor_that_of_before_is_drift() -> None:
+    stage = Stage()
+    _written(stage, weight=2.0)
+    stage.step(_seen(stage, moved=40, desired_weight=7.0), seconds=20)
+    assert stage.actions == []
+    assert stage.condition("Stalled") == ("True", Reason.DRIFTED)
+    stage.settle_down(_seen(stage, moved=60, desired_weight=2.0, current_weight=2.0))
+    assert stage.condition("Ready") == ("True", Reason.IN_SERVICE)
+
+
+def test_one_of_two_values_that_was_rolled_back_is_a_failure_still() -> None:
+    stage = Stage()
+    _written(stage, count=6, weight=2.0)
+    stage.step(_seen(stage, moved=40, desired_weight=1.0, desired_instance_count=9), seconds=20)
+    assert stage.condition("Stalled") == ("True", Reason.VARIANT_UPDATE_FAILED)
+    assert stage.status.production_variants[0].last_applied_count == 6
+
+
+def test_what_an_earlier_release_began_is_judged_as_it_was() -> None:
+    stage = Stage()
+    _written(stage, count=6)
+    assert stage.status.intent is not None
+    stage.status = stage.status.model_copy(
+        update={"intent": stage.status.intent.model_copy(update={"variants_before": ()})}
+    )
+    stage.step(_seen(stage, moved=40, desired_instance_count=9), seconds=20)
+    assert stage.condition("Stalled") == ("True", Reason.VARIANT_UPDATE_FAILED)

@@ -130,6 +130,7 @@ def start(d: Draft, call: tuple[WantedVariant, ...]) -> None:
         intent=Intent(
             operation="UpdateEndpointWeightsAndCapacities",
             variants=call,
+            variants_before=_before(d, call),
             baseline=d.status.last_modified_time,
             attempt=before.attempt + 1 if again and before is not None else 1,
             time=d.now,
@@ -142,28 +143,57 @@ def start(d: Draft, call: tuple[WantedVariant, ...]) -> None:
 
 def conclude(d: Draft, intent: Intent) -> None:
     """The endpoint has moved since the call and has settled: did the call do what was asked? One that is not known to
-    have been taken is not judged: a scaler moves the endpoint too, and the call can be made again."""
+    have been taken is not judged: a scaler moves the endpoint too, and the call can be made again.
+
+    A value that is the one before the call was rolled back by SageMaker. Any other was written, and somebody changed it
+    since: a count is a scaler's, a weight is drift."""
     wanted = {item.variant_name: item for item in intent.variants}
-    done, failed = [], False
+    before = {item.variant_name: item for item in intent.variants_before}
+    done, failed, moved = [], False, False
     for variant in d.status.production_variants:
         item = wanted.get(variant.variant_name)
+        was = before.get(variant.variant_name, WantedVariant(variant_name=variant.variant_name))
         update: dict[str, object] = {}
         if item is not None and item.desired_weight is not None:
-            if same_weight(variant.desired_weight, item.desired_weight):
+            there = same_weight(variant.desired_weight, item.desired_weight)
+            if there or not _as_before(variant.desired_weight, was.desired_weight):
                 update |= {"last_applied_weight": item.desired_weight, "retained_weight": None}
+                moved = moved or not there
             else:
                 failed = True
         if item is not None and item.desired_instance_count is not None:
-            if variant.desired_instance_count == item.desired_instance_count:
+            there = variant.desired_instance_count == item.desired_instance_count
+            if there or not _as_before(variant.desired_instance_count, was.desired_instance_count):
                 update["last_applied_count"] = item.desired_instance_count
+                moved = moved or not there
             else:
                 failed = True
         done.append(variant.model_copy(update=update))
-    if failed and intent.accepted is None:
+    if (failed or moved) and intent.accepted is None:
         return
     d.set(production_variants=tuple(done), intent=None)
     if failed:
         d.set(live_latch=latch_of(wanted_changes(d)))
+
+
+def _as_before(found: float | None, before: float | None) -> bool:
+    return before is None or same_weight(found, before)  # an earlier release did not note it
+
+
+def _before(d: Draft, call: tuple[WantedVariant, ...]) -> tuple[WantedVariant, ...]:
+    """What the call is about to change, as it is now."""
+    found = {variant.variant_name: variant for variant in d.status.production_variants}
+    return tuple(
+        WantedVariant(
+            variant_name=item.variant_name,
+            desired_weight=found[item.variant_name].desired_weight if item.desired_weight is not None else None,
+            desired_instance_count=found[item.variant_name].desired_instance_count
+            if item.desired_instance_count is not None
+            else None,
+        )
+        for item in call
+        if item.variant_name in found
+    )
 
 
 def latch_of(changes: tuple[WantedVariant, ...]) -> str:
