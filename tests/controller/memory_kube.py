@@ -18,6 +18,8 @@ class MemoryKube:
         self.away = False
         self.before: dict[str, list[object]] = {}
         """Per verb: callables that run once before the next such call (to change something in between)."""
+        self.refused: dict[tuple[str, str], Exception] = {}
+        """Per verb and kind: what such calls raise, and nothing is done."""
         self.lost: list[Exception | None] = []
         """What the next writes of a status raise instead of answering; they are done all the same."""
         self._versions = itertools.count(1000)
@@ -115,6 +117,8 @@ class MemoryKube:
         self.calls.append((verb, kind, name))
         if self.away:
             raise KubeUnavailable("away")
+        if (verb, kind) in self.refused:
+            raise self.refused[verb, kind]
         waiting = self.before.pop(verb, [])
         for act in waiting:
             assert callable(act)

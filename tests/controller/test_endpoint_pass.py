@@ -1,8 +1,10 @@
 """One pass: status before action, one action set under the Lease, nothing twice, nothing without permission."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.controller.objects import model
 from tests.controller.pass_world import ALLOWED, KEY, World
 
 from sluice.api import names
@@ -10,7 +12,7 @@ from sluice.api.reasons import Reason
 from sluice.controller.cache import Source
 from sluice.controller.reconcile_endpoint import ACT_WITHIN_SECONDS, AFTER_FAILURE_SECONDS
 from sluice.core.observation import CallProblem
-from sluice.ports.kube import KubeUnavailable
+from sluice.ports.kube import Forbidden, KubeUnavailable, Rejected
 
 
 async def test_an_endpoint_is_created_once_and_is_then_left_alone(world: World) -> None:
@@ -234,3 +236,45 @@ async def test_a_kept_revision_that_somebody_changed_is_told_and_not_stored_agai
     assert world.kube.objects[place]["data"]
     assert "problem" not in world.status
     assert world.condition("Ready")[0] == "True"
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason", "stalled"),
+    [
+        (Forbidden('controllerrevisions "x" is forbidden: exceeded quota: objects'), Reason.QUOTA_EXCEEDED, True),
+        (Rejected("admission webhook denied the request"), Reason.REJECTED_BY_KUBERNETES, True),
+        (KubeUnavailable("the webhook's server does not answer"), Reason.UNREACHABLE, False),
+    ],
+)
+async def test_a_revision_that_kubernetes_does_not_store_is_told_and_is_no_attempt(
+    failure: Exception, reason: Reason, stalled: bool
+) -> None:
+    """Nothing was asked of SageMaker: what moves LastModifiedTime meanwhile is somebody else's doing."""
+    world = World(ALLOWED)
+    await world.run_until_ready()
+    world.kube.refused = {("create", "ControllerRevision"): failure}
+    edited = model(generation=2)
+    edited["spec"]["primaryContainer"]["image"] = "registry.example/churn:2"
+    world.feed.seen(world.kube.put(edited), Source.WATCH)
+    said = []
+    for _ in range(12):
+        try:
+            await world.clock.step(await world.run() or 60)
+        except (Forbidden, Rejected, KubeUnavailable):
+            await world.clock.step(10)  # the queue's backoff
+        assert world.aws.endpoint is not None
+        world.aws.endpoint = replace(world.aws.endpoint, last_modified=world.clock.now())
+        said.append(world.condition("Stalled" if stalled else "Reconciling"))
+    assert "UpdateEndpoint" not in world.aws.acts
+    assert "latch" not in world.status, "no rollback"
+    problem = world.status["problem"]
+    assert (problem["operation"], problem["reason"]) == ("StoreRevision", reason)
+    assert str(failure) in problem["message"]
+    assert ("True", reason) in said
+    world.kube.refused.clear()
+    for _ in range(20):
+        if "UpdateEndpoint" in world.aws.acts:
+            break
+        await world.clock.step(await world.run() or 60)
+    assert world.aws.acts[-3:] == ["EnsureModel", "EnsureEndpointConfig", "UpdateEndpoint"]
+    assert world.status["intent"]["attempt"] == 1

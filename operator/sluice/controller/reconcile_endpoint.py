@@ -41,6 +41,7 @@ from sluice.core.revision import ANNOTATION_OUTCOME, ANNOTATION_OUTCOME_MESSAGE,
 from sluice.ports.backend import ActFailed
 from sluice.ports.clock import Clock
 from sluice.ports.kube import Conflict, Gone, Kube, Object
+from sluice.ports.refusals import REFUSALS, refused
 
 logger = logging.getLogger(__name__)
 
@@ -359,7 +360,10 @@ class EndpointReconciler:
             case PatchEndpoint():
                 return await self._patch_endpoint(action, endpoint)
             case StoreRevision():
-                await self._store_revision(action, endpoint)
+                try:
+                    await self._store_revision(action, endpoint)
+                except REFUSALS as refusal:  # told, and no attempt at the call that was to follow
+                    raise ActFailed(refused("StoreRevision", refusal)) from refusal
             case MarkRevision():
                 await self._mark_revision(action, endpoint)
             case DropRevision():
