@@ -23,9 +23,11 @@ from rich.table import Table
 from tests.bench import (
     alarms,
     capacity,
+    clean,
     cloudwatch,
     cluster,
     deployments,
+    emergency,
     lost,
     lost_deployments,
     measures,
@@ -47,9 +49,11 @@ CLUSTER_PARTS = (
     router.PARTS
     | cluster.PARTS
     | deployments.PARTS
+    | clean.PARTS
     | capacity.PARTS
     | alarms.PARTS
     | cloudwatch.PARTS
+    | emergency.PARTS
     | reactions.PARTS
     | turning.PARTS
 )

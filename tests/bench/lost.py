@@ -230,15 +230,20 @@ def drained(world: Routing, requests: int) -> Outcome:
         gone += 1
         # kube-proxy hears of it while the hook lets go.
         calls.use(staying)
-        if not asyncio.run(_drain(leaving)):
-            raise RuntimeError("a router did not drain within 60 s")
-        leaving.stop_agent()
-        _end(leaving)
-        leaving.envoy.start(wait=False)
-        leaving.start_agent()
-        until("the router is ready again", lambda router=leaving: router.probe("/ready") == 200, 60)  # type: ignore[misc]
+        replace_router(leaving)
         calls.use(*world.routers)
     return Outcome(calls.finish(), gone, "routers drained and replaced")
+
+
+def replace_router(leaving: RouterPod) -> None:
+    """It drains, its Envoy gets SIGTERM, and another takes its place and is ready."""
+    if not asyncio.run(_drain(leaving)):
+        raise RuntimeError("a router did not drain within 60 s")
+    leaving.stop_agent()
+    _end(leaving)
+    leaving.envoy.start(wait=False)
+    leaving.start_agent()
+    until("the router is ready again", lambda: leaving.probe("/ready") == 200, 60)
 
 
 async def _drain(router: RouterPod) -> bool:

@@ -4,25 +4,21 @@ routers' word. Operator, API server, routers and (for PromQL) Prometheus are rea
 from __future__ import annotations
 
 import json
-import socket
 import urllib.parse
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.bench.figures import Figure
-from tests.bench.forwarding import Forward
-from tests.bench.rollouts import ENDPOINT, Rollouts, rollouts
+from tests.bench.rollouts import ENDPOINT, Rollouts, rollouts, scraped
 from tests.bench.router import percentile
 from tests.bench.routes import ROUTE_BACK, ROUTERS_BACK
-from tests.bench.routing import NAMESPACE, Called, Routing
+from tests.bench.routing import NAMESPACE, Called
 
-from localcluster.prometheus import Prometheus
 from sluice.alarms.subjects import Query, subject
 from sluice.core.observation import AlarmQuestion, AlarmWatch, WatchedFleet
 
@@ -115,40 +111,16 @@ def traffic(directory: Path, *, quick: bool) -> list[Figure]:
 
 def promql(directory: Path, *, quick: bool) -> list[Figure]:
     """A condition that Prometheus is asked, which scrapes both routers every second."""
-    with _scraped(directory) as (stage, prometheus):
+    with scraped(directory, 1) as (stage, prometheus):
         measured = _measure(stage, PROMQL, partial(_true_at, prometheus.url), quick)
         return _figures("PromQL, scraped each second", "condition true by what was scraped", measured)
 
 
 def alert(directory: Path, *, quick: bool) -> list[Figure]:
     """The same as a rule that Prometheus evaluates every second."""
-    with _scraped(directory, RULE) as (stage, prometheus):
+    with scraped(directory, 1, RULE) as (stage, prometheus):
         measured = _measure(stage, ALERT, partial(_fired_at, prometheus.url), quick)
         return _figures("alert, scraped and evaluated each second", "alert noted as firing", measured)
-
-
-@contextmanager
-def _scraped(directory: Path, *rules: dict[str, Any]) -> Iterator[tuple[Rollouts, Prometheus]]:
-    """A stage whose routers a Prometheus scrapes every second, which the operator asks."""
-    (files := directory / "prometheus").mkdir(parents=True)
-    with ExitStack() as stack:
-        prometheus = stack.enter_context(Prometheus(files))
-        stage = stack.enter_context(rollouts(directory / "stage", 1, real=True, SLUICE_PROMETHEUS_URL=prometheus.url))
-        connects = [
-            partial(_connect, stage.world, router.envoy.settings.metrics_port) for router in stage.world.routers
-        ]
-        forwards = [stack.enter_context(Forward("127.0.0.1", 0, connect)) for connect in connects]
-        prometheus.configure(
-            targets=[f"127.0.0.1:{forward.port}" for forward in forwards],
-            labels={"__metrics_path__": "/stats/prometheus", "namespace": NAMESPACE},
-            rules=rules,
-        )
-        yield stage, prometheus
-
-
-def _connect(world: Routing, port: int) -> socket.socket:
-    """From within the routers' network."""
-    return world.net.call(lambda: socket.create_connection(("127.0.0.1", port)))
 
 
 def _measure(stage: Rollouts, alarm: dict[str, Any], state_at: Callable[[Bad], float], quick: bool) -> Measured:

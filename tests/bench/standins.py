@@ -1,5 +1,6 @@
 """What kubelet and the controllers do for fleets in a bare control plane, so that their pods really answer: each pod
-gets a model container (pod.py) at an address of its own, and stands in its fleet's EndpointSlice while it does."""
+gets a model container (pod.py) at an address of its own, is Ready when that listens, and stands in its fleet's
+EndpointSlice while it does."""
 
 from __future__ import annotations
 
@@ -10,10 +11,25 @@ from types import TracebackType
 from typing import Self
 
 from tests.bench.routing import NAMESPACE, Routing, Started
+from tests.operator.harness.kube import ApiError
 
 from sluice.core.cluster.names import LABEL_FLEET
 
 EVERY_SECONDS = 0.1
+READY = {
+    "phase": "Running",
+    "conditions": [
+        {"type": "PodScheduled", "status": "True"},
+        {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:01:00Z"},
+    ],
+    "containerStatuses": [
+        {
+            "name": "model", "image": "registry.example/churn:1", "ready": True, "started": True, "restartCount": 0,
+            "imageID": "registry.example/churn@sha256:" + "a" * 64,
+            "state": {"running": {"startedAt": "2026-01-01T00:00:30Z"}},
+        }
+    ],
+}  # fmt: skip
 PRE_STOP_SECONDS = 5.0
 """From a pod's deletion to its SIGTERM: what its preStop hook sleeps, 15 s by default."""
 
@@ -34,6 +50,8 @@ class StandIns:
         self._ended = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="stand-ins", daemon=True)
+        self.ready: dict[str, float] = {}
+        """Fleet -> time.time() at which its last pod was about to be written as Ready."""
         self.record: Path | None = None
         """Fleets that come from now on are bad and write here; None: they are good."""
 
@@ -76,12 +94,21 @@ class StandIns:
                 record = self._records.setdefault(fleet, self.record)
                 number = self._free.pop(0)
                 self._running[name] = number, self._world.pod(number, fleet, record)
+                self.ready[fleet] = time.time()
+                self._become_ready(name)
         self._publish(pods)
         for one in [one for one in self._leaving if one[0] <= time.monotonic()]:
             self._leaving.remove(one)
             _, number, started = one
             started.stop()
             self._free.append(number)
+
+    def _become_ready(self, name: str) -> None:
+        try:
+            self._world.kube.patch("Pod", NAMESPACE, name, {"status": READY}, subresource="status")
+        except ApiError as error:
+            if error.status != 404:  # it is gone again
+                raise
 
     def _publish(self, pods: dict[str, str]) -> None:
         """The slices of all fleets, as far as their pods run."""
