@@ -96,14 +96,16 @@ class Declared:
         await until(asked, 150)
 
     async def gone(self, within: float = 150) -> None:
-        """The Endpoint and everything of it is gone."""
+        """The Endpoint and everything of it is gone, but for the policies of its fleets: they are left to the sweep for
+        orphans."""
 
         async def asked() -> bool:
             return await self.kube.get("Endpoint", self.namespace, "churn") is None
 
         await until(asked, within)
-        for kind in ("Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget", names.ENDPOINT_ROUTE):
+        for kind in ("Deployment", "Service", "PodDisruptionBudget", names.ENDPOINT_ROUTE):
             assert await self.listed(kind) == []
+        assert ROUTER not in {item["metadata"]["name"] for item in await self.listed("NetworkPolicy")}
         records = [item["metadata"]["name"] for item in await self.listed("ConfigMap")]
         assert [name for name in records if name.endswith("-record")] == []
 

@@ -6,7 +6,7 @@ from tests.cluster_backend.world import INSTALLATION, World
 from sluice.api import names
 from sluice.api.routes import LONGEST_STREAM_SECONDS
 from sluice.cluster.orphans import AFTER_LONGEST_REQUEST_SECONDS, EVERY_SECONDS, GRACE_SECONDS, OrphanSweep
-from sluice.core.cluster.actions import EnsureFleet, EnsureRouter, RecordFleet, RetainRoute, WriteRoute
+from sluice.core.cluster.actions import DeleteFleet, EnsureFleet, EnsureRouter, RecordFleet, RetainRoute, WriteRoute
 from sluice.core.cluster.names import ROUTER
 from sluice.core.cluster.observation import FleetRecord
 from sluice.kube.client import KubeClient
@@ -80,8 +80,11 @@ async def test_what_was_left_is_drained_and_then_taken_down(sweeps: Sweeps) -> N
     await sweeps.for_seconds(AFTER_LONGEST_REQUEST_SECONDS + LONGEST_STREAM_SECONDS - 1)
     assert await sweeps.standing() == before, "a stream may take so long, and be under way"
     await sweeps.for_seconds(1)
-    left = await sweeps.standing()
-    assert left == {kind: [ROUTER] for kind in ("Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget")}
+    router = {kind: [ROUTER] for kind in ("Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget")}
+    policies = [action.name, ROUTER]
+    assert await sweeps.standing() == {**router, "NetworkPolicy": policies}, "its pods have the time that they need"
+    await sweeps.for_seconds(2 * EVERY_SECONDS - 1)
+    assert await sweeps.standing() == router
     await sweeps.for_seconds(GRACE_SECONDS + EVERY_SECONDS)
     assert await sweeps.standing() == {}, "the router had nobody left"
     records = [name for name in await sweeps.world.listed("ConfigMap") if name.endswith("-record")]
@@ -151,5 +154,26 @@ async def test_what_a_killed_deletion_left_beside_is_collected(sweeps: Sweeps) -
     await sweeps.for_seconds(GRACE_SECONDS - 1)
     assert lost.name in (await sweeps.standing())["Service"], "it may be one that is just being made"
     await sweeps.for_seconds(1)
+    kinds = ("Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget")
+    assert await sweeps.standing() == {kind: [kept.name] for kind in kinds}
+
+
+async def test_the_policy_of_a_fleet_that_went_stands_as_long_as_its_pods(sweeps: Sweeps) -> None:
+    """A model that may make no network calls could make them, and be called by anybody, for as long as it takes to end;
+    its Endpoint does not wait for that."""
+    world = sweeps.world
+    sweeps.known.add((world.namespace, world.name))
+    kept, gone = world.fleet(), world.fleet(instanceType="ml.c5.large")
+    await world.act(kept, gone)
+    pod = await world.fleet_pod(gone.name)
+    await world.fleet_pod(kept.name)
+    uid = (await world.get("Deployment", gone.name))["metadata"]["uid"]
+    await world.act(DeleteFleet(gone.name, uid))
+    both = sorted([kept.name, gone.name])
+    assert (await sweeps.standing())["NetworkPolicy"] == both
+    await sweeps.for_seconds(2 * GRACE_SECONDS)
+    assert (await sweeps.standing())["NetworkPolicy"] == both
+    await world.kube.delete("Pod", world.namespace, pod["metadata"]["name"])
+    await sweeps.for_seconds(EVERY_SECONDS)
     kinds = ("Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget")
     assert await sweeps.standing() == {kind: [kept.name] for kind in kinds}

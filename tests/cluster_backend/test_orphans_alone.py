@@ -8,7 +8,7 @@ from tests.controller.clock import SteppedClock
 from tests.controller.memory_kube import MemoryKube
 
 from sluice.cluster.labels import endpoint_labels
-from sluice.cluster.orphans import GRACE_SECONDS, OrphanSweep
+from sluice.cluster.orphans import EVERY_SECONDS, GRACE_SECONDS, OrphanSweep
 from sluice.core.cluster.names import ANNOTATION_OWNER, LABEL_FLEET, record_name
 from sluice.ports.kube import Forbidden, Object
 
@@ -43,10 +43,8 @@ def kube() -> Guarded:
     return Guarded()
 
 
-async def swept(kube: Guarded) -> set[tuple[str, str, str]]:
-    """What stands when all that is due was taken down, as far as it could be."""
-    clock = SteppedClock()
-    sweep = OrphanSweep(
+def sweep_of(kube: Guarded, clock: SteppedClock) -> OrphanSweep:
+    return OrphanSweep(
         kube,
         clock,
         installation_id="prod",
@@ -55,6 +53,12 @@ async def swept(kube: Guarded) -> set[tuple[str, str, str]]:
         neighbours=lambda _namespace, _name: 1,
         held=lambda: True,
     )
+
+
+async def swept(kube: Guarded) -> set[tuple[str, str, str]]:
+    """What stands when all that is due was taken down, as far as it could be."""
+    clock = SteppedClock()
+    sweep = sweep_of(kube, clock)
     await sweep.once()
     clock.skip(GRACE_SECONDS)
     await sweep.once()
@@ -103,3 +107,55 @@ async def test_what_a_restore_brought_into_another_namespace_is_left_alone(kube:
     copy["metadata"]["annotations"][ANNOTATION_OWNER] = "prod/elsewhere/churn"
     kube.put(copy)
     assert await swept(kube) == {("NetworkPolicy", "team", "churn-1")}
+
+
+def pod(name: str, fleet: str, phase: str = "Running") -> Object:
+    """One that is on its way out, as far as kubelet lets it."""
+    made = thing("Pod", "team", name, fleet)
+    made["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return {**made, "status": {"phase": phase}}
+
+
+async def test_a_fleets_policy_goes_when_its_pods_are_gone(kube: Guarded) -> None:
+    """They serve on for 15 seconds and have 30 more to end; where their node is lost, as long as it is. Without the
+    policy, pods that may make no network calls could make them."""
+    clock = SteppedClock()
+    sweep = sweep_of(kube, clock)
+    kube.put(thing("NetworkPolicy", "team", "churn-1", "churn-1"))
+    running = kube.put(pod("churn-1-a", "churn-1"))
+    kube.put(pod("churn-1-b", "churn-1", "Failed"))
+
+    async def stands(seconds: float) -> bool:
+        clock.skip(seconds)
+        await sweep.once()
+        return ("NetworkPolicy", "team", "churn-1") in kube.objects
+
+    assert await stands(0)
+    assert await stands(EVERY_SECONDS)
+    assert await stands(2 * GRACE_SECONDS), "a pod of it still runs"
+    del kube.objects["Pod", "team", running["metadata"]["name"]]
+    assert not await stands(EVERY_SECONDS)
+    anew = thing("NetworkPolicy", "team", "churn-1", "churn-1")
+    anew["metadata"]["uid"] = "anew"
+    kube.put(anew)
+    assert await stands(EVERY_SECONDS), "it may be one of a fleet that is just being made"
+    kube.put(thing("Deployment", "team", "churn-1", "churn-1"))
+    assert await stands(EVERY_SECONDS)
+    del kube.objects["Deployment", "team", "churn-1"]
+    assert await stands(EVERY_SECONDS), "found without its fleet for the first time"
+    assert not await stands(EVERY_SECONDS)
+
+
+async def test_a_policy_that_was_made_anew_meanwhile_stays(kube: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+    """As it is where the fleet is made again."""
+    clock = SteppedClock()
+    sweep = sweep_of(kube, clock)
+    kube.put(thing("NetworkPolicy", "team", "churn-1", "churn-1"))
+    await sweep.once()
+    clock.skip(EVERY_SECONDS)
+    anew = thing("NetworkPolicy", "team", "churn-1", "churn-1")
+    anew["metadata"]["uid"] = "anew"
+    kube.before["delete"] = [lambda: kube.put(anew)]
+    await sweep.once()
+    assert kube.objects["NetworkPolicy", "team", "churn-1"]["metadata"]["uid"] == "anew"
+    assert "left for the next sweep" in caplog.text

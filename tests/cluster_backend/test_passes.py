@@ -153,13 +153,15 @@ async def test_a_canary_costs_what_it_makes_and_moves(world: Declared) -> None:
     await world.ready()
     await world.quiet()
     canaries = [await deployed(world, f"registry.example/churn:{tag}") for tag in (2, 3)]
-    # Two fleets come, two go; the routes are written with the new ones, at each of two steps, and without the old ones.
+    # Two fleets come, two go (their policies later, by the sweep); the routes are written with the new ones, at each of
+    # two steps, and without the old ones.
     made = {("create", kind): 2 for kind in ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy")}
-    made |= {("delete", kind): number for (_, kind), number in made.items()}
+    made |= {("delete", kind): 0 if kind == "NetworkPolicy" else number for (_, kind), number in made.items()}
     made |= {("create", "ControllerRevision"): 1, ("update", names.ENDPOINT_ROUTE): 4}
     for _, asked in canaries:
         assert {key: asked[key] for key in made} == made
-    # As above: the cheapest is what one costs. Measured: 13 passes over the Endpoint, which all write, 131 requests.
+    # As above: the cheapest is what one costs. Measured: 13 passes over the Endpoint, which all write, 131 requests,
+    # and four since that ask whose the objects of a fleet are before they are deleted.
     # What comes together on a quick machine comes one by one on a slow one, with passes that have nothing to do.
     wrote = [passes["Endpoint", "acted"] + passes["Endpoint", "persisted"] for passes, _ in canaries]
     assert min(wrote) <= 14, canaries
@@ -168,4 +170,4 @@ async def test_a_canary_costs_what_it_makes_and_moves(world: Declared) -> None:
     assert min(each.total() for each in of_kind) <= 28, canaries
     assert min(asked["update_status", "Endpoint"] for _, asked in canaries) <= 12, canaries
     # What is believed for a minute is read anew where the machine is so slow that the minute passes.
-    assert min(asked.total() for _, asked in canaries) <= 150, canaries
+    assert min(asked.total() for _, asked in canaries) <= 154, canaries

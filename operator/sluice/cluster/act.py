@@ -43,7 +43,8 @@ from sluice.core.revision import LABEL_MANAGED_BY, MANAGED_BY
 from sluice.ports.backend import ActFailed
 from sluice.ports.kube import Conflict, Gone, Kube, Object
 
-FLEET_KINDS = ("Service", "PodDisruptionBudget", "NetworkPolicy")
+POLICY = "NetworkPolicy"
+FLEET_KINDS = ("Service", "PodDisruptionBudget", POLICY)
 """What goes by the fleet's name beside its Deployment."""
 ROUTER_KINDS = ("Service", "PodDisruptionBudget", "RoleBinding", "ServiceAccount", "NetworkPolicy", "Deployment")
 """What a router consists of, in the order of its removal: the Deployment last, so that the pass after one that was
@@ -108,8 +109,11 @@ class Actor:
                 )
             ) from unknown
         for manifest in manifests:
-            if not await self._create(manifest):
-                await self._check_ours(owner, manifest)
+            if await self._create(manifest):
+                continue
+            found = await self._check_ours(owner, manifest)
+            if manifest["kind"] == POLICY:
+                await self._renew(found, manifest)
 
     async def _record(self, owner: Owner, name: str, record: FleetRecord) -> None:
         manifest = records.config_map(owner, name, record)
@@ -120,20 +124,29 @@ class Actor:
             return
         raise _in_the_way("RecordFleet", manifest, "is not the fleet's record, or one that cannot be read; delete it")
 
-    async def _check_ours(self, owner: Owner, manifest: Object) -> None:
-        """What of a fleet is there already must be seen as ours, or it would be made again and again."""
+    async def _check_ours(self, owner: Owner, manifest: Object) -> Object:
+        """What of a fleet is there already must be seen as ours, or it would be made again and again. Raises Conflict
+        where it went meanwhile."""
         kind, metadata = manifest["kind"], manifest["metadata"]
         found = await self._kube.get(kind, metadata["namespace"], metadata["name"])
         if found is None:
-            return  # went meanwhile
+            raise Conflict(f"{kind} {metadata['name']} went meanwhile")
         if is_of_fleet(found, owner, metadata["name"]):
-            return
+            return found
         raise _in_the_way(
             "EnsureFleet",
             manifest,
             f"does not bear the labels and the annotation {ANNOTATION_OWNER} that tell that it is this Endpoint's; "
             "delete it, or give it back what was taken away",
         )
+
+    async def _renew(self, policy: Object, manifest: Object) -> None:
+        """A policy without its Deployment is that of a fleet that went, left until its pods are gone. The fleet that is
+        made again gets one of its own: the sweep for orphans may be about to delete the one that it found."""
+        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        if await self._kube.get("Deployment", namespace, name) is None:
+            await self._kube.delete(POLICY, namespace, name, uid=policy["metadata"]["uid"])
+            await self._kube.create(POLICY, namespace, manifest)
 
     async def _scale(self, owner: Owner, name: str, replicas: int) -> None:
         try:
@@ -215,9 +228,10 @@ async def delete_fleet(kube: Kube, owner: Owner, name: str, uid: str) -> None:
 
 
 async def _delete_beside(kube: Kube, owner: Owner, name: str) -> None:
-    """Delete what stands beside a fleet's Deployment and bears its marks; what only has its name is somebody else's."""
+    """Delete what stands beside a fleet's Deployment and bears its marks; what only has its name is somebody else's.
+    Its NetworkPolicy stays: its pods have the better part of a minute to end. The sweep for orphans takes it."""
     found, stored = await asyncio.gather(
-        asyncio.gather(*(kube.get(kind, owner.namespace, name) for kind in FLEET_KINDS)),
+        asyncio.gather(*(kube.get(kind, owner.namespace, name) for kind in FLEET_KINDS if kind != POLICY)),
         _records(kube, owner, name),
     )
     await asyncio.gather(

@@ -1,10 +1,11 @@
 """What nobody owns any more in the cluster: fleets, routes and routers whose Endpoint is gone although its finalizer
-never ran to its end (somebody took it away), and what a pass that was killed between two deletions left behind.
+never ran to its end (somebody took it away), what a pass that was killed between two deletions left behind, and the
+NetworkPolicies of fleets that went, once their pods are gone, too.
 
-Nothing here is in a hurry. An orphan is one only after it was found again and again for minutes, the API server itself
-says that there is no such Endpoint, and this process holds the Lease. Its route is emptied first; its fleets go when
-the longest request could have ended. What deletionPolicy Retain left (annotation sluice.dev/retained on the route)
-serves on."""
+Nothing here is in a hurry. A policy goes where two sweeps found it without its fleet. Another orphan is one only after
+it was found again and again for minutes, the API server itself says that there is no such Endpoint, and this process
+holds the Lease. Its route is emptied first; its fleets go when the longest request could have ended. What
+deletionPolicy Retain left (annotation sluice.dev/retained on the route) serves on."""
 
 import asyncio
 import logging
@@ -16,10 +17,11 @@ from pydantic import ValidationError
 
 from sluice.api import names
 from sluice.api.routes import LONGEST_STREAM_SECONDS, EndpointRouteSpec
-from sluice.cluster.act import FLEET_KINDS, delete_fleet, remove_router, write_route
+from sluice.cluster import pods
+from sluice.cluster.act import FLEET_KINDS, POLICY, delete_fleet, remove_router, write_route
 from sluice.cluster.labels import MANAGED, fleet_of, installation_of, is_fleet, is_retained, owner_of
 from sluice.cluster.observe import Neighbours
-from sluice.core.cluster.names import LABEL_ROUTER, ROUTER, record_name
+from sluice.core.cluster.names import LABEL_FLEET, LABEL_ROUTER, ROUTER, record_name
 from sluice.core.identity import Owner
 from sluice.ports.clock import Clock
 from sluice.ports.kube import Conflict, Forbidden, Gone, Kube, KubeUnavailable, Object, Rejected
@@ -31,8 +33,8 @@ GRACE_SECONDS: Final = 600.0
 AFTER_LONGEST_REQUEST_SECONDS: Final = 60.0
 FAILURES: Final = (KubeUnavailable, Forbidden, Gone, Rejected, Conflict)
 
-Place = tuple[str, str, str]
-"""(kind of orphan, namespace, name)."""
+Place = tuple[str, ...]
+"""(kind of orphan, namespace, name), of a policy also its UID: one that was made anew has just been found."""
 Exists = Callable[[str, str], bool]
 """(namespace, name) -> whether the cache has this Endpoint."""
 Sleep = Callable[[float], Awaitable[None]]
@@ -88,30 +90,35 @@ class OrphanSweep:
         remains = self._remains(deployments, routes)
         beside = await self._beside({_place(item) for item in deployments})
         routers = self._lonely_routers(deployments, {item["metadata"]["namespace"] for item in routes})
-        found = [("Endpoint", *place) for place in remains]
-        found += [("fleet", *place) for place in sorted(beside)]
+        found: list[Place] = [("Endpoint", *place) for place in remains]
+        for place, items in sorted(beside.items()):
+            found += dict.fromkeys(_orphan(item, place) for item in items)
         found += [("router", namespace, ROUTER) for namespace in routers]
-        for place in self._due(found):
+        for orphan in self._due(found):
             if not self._held():
                 return
             try:
-                await self._take_down(place, remains, beside)
+                await self._take_down(orphan, remains, beside)
             except FAILURES as error:  # what cannot be taken down here must not keep what lies elsewhere
-                logger.warning("%s %s/%s is left for the next sweep: %s", *place, error)
+                logger.warning("%s %s/%s is left for the next sweep: %s", *orphan[:3], error)
 
     async def _take_down(
-        self, place: Place, remains: Mapping[tuple[str, str], _Remains], beside: Mapping[tuple[str, str], list[Object]]
+        self, orphan: Place, remains: Mapping[tuple[str, str], _Remains], beside: Mapping[tuple[str, str], list[Object]]
     ) -> None:
-        kind, namespace, name = place
+        kind, namespace, name = orphan[:3]
         if kind == "Endpoint":
             await self._collect(namespace, name, remains[namespace, name])
-        elif kind == "fleet":
+        elif kind in ("fleet", "policy"):
             if await self._kube.get("Deployment", namespace, name) is not None:
                 return  # made a moment ago: its Service must stay
-            logger.warning("collecting what is left of fleet %s/%s", namespace, name)
+            if kind == "policy" and await self._has_pods(namespace, name):
+                return
+            if kind == "fleet":
+                logger.warning("collecting what is left of fleet %s/%s", namespace, name)
             for item in beside[namespace, name]:
-                metadata = item["metadata"]
-                await self._kube.delete(item["kind"], namespace, metadata["name"], uid=metadata["uid"])
+                if _orphan(item, (namespace, name)) == orphan:
+                    metadata = item["metadata"]
+                    await self._kube.delete(item["kind"], namespace, metadata["name"], uid=metadata["uid"])
         else:
             logger.warning("removing the router of namespace %s: no Endpoint needs it", namespace)
             await remove_router(self._kube, namespace)
@@ -121,7 +128,15 @@ class OrphanSweep:
         now = self._clock.monotonic()
         self._since = {place: self._since.get(place, now) for place in found}
         self._emptied = {place: when for place, when in self._emptied.items() if place in self._since}
-        return [place for place in found if now - self._since[place] >= GRACE_SECONDS]
+        grace = {"policy": EVERY_SECONDS}
+        return [place for place in found if now - self._since[place] >= grace.get(place[0], GRACE_SECONDS)]
+
+    async def _has_pods(self, namespace: str, fleet: str) -> bool:
+        """Whether pods of a fleet run, be it on their way out."""
+        async for pod in self._kube.list("Pod", namespace, f"{LABEL_FLEET}={fleet}"):
+            if not pods.is_finished(pod):
+                return True
+        return False
 
     def _remains(self, deployments: list[Object], routes: list[Object]) -> dict[tuple[str, str], _Remains]:
         """Fleets and routes of Endpoints that the cache does not have, unless they were retained."""
@@ -200,6 +215,11 @@ class OrphanSweep:
         for namespace in self._namespaces:
             found += [item async for item in self._kube.list_metadata(kind, namespace, selector)]
         return found
+
+
+def _orphan(item: Object, fleet: tuple[str, str]) -> Place:
+    """As which orphan something is collected that stands beside no fleet any more."""
+    return ("policy", *fleet, str(item["metadata"]["uid"])) if item["kind"] == POLICY else ("fleet", *fleet)
 
 
 def _place(item: Object) -> tuple[str, str]:

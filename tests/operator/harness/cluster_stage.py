@@ -144,18 +144,19 @@ class Stage(World):
         """What the Deployments ask for."""
         return [item["spec"]["replicas"] for item in self.kube.list("Deployment", self.namespace)]
 
-    def leftovers(self) -> list[str]:
-        """What stands beside no fleet any more: the orphan sweep's, ten minutes later."""
+    def leftovers(self, kinds: tuple[str, ...] = BESIDE) -> list[str]:
+        """What stands beside no fleet any more: the orphan sweep's, some minutes later."""
         fleets = {item["metadata"]["name"] for item in self.kube.list("Deployment", self.namespace)}
         return [
             f"{kind} {item['metadata']['name']}"
-            for kind in BESIDE
+            for kind in kinds
             for item in self.kube.list(kind, self.namespace)
             if (item["metadata"].get("labels") or {}).get(LABEL_FLEET, ROUTER) not in {*fleets, ROUTER}
         ]
 
     def sweep(self) -> None:
-        """The sweep for orphans, ten minutes later."""
+        """The sweep for orphans, ten minutes later: the pods of fleets that went are gone."""
+        self.wait(lambda: not self.leftovers(("Pod",)), "pods to end", every=EVERY_SECONDS)
         there = {item["metadata"]["name"] for item in self.kube.list("Endpoint", self.namespace)}
         self._crowd.do(_sweep(self._crowd.kube, self.namespace, there))
 
