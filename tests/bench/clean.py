@@ -27,6 +27,8 @@ from tests.operator.harness.kube import Object
 from sluice.core.cluster.names import LABEL_FLEET
 
 DEPLOYMENTS, DEPLOYMENTS_QUICK = 100, 10
+LONGEST_SECONDS = 300.0
+"""No deployment begins after so long: on a busy machine there are fewer."""
 INSTANCES, PERCENT, WAIT_SECONDS = 3, 40, 3
 """One instance is a canary or a batch."""
 ADDRESSES = 80
@@ -50,8 +52,9 @@ def clean(directory: Path, *, quick: bool) -> list[Figure]:
             stage.guard(config, {**kubernetes, "alarms": list(ALARMS)})
         recorder, load, disturbed = Recorder(first.world.kube, NAMESPACE), _Load(stages), _Disturbed()
         began, tickets = time.monotonic(), iter(range(deployments))
+        latest = began + LONGEST_SECONDS
         ended = _side_by_side(
-            stages, lambda stage: [*_deployed(stage, tickets)], lambda: disturbed.once(first.world, load)
+            stages, lambda stage: _deployed(stage, tickets, latest), lambda: disturbed.once(first.world, load)
         )
         seconds, called = time.monotonic() - began, load.finish()
         read = _read([one for stage in stages for one in recorder.seen(stage.endpoint)])
@@ -97,10 +100,12 @@ def _side_by_side(
         return [one.result() for one in running]
 
 
-def _deployed(stage: Rollouts, tickets: Iterator[int]) -> Iterator[dict[str, Any]]:
-    """One deployment after the other, as long as there are tickets: how each ended."""
-    for _ in tickets:
-        yield stage.try_out(every=LOOK_SECONDS)["lastDeployment"]
+def _deployed(stage: Rollouts, tickets: Iterator[int], latest: float) -> list[dict[str, Any]]:
+    """One deployment after the other, as long as there are tickets and it is not too late: how each ended."""
+    ended = []
+    while time.monotonic() < latest and next(tickets, None) is not None:
+        ended.append(stage.try_out(every=LOOK_SECONDS)["lastDeployment"])
+    return ended
 
 
 class _Load:

@@ -72,13 +72,22 @@ class Routing:
         return router
 
     def pod(self, number: int, name: str = "", record: Path | None = None) -> Started:
-        """A container at 198.18.0.NUMBER:8080; a bad one with a record of its requests."""
+        """A container at 198.18.0.NUMBER:8080 that listens; a bad one with a record of its requests."""
+        pod = self.start_pod(number, name, record)
+        self.until_listens(number)
+        return pod
+
+    def start_pod(self, number: int, name: str = "", record: Path | None = None) -> Started:
+        """As `pod`, but it may not listen yet."""
         more = [] if record is None else [str(record)]
         argv = [str(HERE / "pod.py"), name or f"pod-{number}", f"198.18.0.{number}", "8080", *more]
         pod = Started([*self.net.prefix, sys.executable, *argv])
         self._stack.callback(pod.kill)
-        until(f"pod {number} listens", lambda: self.net.call(lambda: listens(f"198.18.0.{number}", 8080)), 20)
         return pod
+
+    def until_listens(self, number: int) -> None:
+        """Wait until the container of this number accepts connections."""
+        until(f"pod {number} listens", lambda: self.net.call(lambda: listens(f"198.18.0.{number}", 8080)), 20)
 
     def call(self, endpoint: str, *routers: RouterPod, **options: int) -> Calls:
         """Start calling an endpoint through these routers (default: the first)."""

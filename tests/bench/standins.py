@@ -89,13 +89,17 @@ class StandIns:
         for name in self._running.keys() - pods.keys():
             self._leaving.append((time.monotonic() + PRE_STOP_SECONDS, *self._running.pop(name)))
         self._publish(pods)  # before anything starts: who goes leaves at once
+        starting: dict[str, tuple[int, Started]] = {}
         for name, fleet in pods.items():
             if name not in self._running:
                 record = self._records.setdefault(fleet, self.record)
                 number = self._free.pop(0)
-                self._running[name] = number, self._world.pod(number, fleet, record)
-                self.ready[fleet] = time.time()
-                self._become_ready(name)
+                starting[name] = number, self._world.start_pod(number, fleet, record)
+        for name, (number, started) in starting.items():
+            self._world.until_listens(number)
+            self._running[name] = number, started
+            self.ready[pods[name]] = time.time()
+            self._become_ready(name)
         self._publish(pods)
         for one in [one for one in self._leaving if one[0] <= time.monotonic()]:
             self._leaving.remove(one)
