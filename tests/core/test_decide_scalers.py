@@ -113,9 +113,10 @@ def test_a_second_attempt_keeps_what_a_scaler_holds(edited: str) -> None:
         stage.objects["EndpointConfig", "churn"] = config(count=3)
     elif edited == "weight":
         stage.objects["EndpointConfig", "churn"] = config(count=2, weight=2.0)
-    assert _asks(stage).scalable
+    assert not _asks(stage).scalable
     stage.step(seen, seconds=100, scalable=None)
     assert stage.actions == [], "a scaler may have come or gone: it is asked first"
+    assert _asks(stage).scalable
     stage.step(seen, seconds=2, scalable=frozenset({"a"}))
     assert _retains(stage)
 

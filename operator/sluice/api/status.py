@@ -266,7 +266,7 @@ class Intent(StatusModel):
     accepted: Time | None = None
     """When the service was seen to have taken the call (its answer, or the endpoint in the state it leads to)."""
     not_before: Time | None = None
-    """The next attempt, after a failure that the operator can outlive."""
+    """It had no effect: since then what an update asks before its start is asked again, for the next attempt."""
 
 
 class Latch(StatusModel):

@@ -208,8 +208,10 @@ def pending(d: Draft) -> bool:
     # Held and superseded: an earlier release did not note who commands.
     commanded = bool(intent.commanded) or (held and superseded)
     if not commanded and (asks_scalers(d) if mends else _held_up(d, revision)):
+        update: dict[str, Any] = {"not_before": intent.not_before or d.now}
         if d.now >= intent.time + timedelta(seconds=UNSEEN_SECONDS) and not _took_effect(d, intent):
-            d.set(intent=intent.model_copy(update={"attempt": 0}))  # without effect by now: what moves is not its doing
+            update["attempt"] = 0  # without effect by now: what moves is not its doing
+        d.set(intent=intent.model_copy(update=update))
         return True
     start(d, revision, commanded=commanded)
     return True

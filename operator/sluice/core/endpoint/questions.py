@@ -58,7 +58,8 @@ def questions(
     if deleting and not unknown:
         describe = True
     deploys = not deleting and (_about_to_deploy(endpoint, status, resolution, now) or status.deployment is not None)
-    begins = status.deployment is None or _calls_again(status, listed)
+    # One that SageMaker is not known to have taken says so when it may be called for again: not in the pass after it.
+    begins = status.deployment is None or (status.intent is not None and status.intent.not_before is not None)
     starts = (deploys and begins) or (not deleting and _brings_back(endpoint, status))
     return Questions(
         describe=describe,
@@ -74,15 +75,6 @@ def _brings_back(endpoint: Mapping[str, Any], status: EndpointStatus) -> bool:
     drifted = status.drift is not None and bool(status.drift.fields)
     mends = drifted and endpoint["spec"].get("driftPolicy") == "Correct"
     return mends or capabilities.ROLLBACK in unanswered(endpoint, status)
-
-
-def _calls_again(status: EndpointStatus, listed: Listed | None) -> bool:
-    """Whether an update that SageMaker is not known to have taken may be called for once more. A person's way back is
-    not asked for."""
-    intent = status.intent
-    if intent is None or intent.operation != "UpdateEndpoint" or intent.accepted is not None or intent.commanded:
-        return False
-    return listed is None or listed.status not in MOVING
 
 
 def _about_to_deploy(
