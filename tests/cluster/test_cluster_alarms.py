@@ -33,8 +33,9 @@ LONG_BAKE = 60
 READY_SECONDS = 240.0
 MODEL_ERROR = "424"
 """What the router makes of a model's 5xx, as SageMaker does."""
-ROLLBACK_OVERHEAD = timedelta(seconds=10)
-"""What a person's rollback may take more than its pod takes to start, by timestamps of whole seconds."""
+ROLLBACK_OVERHEAD = timedelta(seconds=15)
+"""What a person's rollback may take more than its pod takes to start: some 5 s, on two busy cores and by timestamps of
+whole seconds."""
 SLOW_SECONDS = 3
 """What a slow model takes for an answer: more than the alarms of the examples allow."""
 TRAFFIC: Object = {
@@ -316,10 +317,12 @@ def test_a_person_pauses_a_bake_and_promotes_it(hosting: Hosting) -> None:
 def test_what_turns_bad_once_it_serves_is_taken_back_by_a_person_for_good(hosting: Hosting) -> None:
     """Good answers pass every kind of alarm; after the end none of them turns back, nor keeps a person from it; and a
     Git that goes on asking for the bad one does not bring it back."""
-    proof = [one | {"onInsufficientData": "Hold"} for one in (TRAFFIC, TRAFFIC_SLOW, ALERT, PROMQL)]
+    longer = TRAFFIC | {"traffic": TRAFFIC["traffic"] | {"windowSeconds": 10}}
+    proof = [one | {"onInsufficientData": "Hold"} for one in (longer, TRAFFIC_SLOW, ALERT, PROMQL)]
     behind(hosting, *proof, cloudwatch=CLOUDWATCH, bake=5, final=5)  # no bake ends before all of them were OK
     before, old = hosting.status(ENDPOINT)["revision"]["name"], routed(hosting)
-    with publisher(hosting).running() as published, hosting.load(ENDPOINT, CALLERS) as loads:
+    # The load leaves room, as a pod's start is waited for twice.
+    with publisher(hosting).running() as published, hosting.load(ENDPOINT, CALLERS, pause=0.05) as loads:
         ship(hosting, "turncoat")
         status = hosting.ready(ENDPOINT, lambda status: status["revision"]["name"] != before)
         assert status["lastDeployment"]["outcome"] == "Succeeded"
