@@ -22,8 +22,8 @@ def test_the_benchmark_is_one_make_away() -> None:
     documented = (ROOT / "docs" / "performance.md").read_text()
     options = ("--quick", "--only", "--requests")
     parts = ("router-latency", "router-confirm", "cluster-edits", "lost-pod-killed", "lost-drained")
-    alarms = ("alarm-reaction", "alarm-reaction-promql", "alarm-reaction-alert")
-    deployments = ("deployments-capacity", "lost-deployments")
+    alarms = ("alarm-readings-quota", "alarm-reaction", "alarm-reaction-promql", "alarm-reaction-alert")
+    deployments = ("deployments-capacity", "deployments-clean-traffic", "emergency", "lost-deployments")
     for option in (*options, *parts, *alarms, *deployments):
         assert option in asked.stdout
         assert option in documented
