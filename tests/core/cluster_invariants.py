@@ -2,6 +2,7 @@
 is known to break elsewhere): one identity and one plan from start to end, steps in order, bakes of their full length
 from confirmation, deadlines that do not move, a rollback that latches, and no step without a verdict of every alarm."""
 
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -198,7 +199,9 @@ def _must_have_room(stage: "ClusterStage", spec: EndpointRouteSpec) -> None:
     if deployment is None or deployment.policy != "ROLLING" or deployment.replace_first or not spec.fleets:
         return
     new = [f for f in stage.cluster.fleets.values() if f.fleet_hash == deployment.fleet_hash]
-    if not any(fleet.ready > fleet.failing for fleet in new) or len({f.variant_name for f in spec.fleets}) > 1:
+    if not any(fleet.ready > fleet.failing for fleet in new):
+        return
+    if max(Counter(f.revision for f in spec.fleets).values()) > 1:  # variants that move in lock-step
         return
     before = {f.name: f.weight for f in stage.cluster.route.spec.fleets} if stage.cluster.route else {}
     for entry in spec.fleets:
@@ -219,35 +222,46 @@ def must_not_be_the_last(stage: "ClusterStage", action: EvictRouter) -> None:
 def must_not_serve_less(stage: "ClusterStage", action: ScaleFleet) -> None:
     fleet = stage.cluster.fleets[action.name]
     deployment = stage.status.deployment
+    if deployment is None:
+        stage.peak[fleet.name] = action.replicas  # with so many it is whole from now on
     if deployment is None or action.replicas >= fleet.replicas:
         return
     assert deployment.policy == "ROLLING", "nothing scales in during a blue/green deployment"
+    if action.replicas == 0:
+        must_be_let_go(stage, fleet.name)
     if deployment.replace_first:
         _must_leave_somebody(stage, fleet, action.replicas)
         return
-    share = _share_of(stage, fleet.name) / 1_000_000
-    whole = max(max(stage.peak.get(fleet.name, 0), fleet.replicas), 1)
-    assert action.replicas >= int(share * whole - 1e-6), "a fleet keeps what its share of the traffic needs"
-    assert all(
-        router.applied is not None and router.applied[1] == stage.cluster.route.generation  # type: ignore[union-attr]
-        for router in stage.cluster.routers
-        if router.ready and not router.frozen
-    ), "capacity goes down only when the routers have confirmed"
+    whole = max(stage.peak.get(fleet.name, 0), fleet.replicas, 1)
+    in_force = {"the route": stage.cluster.route.spec} if stage.cluster.route is not None else {}
+    for router in stage.cluster.routers:
+        if router.ready and not router.frozen:
+            assert router.applied is not None, f"capacity goes down, and {router.pod} has no routes"
+            in_force[router.pod] = router.applied[2]
+    for who, spec in in_force.items():
+        share = _share_in(spec, fleet.name) / 1_000_000
+        assert action.replicas >= int(share * whole - 1e-6), f"{who} sends {share:.0%} to {fleet.name}"
 
 
 def _must_leave_somebody(stage: "ClusterStage", fleet: "Fleet", replicas: int) -> None:
     """Where batches go before their successors come: never the last pods that serve, unless it goes back to a variant
-    that somebody had scaled to nothing."""
+    that somebody had scaled to nothing. Of a variant that only one of the revisions has, others take the requests."""
     running = stage.status.deployment
     if running is not None and running.stage == "RollingBack":
         before = sum(c.count for c in running.before if not c.new and c.variant_name == fleet.variant)
         if not before:
             return
-    mine = [f for f in stage.cluster.fleets.values() if f.variant == fleet.variant]
+    standing = [f for f in stage.cluster.fleets.values() if f.gone_at is None]
+    mine = [f for f in standing if f.variant == fleet.variant]
+    mine = mine if len({f.fleet_hash for f in mine}) > 1 else standing
     left = sum(min(f.ready, replicas) if f is fleet else f.ready for f in mine)
     assert left or not any(f.ready for f in mine), f"the last pods that serve go with {fleet.name}"
 
 
 def _share_of(stage: "ClusterStage", fleet: str) -> int:
     route = stage.cluster.route
-    return sum(f.weight for f in route.spec.fleets if f.name == fleet) if route else 0
+    return _share_in(route.spec, fleet) if route else 0
+
+
+def _share_in(spec: EndpointRouteSpec, fleet: str) -> int:
+    return sum(f.weight for f in spec.fleets if f.name == fleet)

@@ -3,6 +3,7 @@ silent, a provider that is away, clocks that jump, pauses, promotions and whatev
 must hold of every pass is checked by the stage (tests.core.cluster_invariants)."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 from tests.core.cluster_stage import AlarmNow, ClusterStage, blue_green, rolling
 from tests.core.test_cluster_properties import IMAGES, Life
+from tests.core.watched import NO_DATA, NO_ROOM
 
 from sluice.api.reasons import Cause, Outcome
 from sluice.core.cluster.observation import PodTrouble
@@ -29,6 +31,8 @@ OWN = [
     {"name": "alert", "prometheusAlert": {"alertName": "Bad"}, "onInsufficientData": "RollBack"},
 ]
 NAMES = ("metric", "errors", "slow", "alert")
+TROUBLES = {"bad:full": NO_ROOM, "bad:data": NO_DATA, "bad:moved": PodTrouble("SourceMoved", "another ETag", 3)}
+"""Images whose pods never get ready, and why."""
 
 
 class WatchedLife(Life):
@@ -40,8 +44,9 @@ class WatchedLife(Life):
         served=st.just(True),
         retained=st.booleans(),
         own=st.integers(0, 3),
+        first=st.booleans(),
     )
-    def begin(self, policy: dict[str, Any], several: bool, served: bool, retained: bool, own: int) -> None:
+    def begin(self, policy: dict[str, Any], several: bool, served: bool, retained: bool, own: int, first: bool) -> None:
         made = [{"variantName": "a", "initialInstanceCount": 3}, {"variantName": "b", "initialInstanceCount": 1}]
         self.config = {
             **policy,
@@ -51,12 +56,12 @@ class WatchedLife(Life):
         self.stage = ClusterStage(
             *(made if several else made[:1]),
             deploymentConfig=self.config,
-            kubernetes={"alarms": OWN[:own]},
+            kubernetes={"alarms": OWN[:own], **({"replaceFirst": True} if first and not several else {})},
             **spec,
         )
         self.stage.alarms = {name: AlarmNow() for name in NAMES}
         self.stage.cluster.start_seconds = 4.0
-        self.stage.cluster.troubles["bad:full"] = PodTrouble("Unschedulable", "0/3 nodes have a GPU", 3)
+        self.stage.cluster.troubles |= TROUBLES
         self.stage.image("good:1")
         self.stage.in_service()
 
@@ -65,6 +70,8 @@ class WatchedLife(Life):
         status = self.stage.status
         if status.deployment is not None:
             SEEN[f"stage {status.deployment.stage}"] += 1
+            if status.deployment.replace_first:
+                SEEN[f"replaced first, {status.deployment.stage}"] += 1
         if status.last_deployment is not None:
             SEEN[f"outcome {status.last_deployment.outcome}"] += 1
             SEEN[f"cause {status.last_deployment.cause}"] += 1
@@ -122,6 +129,12 @@ class WatchedLife(Life):
             self.pass_(seconds)
         SEEN["provider away for long"] += 1
 
+    @precondition(lambda self: self.stage.status.endpoint_status == "InService")
+    @rule()
+    def the_provider_goes_away_in_a_deployment(self) -> None:
+        self.a_deployment_has_its_time(IMAGES[1], 14)
+        self.the_provider_is_away_past_the_deadline()
+
     @rule(seconds=st.sampled_from((-3600.0, -30.0, -1.0, 45.0, 600.0)))
     def the_clock_jumps(self, seconds: float) -> None:
         self.pass_(seconds)
@@ -143,16 +156,19 @@ class WatchedLife(Life):
         self.stage.annotate(pause="")
 
     @precondition(lambda self: self.stage.status.endpoint_status == "InService")
-    @rule(image=st.sampled_from(IMAGES[:3]), passes=st.integers(8, 25), data=st.data())
-    def a_person_promotes(self, image: str, passes: int, data: st.DataObject) -> None:
+    @rule(
+        image=st.sampled_from(IMAGES[:3]),
+        passes=st.integers(8, 25),
+        said=st.sampled_from(("{revision}", "{revision}/{step}", "{revision}/9", "x")),
+    )
+    def a_person_promotes(self, image: str, passes: int, said: str) -> None:
         self.all_alarms_are_ok()
         self.stage.image(image)
         for _ in range(passes):
             self.pass_(1.0)
         running = self.stage.status.deployment
-        name = running.revision if running is not None else "churn-none"
-        step = running.step if running is not None else 0
-        self.stage.annotate(promote=data.draw(st.sampled_from((name, f"{name}/{step}", f"{name}/9", "x"))))
+        name, step = (running.revision, running.step) if running is not None else ("churn-none", 0)
+        self.stage.annotate(promote=said.format(revision=name, step=step))
         for _ in range(3):
             self.pass_(1.0)
 
@@ -178,10 +194,10 @@ class WatchedLife(Life):
         self.stage.edit("Endpoint", deploymentConfig=self.config)
 
     @precondition(lambda self: self.stage.status.endpoint_status == "InService")
-    @rule()
-    def an_image_finds_no_room(self) -> None:
+    @rule(image=st.sampled_from(sorted(TROUBLES)))
+    def an_image_comes_to_nothing(self, image: str) -> None:
         self.all_alarms_are_ok()
-        self.stage.image("bad:full")
+        self.stage.image(image)
         for seconds in (*[1.0] * 10, 2000.0, *[1.0] * 10):
             self.pass_(seconds)
 
@@ -224,6 +240,13 @@ class WatchedLife(Life):
         for _ in range(8):
             self.pass_(1.0)
 
+    @precondition(lambda self: self.stage.status.endpoint_status == "InService")
+    @rule()
+    def an_alarm_is_missing_before_the_start(self) -> None:
+        self.all_alarms_are_ok()
+        self.an_alarm_is_deleted("metric")
+        self.image_is_edited(IMAGES[1], 8)
+
     @rule()
     def there_is_room_again(self) -> None:
         self.stage.capped.clear()
@@ -231,17 +254,51 @@ class WatchedLife(Life):
     def teardown(self) -> None:
         stage = self.stage
         stage.capped.clear()
-        stage.cluster.troubles.pop("bad:full", None)
+        stage.cluster.troubles.clear()
         self.all_alarms_are_ok()
         stage.annotate(pause="")
         super().teardown()
 
 
+CANARY, ROLLING = POLICIES[1], POLICIES[4]
+TOLD: dict[str, tuple[dict[str, Any], bool, Callable[[WatchedLife], None]]] = {
+    "cause ModelData": (CANARY, False, lambda life: life.an_image_comes_to_nothing("bad:data")),
+    "cause Capacity": (CANARY, False, lambda life: life.an_image_comes_to_nothing("bad:full")),
+    "cause AlarmsUnreadable": (CANARY, False, lambda life: life.the_provider_goes_away_in_a_deployment()),
+    "reason AlarmMissing": (CANARY, False, lambda life: life.an_alarm_is_missing_before_the_start()),
+    "ignore-firing Done": (
+        CANARY,
+        False,
+        lambda life: life.an_alarm_is_not_ok_before_the_start(IMAGES[1], "ALARM", ignore=True),
+    ),
+    "promote Done": (CANARY, False, lambda life: life.a_person_promotes(IMAGES[1], 14, "{revision}/{step}")),
+    "clock forward": (CANARY, False, lambda life: life.the_clock_jumps(45.0)),
+    "rollback failed": (ROLLING, False, lambda life: life.a_batch_that_is_turned_back_finds_no_room(IMAGES[1], 8)),
+    "replaced first, RollingBack": (
+        ROLLING,
+        True,
+        lambda life: life.an_alarm_fires_under_traffic(IMAGES[1], "metric", room=True, baked=8),
+    ),
+}
+"""What is rare -> its policy, whether batches are replaced first, and what happens."""
 ROUNDS = 8
-"""Which lives a seed gives depends on what else the run has imported, so what is rare may take another round."""
+"""Which lives a seed gives depends on what else the run has imported, so something may take another round."""
+
+
+def tell(what: str) -> None:
+    """A life in which this happens, and nothing else."""
+    policy, first, happens = TOLD[what]
+    life = WatchedLife()
+    life.begin(policy, several=False, served=True, retained=False, own=3, first=first)
+    happens(life)
+    life.teardown()
 
 
 def test_random_lives_with_alarms_keep_the_invariants() -> None:
+    for what in TOLD:
+        SEEN.pop(what, None)
+        tell(what)
+        assert what in SEEN
     for number in range(ROUNDS):
         run_state_machine_as_test(
             seed(number)(WatchedLife),
@@ -263,8 +320,7 @@ def _missing() -> list[str]:
     """What has not occurred yet."""
     wanted = {f"stage {s}" for s in ("Provisioning", "Shifting", "Baking", "FinalBaking", "CleaningUp", "RollingBack")}
     wanted |= {f"outcome {o}" for o in (Outcome.SUCCEEDED, Outcome.ROLLED_BACK, Outcome.SUPERSEDED)}
-    causes = (Cause.ALARM, Cause.ALARMS_UNREADABLE, Cause.HEALTH, Cause.CAPACITY, Cause.DEADLINE, Cause.PERSON)
-    wanted |= {f"cause {c}" for c in causes}
+    wanted |= {f"cause {c}" for c in set(Cause) - {Cause.NONE, Cause.SILENT, Cause.UNKNOWN}}
     reasons = (
         "AlarmFiring",
         "AlarmsUnreadable",
@@ -278,4 +334,5 @@ def _missing() -> list[str]:
     wanted |= {f"pause {r}" for r in ("Done", "Queued", "Refused")}
     wanted |= {f"promote {r}" for r in ("Done", "Refused")} | {"ignore-firing Done", "rollback Done", "retry Done"}
     wanted |= {"clock back", "clock forward", "provider away for long", "rollback failed"}
+    wanted |= {"replaced first, Provisioning", "replaced first, RollingBack"}
     return sorted(wanted - set(SEEN))

@@ -3,6 +3,7 @@ commands. What must never happen is checked by the stage at every action; at the
 the Endpoint has come to rest where it belongs."""
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -32,6 +33,9 @@ POLICIES = [
     rolling(34, wait=5, back=34),
 ]
 IMAGES = ("good:1", "good:2", "good:3", "bad:1")
+VARIANTS = (("a",), ("a",), ("b",), ("a", "b"), ("b", "c"))
+SHADOW = "s"
+VARIANT = {"modelName": "churn", "instanceType": "ml.m5.large"}
 SEEN: Counter[str] = Counter()
 
 
@@ -82,7 +86,16 @@ class Life(RuleBasedStateMachine):
                 SEEN[f"replaced first {deployment.stage}"] += 1
         if self.stage.status.last_deployment is not None:
             SEEN[f"outcome {self.stage.status.last_deployment.outcome}"] += 1
+        self._shadows_answer_nobody()
         SEEN[f"word {self.stage.status.endpoint_status}"] += 1
+
+    def _shadows_answer_nobody(self) -> None:
+        route, deployment = self.stage.cluster.route, self.stage.status.deployment
+        if route is None or not route.spec.shadows:
+            return
+        SEEN[f"shadow {deployment.stage if deployment is not None else self.stage.status.endpoint_status}"] += 1
+        assert all(fleet.variant_name != SHADOW for fleet in route.spec.fleets)
+        assert sum(shadow.sampling > 0 for shadow in route.spec.shadows) <= 1, "no request is mirrored twice"
 
     @rule(done=st.integers(0, 4), times=st.integers(1, 3))
     def the_operator_is_killed(self, done: int, times: int) -> None:
@@ -166,10 +179,50 @@ class Life(RuleBasedStateMachine):
         for seconds in (*[1.0] * 10, 2000.0, *[1.0] * 10):
             self.pass_(seconds)
 
+    @property
+    def endpoint_config(self) -> dict[str, Any]:
+        """The EndpointConfig's spec."""
+        spec: dict[str, Any] = self.stage.objects["EndpointConfig", "churn"]["spec"]
+        return spec
+
+    @property
+    def names(self) -> set[str]:
+        """The production variants' names."""
+        return {variant["variantName"] for variant in self.endpoint_config["productionVariants"]}
+
+    @property
+    def least(self) -> int:
+        """Instances: a single one cannot be replaced first."""
+        return 2 if (self.stage.endpoint["spec"].get("kubernetes") or {}).get("replaceFirst") else 1
+
     @rule(weight=st.floats(0.1, 10), count=st.integers(1, 6))
     def variant_is_edited(self, weight: float, count: int) -> None:
-        least = 2 if "kubernetes" in self.stage.endpoint["spec"] else 1  # a single one cannot be replaced first
-        self.stage.edit_variant("a", initialVariantWeight=weight, initialInstanceCount=max(least, count))
+        changes = {"initialVariantWeight": weight, "initialInstanceCount": max(self.least, count)}
+        self.stage.edit_variant(min(self.names), **changes)
+
+    @rule(names=st.sampled_from(VARIANTS), count=st.integers(1, 4), passes=st.integers(0, 12))
+    def variants_change(self, names: tuple[str, ...], count: int, passes: int) -> None:
+        """Others are made, go, or have other names."""
+        before, after = self.names, set(names)
+        if before != after:
+            word = "added" if before < after else "removed" if before > after else "renamed"
+            SEEN[f"variants {word}{' midway' if self.stage.status.deployment is not None else ''}"] += 1
+        made = {**VARIANT, "initialInstanceCount": max(self.least, count)}
+        if len(names) > 1:
+            self.endpoint_config.pop("shadowProductionVariants", None)  # which is for a single one
+        self.stage.edit("EndpointConfig", productionVariants=[{**made, "variantName": name} for name in names])
+        self.time_passes(passes, 1.0)
+
+    @precondition(lambda self: len(self.names) == 1)
+    @rule(count=st.integers(1, 2), weight=st.floats(0.0, 2.0), goes=st.booleans(), passes=st.integers(0, 12))
+    def a_shadow_comes(self, count: int, weight: float, goes: bool, passes: int) -> None:
+        if goes:
+            self.endpoint_config.pop("shadowProductionVariants", None)
+            self.stage.edit("EndpointConfig")
+        else:
+            shadow = {**VARIANT, "variantName": SHADOW, "initialInstanceCount": count, "initialVariantWeight": weight}
+            self.stage.edit("EndpointConfig", shadowProductionVariants=[shadow])
+        self.time_passes(passes, 1.0)
 
     @rule(data=st.data())
     def pods_die(self, data: st.DataObject) -> None:
@@ -189,9 +242,9 @@ class Life(RuleBasedStateMachine):
     def a_scaler_scales(self, data: st.DataObject, replicas: int) -> None:
         if self.stage.cluster.fleets:
             fleet = self.stage.cluster.fleets[data.draw(st.sampled_from(sorted(self.stage.cluster.fleets)))]
-            fleet.replicas = replicas
-            fleet.ready = min(fleet.ready, replicas)
-            self.stage.peak[fleet.name] = replicas  # with how many it is whole is the scaler's to say
+            fleet.replicas = max(self.least, replicas)
+            fleet.ready = min(fleet.ready, fleet.replicas)
+            self.stage.peak[fleet.name] = fleet.replicas  # with how many it is whole is the scaler's to say
 
     @precondition(lambda self: len(self.stage.cluster.routers) == 2)
     @rule(frozen=st.booleans())
@@ -291,29 +344,69 @@ class Life(RuleBasedStateMachine):
         assert stage.cluster.route is not None
         assert fleets_of(stage.cluster.route.spec) == set(stage.cluster.fleets)
         if serving.fleet_hash == desired.fleet_hash:
-            broken = any(fleet.ready == 0 for fleet in stage.cluster.fleets.values())
+            shadows = {SHADOW} if "shadowProductionVariants" in self.endpoint_config else set()
+            assert {fleet.variant for fleet in stage.cluster.fleets.values()} == self.names | shadows
+            assert {variant.variant_name for variant in stage.status.production_variants} == self.names
+            broken = any(fleet.ready == 0 for fleet in stage.cluster.fleets.values() if fleet.variant != SHADOW)
             assert stage.condition("Ready")[0] == ("False" if broken else "True"), stage.message()
         else:
             assert stage.status.latch is not None, stage.message()
-            broken = any(fleet.ready == 0 for fleet in stage.cluster.fleets.values())
+            broken = any(fleet.ready == 0 for fleet in stage.cluster.fleets.values() if fleet.variant != SHADOW)
             assert stage.condition("Stalled")[0] == "True" or broken, stage.message()
             assert stage.condition("Ready")[0] == "False"
 
 
-def tell(policy: dict[str, Any] | None, image: str, *, first: bool) -> None:
-    """A life without surprises: a change of the image, and what follows."""
+def tell(policy: dict[str, Any] | None, *happens: Callable[[Life], None], first: bool = False) -> None:
+    """A life in which this happens, and nothing else."""
     life = Life()
     life.begin(policy, several=False, retained=False, was="served", first=first)
-    life.stage.image(image)
-    life.time_passes(40, 1.0)
+    for happen in happens:
+        happen(life)
     life.teardown()
+
+
+OTHER_VARIANTS: tuple[Callable[[Life], None], ...] = (
+    lambda life: life.variants_change(("a", "b"), 3, 50),
+    lambda life: life.variants_change(("b", "c"), 3, 50),
+    lambda life: life.variants_change(("b",), 3, 50),
+    lambda life: life.variants_change(("a",), 3, 8),
+    lambda life: life.variants_change(("a", "b"), 3, 50),
+    lambda life: life.variants_change(("b", "c"), 3, 8),
+    lambda life: life.variants_change(("a",), 3, 40),
+    lambda life: life.variants_change(("a", "b"), 3, 8),
+    lambda life: life.variants_change(("a",), 3, 50),
+)
+SHADOWS: tuple[Callable[[Life], None], ...] = (
+    lambda life: life.a_shadow_comes(1, 0.5, goes=False, passes=75),
+    lambda life: life.image_is_edited(IMAGES[1], 75),
+    lambda life: life.image_is_edited(IMAGES[2], 14),
+    lambda life: life.image_is_edited(IMAGES[1], 30),
+    lambda life: life.a_shadow_comes(1, 0.5, goes=True, passes=75),
+    lambda life: life.a_shadow_comes(1, 0.5, goes=False, passes=8),
+)
+
+
+def _requests_run(life: Life) -> None:
+    """On the fleet that was made last."""
+    life.stage.cluster.routers[-1].busy = frozenset([*life.stage.cluster.fleets][-1:])
+
+
+REQUESTS_RUN: tuple[Callable[[Life], None], ...] = (
+    lambda life: life.image_is_edited(IMAGES[1], 15),
+    _requests_run,
+    lambda life: life.image_is_edited(IMAGES[0], 20),
+)
 
 
 def test_random_lives_keep_the_invariants_and_come_to_rest() -> None:
     # What random lives meet changes with any constant in the code, so what is rare is told first.
     for policy in POLICIES:
         for image, first in ((IMAGES[1], False), (IMAGES[1], True), (IMAGES[-1], True)):
-            tell(policy, image, first=first)
+            tell(policy, lambda life, image=image: life.image_is_edited(image, 40), first=first)
+    for happens in (OTHER_VARIANTS, SHADOWS, REQUESTS_RUN):
+        tell(blue_green("CANARY", wait=10, final=10), *happens)
+        for first in (False, True):
+            tell(rolling(50, wait=5, back=50), *happens, first=first)
     run_state_machine_as_test(
         Life,
         settings=settings(
@@ -330,6 +423,8 @@ def test_random_lives_keep_the_invariants_and_come_to_rest() -> None:
     happened = {"pods died", "fleet deleted", "router froze", "router killed", "status lost", "rollback said"}
     happened |= {"killed between actions", "writing off", "route deleted", "revision lost", "router replaced"}
     happened |= {"deleted"}
+    happened |= {f"variants {word}{when}" for word in ("added", "removed", "renamed") for when in ("", " midway")}
+    happened |= {f"shadow {stage}" for stage in (*stages, "InService")}
     happened |= {f"replaced first {stage}" for stage in ("Provisioning", "Baking")}
     wanted = {f"stage {s}" for s in stages} | {f"outcome {o}" for o in outcomes} | {f"word {w}" for w in words}
     missing = sorted((wanted | happened) - set(SEEN))
