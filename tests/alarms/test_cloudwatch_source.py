@@ -295,21 +295,26 @@ async def test_under_throttling_the_period_widens_states_stay_and_it_recovers(
 
 
 async def test_five_hundred_endpoints_of_five_alarms_are_25_calls_a_round(
-    calls: AwsCalls, cloudwatch: Any, telemetry: CountingTelemetry
+    calls: AwsCalls, cloudwatch: Any, moto_url: str, telemetry: CountingTelemetry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As its quota allows: half of 9 calls a second gives a round every 5.6 s, and says so."""
-    reader = CloudWatchReader(calls, CLOCK)
-    source = CloudWatchSource(reader, CLOCK, REGION)
-    poller = AlarmPoller(CLOCK, (source,))
-    own(cloudwatch, "a7-3", "ALARM")
-    for index in range(500):
-        poller.watch(key(f"e{index}"), watch(*(f"a{index}-{n}" for n in range(5)), endpoint=f"e{index}"))
-    await poller.poll(source)
+    """As its quota allows: half of 9 calls a second gives a round every 5.6 s, and says so. The first one, after a
+    quiet time, is not refused anything either."""
+    quota = Quota(moto_url)
+    async with quota as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", url)
+        reader = CloudWatchReader(calls, CLOCK)
+        source = CloudWatchSource(reader, CLOCK, REGION)
+        poller = AlarmPoller(CLOCK, (source,))
+        own(cloudwatch, "a7-3", "ALARM")
+        for index in range(500):
+            poller.watch(key(f"e{index}"), watch(*(f"a{index}-{n}" for n in range(5)), endpoint=f"e{index}"))
+        await poller.poll(source)
+        await reader.stop()
+    assert quota.counted == Counted(passed=25, refused=0)
     assert telemetry.calls["DescribeAlarms", "ok"] == 25
     assert poller.periods()["CloudWatch"] >= 25 / 4.5
     assert {r.name: r.state for r in poller.readings(key("e7"))}["a7-3"] == "ALARM"
     assert "read every 6 s" in (poller.readings(key("e7"))[3].message or "")
-    await reader.stop()
 
 
 async def test_the_operators_own_credentials_are_used(source: CloudWatchSource, reader: CloudWatchReader) -> None:

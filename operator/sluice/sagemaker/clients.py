@@ -42,8 +42,10 @@ _ROLE_ARN = re.compile(r"^arn:(aws[a-z-]*):iam::(\d{12}):role/.+$")
 _READS: Final = ("Describe", "List", "Get")
 _RETRIED: Final = (Fault.THROTTLED, Fault.UNREACHABLE)
 
-# DescribeAlarms is granted 9 calls per second per account and region; half of it is left to others.
+# DescribeAlarms is granted 9 calls per second per account and region; half of it is left to others. After a quiet time
+# the other half may go out at once: with what the first second fills in, that is the quota and no more.
 CLOUDWATCH_CALLS_PER_SECOND: Final = 4.5
+CLOUDWATCH_BURST: Final = 4.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +224,11 @@ class AwsCalls:
         limiter = lane.limiters.get(service)
         if limiter is None:
             highest = self._settings.calls_per_second
-            if service == "cloudwatch":
-                highest = min(highest, CLOUDWATCH_CALLS_PER_SECOND)
-            limiter = lane.limiters[service] = RateLimiter(highest=highest)
+            limiter = lane.limiters[service] = (
+                RateLimiter(min(highest, CLOUDWATCH_CALLS_PER_SECOND), burst=CLOUDWATCH_BURST)
+                if service == "cloudwatch"
+                else RateLimiter(highest)
+            )
         return limiter
 
     async def _wait_for(self, limiter: RateLimiter, call: Call, *, reads: bool) -> None:
