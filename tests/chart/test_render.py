@@ -16,6 +16,7 @@ from sluice.core.permission import Ask, Policy
 from sluice.main.settings import Settings, SettingsError, variable_name
 
 METRICS = "docs/reference/metrics.md"
+TROUBLESHOOTING = "docs/troubleshooting.md"
 
 
 @pytest.mark.parametrize("name", helm.GOLDEN)
@@ -335,15 +336,32 @@ def test_alerts_name_metrics_that_exist() -> None:
     assert used - known == set()
 
 
-def test_a_router_that_holds_all_others_up_is_alerted_by_its_namespace() -> None:
+def alert(name: str) -> dict[str, Any]:
     rule = helm.only(helm.objects(values=helm.case("all-on")), "PrometheusRule")
-    [alert] = [
-        alert for group in rule["spec"]["groups"] for alert in group["rules"] if "sluice_routers_held" in alert["expr"]
-    ]
-    assert alert["alert"] == "SluiceRoutersHeld"
-    assert alert["expr"] == "max by (by) (sluice_routers_held) > 0", "not reset by another pod of the operator"
-    assert alert["for"] == "30m"
-    assert "namespace {{ $labels.by }}" in alert["annotations"]["summary"]
+    [found] = [one for group in rule["spec"]["groups"] for one in group["rules"] if one["alert"] == name]
+    return found
+
+
+def test_a_router_that_holds_all_others_up_is_alerted_by_its_namespace() -> None:
+    found = alert("SluiceRoutersHeld")
+    assert found["expr"] == "max by (by) (sluice_routers_held) > 0", "not reset by another pod of the operator"
+    assert found["for"] == "30m"
+    assert "namespace {{ $labels.by }}" in found["annotations"]["summary"]
+
+
+def test_a_router_that_endpoints_hold_is_alerted_whichever_they_are() -> None:
+    """Nobody looks at the metric by chance, and a rollback that failed holds its router for months."""
+    found = alert("SluiceRouterHeldByEndpoint")
+    assert found["expr"] == "max by (namespace) (sluice_routers_held_by_endpoint) > 0", "not reset by the next Endpoint"
+    assert found["for"] == "1d"
+    assert "namespace {{ $labels.namespace }}" in found["annotations"]["summary"]
+
+
+def test_alerts_are_explained() -> None:
+    told = set(re.findall(r"`(Sluice\w+)`", (helm.CHARTS.parent / TROUBLESHOOTING).read_text()))
+    rule = helm.only(helm.objects(values=helm.case("all-on")), "PrometheusRule")
+    names = {alert["alert"] for group in rule["spec"]["groups"] for alert in group["rules"]}
+    assert names - told == set()
 
 
 def test_alerts_tell_labels_that_they_have() -> None:
