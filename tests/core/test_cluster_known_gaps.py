@@ -2,43 +2,13 @@
 away."""
 
 import pytest
-from tests.core.cluster_stage import AlarmNow, ClusterStage, rolling
+from tests.core.cluster_stage import rolling
 from tests.core.test_cluster_replacing import at_work
 from tests.core.watched import reach, served
 
 from sluice.api.status import EndpointStatus
 
 known_gap = pytest.mark.xfail(strict=True, raises=AssertionError, reason="docs/limits.md, Known gaps")
-
-
-def _failed_to_go_back(batch: int, stage_: str, step: int) -> ClusterStage:
-    """With replaceFirst, by its alarm, as old instances find no node; said to be tried again."""
-    stage = at_work(4, batch, back=batch)
-    config = stage.endpoint["spec"]["deploymentConfig"]
-    stage.edit("Endpoint", deploymentConfig={**config, "autoRollbackConfiguration": {"alarms": [{"alarmName": "e"}]}})
-    stage.alarms = {"e": AlarmNow()}
-    stage.run(5)
-    stage.image("new:1")
-    reach(stage, stage_, step)
-    old = next(fleet for fleet in stage.cluster.fleets.values() if fleet.image != "new:1")
-    stage.capped[old.name] = old.ready
-    stage.alarms["e"].state = "ALARM"
-    stage.run(30)
-    stage.step(3000)
-    stage.step()
-    assert stage.status.endpoint_status == "UpdateRollbackFailed"
-    stage.annotate(retry="1")
-    return stage
-
-
-@known_gap
-@pytest.mark.parametrize(("batch", "stage_", "step"), [(50, "FinalBaking", 2), (25, "Baking", 3)])
-def test_retry_asks_for_no_more_instances_than_there_were(batch: int, stage_: str, step: int) -> None:
-    stage = _failed_to_go_back(batch, stage_, step)
-    for _ in range(60):
-        stage.step()
-        pods = [(f.image, f.replicas, f.stopping) for f in stage.cluster.fleets.values() if f.gone_at is None]
-        assert sum(replicas + stopping for _, replicas, stopping in pods) <= 4, pods
 
 
 @known_gap

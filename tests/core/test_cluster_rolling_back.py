@@ -2,7 +2,8 @@
 failed it goes on from the mix, with time and without alarms. And what no old pod has to answer for holds nothing up."""
 
 import pytest
-from tests.core.cluster_stage import ClusterStage, Fleet, blue_green, rolling
+from tests.core.cluster_stage import AlarmNow, ClusterStage, Fleet, blue_green, rolling
+from tests.core.test_cluster_replacing import at_work
 from tests.core.watched import deployment, ended, name_of, reach, served, watched
 
 from sluice.api.reasons import Cause, Outcome
@@ -242,3 +243,43 @@ def test_what_is_deployed_on_from_before_its_first_step_is_turned_back_when_its_
     stage.capped[new.name] = new.ready = 0
     stage.run(2)
     assert (deployment(stage).stage, deployment(stage).cause) == ("RollingBack", Cause.HEALTH)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "back", "at", "step"),
+    [
+        (4, 50, 50, "FinalBaking", 2),
+        (4, 25, 25, "Baking", 3),
+        (8, 50, 25, "FinalBaking", 2),  # the mix is one between two steps
+        (8, 25, 50, "Baking", 3),
+        (10, 30, 10, "Baking", 1),
+    ],
+)
+def test_what_replaces_first_is_deployed_on_in_the_room_that_there_is(
+    count: int, batch: int, back: int, at: str, step: int
+) -> None:
+    """New instances have gone, and in their room the old ones that are to come find no node."""
+    stage = at_work(count, batch, back=back)
+    config = stage.endpoint["spec"]["deploymentConfig"]
+    stage.edit("Endpoint", deploymentConfig={**config, "autoRollbackConfiguration": {"alarms": [{"alarmName": "e"}]}})
+    stage.alarms = {"e": AlarmNow()}
+    stage.run(5)
+    stage.image("new:1")
+    reach(stage, at, step)
+    old = of(stage, "repo/churn:1")
+    stage.capped[old.name] = old.ready
+    stage.alarms["e"].state = "ALARM"
+    stage.run(30)
+    stage.step(3000)
+    stage.step()
+    assert stage.status.endpoint_status == FAILED
+    serve = sum(fleet.ready for fleet in stage.cluster.fleets.values())
+    stage.annotate(retry="1")
+    for _ in range(100):
+        stage.step()
+        fleets = [fleet for fleet in stage.cluster.fleets.values() if fleet.gone_at is None]
+        pods = [(fleet.image, fleet.replicas, fleet.stopping) for fleet in fleets]
+        assert sum(replicas + stopping for _, replicas, stopping in pods) <= count, f"more than there were: {pods}"
+        assert sum(fleet.ready for fleet in fleets) >= min(serve, count * (100 - batch) // 100), pods
+    assert [(fleet.image, fleet.ready) for fleet in stage.cluster.fleets.values()] == [("new:1", count)]
+    assert ended(stage).outcome is Outcome.SUCCEEDED

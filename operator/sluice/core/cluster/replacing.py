@@ -40,9 +40,28 @@ def forward(
     left = batches.left(deployment, step + 1, instances.whole(deployment, new=False))
     if none_beyond(d, blue, left):
         return wanted, percent
-    before = batches.new_of(deployment.plan[step - 1]) if step else dict.fromkeys(batches.new_of(target), 0)
-    standing = fleets.wanted(_name(d), green, before)
+    standing = fleets.wanted(_name(d), green, _new_at(instances.planned(deployment, new=True), now))
     return standing, now if instances.short(d, standing, 100.0) else percent
+
+
+def old_at(deployment: DeploymentStatus, percent: float) -> dict[str, int]:
+    """The old instances that have room beside the new ones for so much of the traffic."""
+    whole, final = instances.whole(deployment, new=False), instances.planned(deployment, new=True)
+    return batches.remaining(whole, percent / 100.0, _new_at(final, percent))
+
+
+def brought(d: Draft, green: Side, deployment: DeploymentStatus, target: float) -> float:
+    """The percent of the traffic that the new instances are for which a rollback towards `target` has left: it lets a
+    batch of them go before traffic follows."""
+    final = instances.planned(deployment, new=True)
+    here = {
+        str(fleet.variant["variantName"]): found.replicas
+        for fleet in fleets.wanted(_name(d), green, {})
+        if (found := keeping.seen(d).fleet(fleet.name)) is not None and not found.deleting
+    }
+    shares = (deployment.traffic_percent or 0.0, target)
+    stand = (at for at in shares if all(here.get(name, 0) >= count for name, count in _new_at(final, at).items()))
+    return next(stand, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +87,7 @@ def back(
     planned, whole = instances.planned(deployment, new=False), instances.whole(deployment, new=False)
     final = instances.planned(deployment, new=True)
     needed = {at: batches.remaining(planned, at / 100.0, _new_at(final, at)) for at in (now, target)}
-    wished = {at: batches.remaining(whole, at / 100.0, _new_at(final, at)) for at in (now, target)}
+    wished = {at: old_at(deployment, at) for at in (now, target)}
     room = _room(d, blue, green, whole, final)
     if dead or now <= 0.0:
         there = _written(d, blue, needed[target])

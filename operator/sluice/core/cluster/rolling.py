@@ -105,6 +105,10 @@ def _take_retry(d: Draft, green: Side | None, deployment: DeploymentStatus) -> N
         return
     if deployment.replace_first and len(deployment.plan) < 2:
         return  # recovered without its batches: forward all old instances would go at once; it starts anew when back
+    if deployment.replace_first:
+        target = _back_target(d, deployment, deployment.traffic_percent or 0.0)
+        summaries.confirmed(d, replacing.brought(d, green, deployment, target))
+        deployment = d.status.deployment or deployment
     done = [step for step in deployment.plan if step.traffic_percent <= (deployment.traffic_percent or 0.0)]
     left = deployment.plan[len(done) :]
     waits = sum(step.wait_seconds for step in left)
@@ -190,10 +194,12 @@ def _hold(
     gone = step - 1 if not provisioning and not deployment.replace_first else step
     going = free or replacing.none_beyond(d, blue, batches.left(deployment, step + 1, whole)) if replaces else False
     gone += 1 if going else 0
-    left = batches.left(deployment, gone, whole)
-    share = 1.0 - (deployment.plan[gone - 1].traffic_percent / 100.0 if gone else 0.0)
+    left, moved = batches.left(deployment, gone, whole), deployment.plan[gone - 1].traffic_percent if gone else 0.0
+    if replaces and not going:  # deployed on after a rollback that failed, it may be between two steps
+        moved = deployment.traffic_percent or 0.0
+        left = replacing.old_at(deployment, moved)
     shrink = provisioning and free
-    instances.hold(d, _standing(d, blue), left, new=False, share=share, shrink=shrink)
+    instances.hold(d, _standing(d, blue), left, new=False, share=1.0 - moved / 100.0, shrink=shrink)
 
 
 def _shift(d: Draft, blue: Side, green: Side) -> None:
@@ -228,13 +234,10 @@ def _back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus
     seen = keeping.seen(d)
     percent = _percent(d, blue, green, deployment)
     planned, replaces = instances.planned(deployment, new=False), bool(deployment.replace_first)
-    policy = plans.policy_of(d.status.last_deployment_config or d.spec.get("deploymentConfig"))
     dead = green is None or _answers_nothing(d, blue, green, percent)
     if green is not None:
         summaries.pending(d, _wanted(d, green, _target(deployment)))
-    target = 0.0
-    if not dead and percent > 0.0:
-        target = batches.back_percent(policy, percent, planned, replace_first=replaces)
+    target = 0.0 if dead else _back_target(d, deployment, percent)
     move = (replacing.back if replaces else _next_back)(d, blue, green, deployment, percent, target, dead=dead)
     held = fleets.wanted(_name(d), blue, batches.remaining(planned, target / 100.0))
     # The old fleets are named also while the new ones have all requests: how their pods answer the sample invocation,
@@ -254,6 +257,13 @@ def _back(d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus
         deploy.finish_back(d, held, progress, deployment)
         return
     _wait(d, held, progress, deployment)
+
+
+def _back_target(d: Draft, deployment: DeploymentStatus, percent: float) -> float:
+    """The percent of the traffic that is left when the next batch is back."""
+    policy = plans.policy_of(d.status.last_deployment_config or d.spec.get("deploymentConfig"))
+    planned = instances.planned(deployment, new=False)
+    return batches.back_percent(policy, percent, planned, replace_first=bool(deployment.replace_first))
 
 
 def _answers_nothing(d: Draft, blue: Side, green: Side, percent: float) -> bool:
