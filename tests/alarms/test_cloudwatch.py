@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -110,6 +110,7 @@ async def test_nothing_is_polled_when_nobody_asks(
     await states(reader, "a")
     telemetry.calls.clear()
     await states(reader, "a")
+    await answered()
     assert telemetry.calls["DescribeAlarms", "ok"] == 1
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "cloudwatch alarms" and not task.done()]
 
@@ -314,3 +315,142 @@ async def test_a_pass_that_goes_away_leaves_nothing_behind() -> None:
     with pytest.raises(asyncio.CancelledError):
         await gone
     assert await states(reader, "c") == {"c": "OK"}
+
+
+class Held(Answers):
+    """Answers a call when the test lets it: `let` has a name of it. Some names it answers as nobody would think of, and
+    for others it throttles."""
+
+    def __init__(self, let: Collection[str] = (), strange: str = "", throttled: Collection[str] = ()) -> None:
+        super().__init__()
+        self._let = set(let)
+        self._moved = asyncio.Condition()
+        self._strange = strange
+        self.throttled = throttled
+
+    async def call(
+        self, credentials: Credentials, service: Service, operation: str, /, **request: Any
+    ) -> Mapping[str, Any]:
+        answer = await super().call(credentials, service, operation, **request)
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._let & set(request["AlarmNames"]))
+        if set(self.throttled) & set(request["AlarmNames"]):
+            raise ActFailed(CallProblem(operation, Reason.THROTTLED, "Rate exceeded"))
+        if self._strange in request["AlarmNames"]:
+            return {"MetricAlarms": [{"AlarmName": self._strange}]}
+        return answer
+
+    async def let(self, name: str) -> None:
+        async with self._moved:
+            self._let.add(name)
+            self._moved.notify_all()
+
+
+def of(endpoint: int, number: int = 100) -> tuple[str, ...]:
+    """Names of one Endpoint's alarms. In the order of the alphabet they lie between those of others."""
+    return tuple(f"n{index:03}-{endpoint}" for index in range(number))
+
+
+async def answered(*asked: asyncio.Task[dict[str, str]]) -> list[bool]:
+    """Which are, once everything that can go on has."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return [one.done() for one in asked]
+
+
+async def asking(reader: AlarmReader, *names: tuple[str, ...]) -> list[asyncio.Task[dict[str, str]]]:
+    """Requests of one round, one for each tuple, whose calls are out."""
+    tasks = [asyncio.create_task(states(reader, *some)) for some in names]
+    await answered(*tasks)
+    return tasks
+
+
+async def test_who_asks_is_answered_as_soon_as_its_own_alarms_are_known() -> None:
+    """The calls of a round go out one after the other for as long as the quota takes: 5.6 s for 25 of them."""
+    aws = Held()
+    tasks = await asking(CloudWatchReader(aws, CLOCK), of(1), of(2), of(3, 50))
+    assert [set(names) for names in aws.asked] == [set(of(1)), set(of(2)), set(of(3, 50))]
+    assert await answered(*tasks) == [False, False, False]
+    await aws.let("n007-2")
+    assert await answered(*tasks) == [False, True, False]
+    await aws.let("n007-1")
+    await aws.let("n007-3")
+    assert await answered(*tasks) == [True, True, True]
+    assert [set(await task) for task in tasks] == [set(of(1)), set(of(2)), set(of(3, 50))]
+
+
+async def test_an_alarm_that_several_ask_for_is_read_once_and_answered_to_each() -> None:
+    aws = Held()
+    first, second, third = await asking(
+        CloudWatchReader(aws, CLOCK), of(1), (*of(2, 99), "n000-1"), ("n001-1", "n001-2")
+    )
+    assert sorted(name for names in aws.asked for name in names) == sorted((*of(1), *of(2, 99)))
+    await aws.let("n050-2")
+    assert await answered(first, second, third) == [False, False, False], "each has an alarm in the first call"
+    await aws.let("n050-1")
+    assert await answered(first, second, third) == [True, True, True]
+    assert await second == dict.fromkeys((*of(2, 99), "n000-1"), "OK")
+    assert await third == {"n001-1": "OK", "n001-2": "OK"}
+
+
+async def test_who_comes_while_a_round_runs_is_of_the_next_one() -> None:
+    aws = Held()
+    reader = CloudWatchReader(aws, CLOCK, CloudWatchSettings(shortest_period_seconds=0, calls_per_second=1e6))
+    first, second = await asking(reader, of(1), of(2))
+    await aws.let("n007-1")
+    (again,) = await asking(reader, of(1))
+    assert await answered(first, second, again) == [True, False, False]
+    assert len(aws.asked) == 2, "a reading from before it was asked for is no answer"
+    await aws.let("n007-2")
+    assert await second == dict.fromkeys(of(2), "OK")
+    assert await again == dict.fromkeys(of(1), "OK")
+    assert len(aws.asked) == 3
+
+
+async def test_an_answer_that_nobody_thought_of_blinds_its_own_chunk_only() -> None:
+    aws = Held(let=("n007-1", "n007-2"), strange="n007-1")
+    reader = CloudWatchReader(aws, CLOCK)
+    async with asyncio.timeout(5):
+        bad, good, both = await asyncio.gather(
+            reader.read(TARGET, of(1), CLOCK.now()),
+            reader.read(TARGET, of(2), CLOCK.now()),
+            reader.read(TARGET, ("n001-1", "n001-2"), CLOCK.now()),
+        )
+    assert {reading.state for reading in bad} == {"Unreadable"}
+    assert "the operator's log says why" in (bad[0].message or "")
+    assert {reading.state for reading in good} == {"OK"}
+    assert [reading.state for reading in both] == ["Unreadable", "OK"]
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "cloudwatch alarms" and not task.done()]
+
+
+async def test_who_is_refused_by_throttling_blinds_nobody_and_slows_a_round_once() -> None:
+    aws = Held(let=("n007-1", "n007-2", "n007-3"), throttled=("n007-1", "n007-2"))
+    reader = CloudWatchReader(aws, CLOCK, CloudWatchSettings(shortest_period_seconds=0.01, calls_per_second=100))
+    tasks = await asking(reader, of(1), of(2), of(3))
+    assert [set((await task).values()) for task in tasks] == [{"Unreadable"}, {"Unreadable"}, {"OK"}]
+    assert reader.period_seconds(OWN) == pytest.approx(2 * 3 / 100)
+
+
+async def test_whoever_still_waits_when_the_reader_stops_is_told_so() -> None:
+    reader = CloudWatchReader(Held(let=("n007-1",)), CLOCK)
+    first, second = await asking(reader, of(1), of(2))
+    later = asyncio.create_task(reader.read(TARGET, ("a",), CLOCK.now() + timedelta(hours=1)))
+    assert await answered(first, second) == [True, False]
+    await reader.stop()
+    async with asyncio.timeout(5):
+        assert set((await second).values()) == {"Unreadable"}
+        (reading,) = await later
+    assert "stops" in (reading.message or "")
+
+
+async def test_who_goes_away_in_mid_round_takes_nothing_from_the_others() -> None:
+    aws = Held()
+    gone, stays = await asking(CloudWatchReader(aws, CLOCK), of(1), of(2))
+    gone.cancel()
+    assert await answered(gone, stays) == [True, False]
+    await aws.let("n007-2")
+    assert await answered(stays) == [True]
+    await aws.let("n007-1")
+    assert await stays == dict.fromkeys(of(2), "OK")
+    await answered()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "cloudwatch alarms" and not task.done()]

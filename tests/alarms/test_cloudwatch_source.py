@@ -124,6 +124,8 @@ class Account:
         """The names of each call, and whether it was about the alarms that others ask for."""
         self.refused: Reason | None = None
         """For what others ask for."""
+        self.failure: Exception | None = None
+        """For the same, of a kind that no port promises."""
 
     async def account(self, credentials: Credentials) -> aws.Account:
         return aws.Account("111122223333", "aws")
@@ -136,6 +138,8 @@ class Account:
         self.asked.append((request["AlarmNames"], of_children))
         if self.refused is not None and of_children:
             raise ActFailed(CallProblem(operation, self.refused, "no"))
+        if self.failure is not None and of_children:
+            raise self.failure
         answer: dict[str, list[dict[str, Any]]] = {"MetricAlarms": [], "CompositeAlarms": [], "LogAlarms": []}
         for name in request["AlarmNames"]:
             alarm = self.alarms.get(name)
@@ -242,6 +246,50 @@ async def test_throttled_look_ups_make_the_poller_slower_and_come_again() -> Non
     assert source.period_seconds == pytest.approx(2 * 2 / 100)
     account.refused = None
     assert (await sight(source, "top")).state == "Unfit"
+
+
+async def test_only_an_alarm_whose_children_are_not_known_waits_for_them() -> None:
+    """Two requests of one round: what rules ask for is looked up by the hundred at the end of it."""
+    account = Account(top={"AlarmRule": "ALARM(child)"}, child=THEIRS, own=OWN)
+    reader = CloudWatchReader(account, CLOCK, CloudWatchSettings(shortest_period_seconds=0.01))
+    told: list[str] = []
+
+    async def ask(*names: str) -> list[str | None]:
+        found = await reader.judge(Credentials(REGION), names, CLOCK.now())
+        told.append(f"{names[0]} after {sum(of_children for _, of_children in account.asked)}")
+        return [one.fitness.unfit for one in found]
+
+    top, own = await asyncio.gather(ask("top"), ask("own"))
+    assert "AWS/SageMaker" in (top[0] or "")
+    assert own == [None]
+    assert told == ["own after 0", "top after 1"]
+    told.clear()
+    assert await asyncio.gather(ask("top"), ask("own")) == [top, own]
+    assert told == ["top after 1", "own after 1"], "they are known for a while, and both go at once"
+
+
+async def test_a_child_that_another_asks_for_by_name_is_read_once() -> None:
+    account = Account(top={"AlarmRule": "ALARM(child)"}, child=THEIRS)
+    reader = CloudWatchReader(account, CLOCK, CloudWatchSettings(shortest_period_seconds=0.01))
+    place = Credentials(REGION)
+    found = await asyncio.gather(*(reader.judge(place, (name,), CLOCK.now()) for name in ("top", "child")))
+    assert ["AWS/SageMaker" in (one.fitness.unfit or "") for (one,) in found] == [True, True]
+    assert account.asked == [(["top", "child"], False)]
+
+
+async def test_a_look_up_that_fails_as_nobody_thought_of_leaves_nobody_waiting() -> None:
+    account = Account(top={"AlarmRule": "ALARM(child)"}, child={"StateValue": "OK"}, own=OWN)
+    reader = CloudWatchReader(account, CLOCK, CloudWatchSettings(shortest_period_seconds=0.01))
+
+    async def seen() -> list[str]:
+        asked = (reader.judge(Credentials(REGION), (name,), CLOCK.now()) for name in ("top", "own"))
+        return [one.reading.state for (one,) in await asyncio.gather(*asked)]
+
+    account.failure = OSError("of a library below")
+    async with asyncio.timeout(5):
+        assert await seen() == ["Unreadable", "OK"]
+    account.failure = None
+    assert await seen() == ["OK", "OK"]
 
 
 async def test_endpoints_on_sagemaker_cost_no_look_up() -> None:

@@ -1,11 +1,13 @@
 """Reads CloudWatch alarms by name: one poller for all Endpoints with the same credentials.
 
-Requests that come while a poll runs share the next one, a hundred names a call. The period is one second, or what half
-of the account's quota for DescribeAlarms allows, whichever is longer; while AWS throttles, it doubles. For Endpoints in
-the cluster the alarms that composite ones ask for are looked up too, now and then, at the cost of the same quota. Says
-what the alarms are; what that means for a deployment is decided in core."""
+Requests that come while a poll runs share the next one, a hundred names a call, and each is answered as soon as its own
+names are known. The period is one second, or what half of the account's quota for DescribeAlarms allows, whichever is
+longer; while AWS throttles, it doubles. For Endpoints in the cluster the alarms that composite ones ask for are looked
+up too, now and then, at the cost of the same quota. Says what the alarms are; what that means for a deployment is
+decided in core."""
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +25,8 @@ from sluice.ports.aws import Aws
 from sluice.ports.backend import ActFailed
 from sluice.ports.clock import Clock
 
+logger = logging.getLogger(__name__)
+
 NAMES_PER_CALL: Final = 100
 LONGEST_PERIOD_SECONDS: Final = 60.0
 """Throttling makes no period longer than this, or than what the quota asks for."""
@@ -32,6 +36,7 @@ _ALARM_TYPES: Final = (*_OLDER_TYPES, "LogAlarm")
 REFUSED_SECONDS: Final = 300.0
 OLDER_SECONDS: Final = 600.0
 """A place that does not know the newest type refuses the call: for so long it is asked for the others only."""
+_FAILED: Final = "reading CloudWatch failed; the operator's log says why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,25 @@ class _Poller:
     """Names that CloudWatch does not take, though it took others: until when they are not asked for (monotonic), and
     what it said. To find each among a hundred takes a dozen calls."""
 
+    def known(self, read: Mapping[str, Alarm | None]) -> dict[str, Alarm | None]:
+        """These, and what was found of the alarms that rules ask for."""
+        return {name: child.alarm for name, child in self.children.items() if child.is_known} | dict(read)
+
+
+@dataclass(slots=True)
+class _Round:
+    """What one poll has brought so far."""
+
+    due: list[_Request]
+    found: dict[str, Described] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Names that CloudWatch did not take, with what it said."""
+    is_throttled: bool = False
+
+    def read(self) -> dict[str, Alarm | None]:
+        """What is known by now of the alarms that were asked for; None: there is none of this name."""
+        return {name: one.alarm for name, one in self.found.items() if one.alarm or one.reading.state == MISSING}
+
 
 class CloudWatchReader:
     """Implements AlarmReader with DescribeAlarms."""
@@ -132,8 +156,7 @@ class CloudWatchReader:
             async with asyncio.timeout(longest):
                 return await request.answer
         except TimeoutError:
-            message = f"DescribeAlarms gave no answer within {longest:.0f} s"
-            return tuple(Described(AlarmReading(name, UNREADABLE, self._clock.now(), message)) for name in names)
+            return self._unreadable(names, f"DescribeAlarms gave no answer within {longest:.0f} s")
         finally:
             if request in poller.waiting:
                 poller.waiting.remove(request)
@@ -143,11 +166,13 @@ class CloudWatchReader:
         return self._period(self._pollers.get(credentials) or _Poller())
 
     async def stop(self) -> None:
-        """End the polls; passes that still wait get no answer."""
+        """End the polls; who still waits is told so."""
         tasks = [poller.task for poller in self._pollers.values() if poller.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for poller in self._pollers.values():
+            self._give_up(poller, poller.waiting, "the operator stops, no alarm is read any more")
 
     async def _poll(self, credentials: Credentials, poller: _Poller) -> None:
         """Polls while somebody waits."""
@@ -156,24 +181,91 @@ class CloudWatchReader:
             due = [request for request in poller.waiting if request.not_before <= self._clock.now()]
             if not due:
                 continue
-            names = sorted({name for request in due for name in request.names})
-            poller.started = self._clock.monotonic()
-            poller.period_seconds = math.ceil(len(names) / NAMES_PER_CALL) / self._settings.calls_per_second
-            throttled: list[str] = []
-            alarms = {
-                found.reading.name: found for found in await self._describe(credentials, poller, names, throttled)
-            }
-            judged = {name for request in due if request.is_judged for name in request.names}
-            if judged:
-                alarms |= await self._judge(credentials, poller, {name: alarms[name] for name in judged}, throttled)
-            # Twice as slow at each refusal, and back in steps: a quota which others use up too is found from above.
-            slowed = poller.slowed
-            poller.slowed = min(slowed * 2, LONGEST_PERIOD_SECONDS) if throttled else max(1.0, slowed * 0.8)
-            for request in due:
-                if not request.answer.done():
-                    request.answer.set_result(tuple(alarms[name] for name in request.names))
-                if request in poller.waiting:
-                    poller.waiting.remove(request)
+            try:
+                await self._round(credentials, poller, due)
+            except Exception:
+                # A bug, or an answer that nobody thought of, must leave nobody waiting.
+                logger.exception("CloudWatch alarms in %s cannot be read", credentials.region)
+                self._give_up(poller, due, _FAILED)
+
+    async def _round(self, credentials: Credentials, poller: _Poller, due: list[_Request]) -> None:
+        """One look at everything that is due. A request's names stand together, so that few chunks hold them all."""
+        names = tuple(dict.fromkeys(name for request in due for name in request.names))
+        now = poller.started = self._clock.monotonic()
+        poller.period_seconds = math.ceil(len(names) / NAMES_PER_CALL) / self._settings.calls_per_second
+        poller.refused = {name: known for name, known in poller.refused.items() if known[0] > now}
+        this = _Round(due)
+        for name in names:
+            if name in poller.refused:
+                (this.found[name],) = self._unreadable((name,), poller.refused[name][1])
+        async with asyncio.TaskGroup() as group:
+            for some in _chunks([name for name in names if name not in poller.refused]):
+                group.create_task(self._read_chunk(credentials, poller, this, some))
+        if any(one.reading.state != UNREADABLE for name, one in this.found.items() if name not in poller.refused):
+            until = self._clock.monotonic() + REFUSED_SECONDS  # else it is not the names
+            poller.refused |= {name: (until, message) for name, message in this.refused.items()}
+        judged = {name for request in due if request.is_judged for name in request.names}
+        if judged:
+            await self._look_up_children(credentials, poller, this, judged)
+        if not this.is_throttled:
+            poller.slowed = max(1.0, poller.slowed * 0.8)
+        self._answer(credentials, poller, this)
+
+    async def _read_chunk(self, credentials: Credentials, poller: _Poller, this: _Round, names: Sequence[str]) -> None:
+        found: Sequence[Described]
+        try:
+            found = await self._describe_chunk(credentials, poller, this, names)
+        except Exception:
+            # As for a whole round; it must not blind the other chunks either.
+            logger.exception("CloudWatch alarms in %s cannot be read", credentials.region)
+            found = self._unreadable(names, _FAILED)
+        this.found |= {one.reading.name: one for one in found}
+        self._answer(credentials, poller, this, frozenset(names))
+
+    def _answer(
+        self, credentials: Credentials, poller: _Poller, this: _Round, new: frozenset[str] | None = None
+    ) -> None:
+        """Answer those who wait for a name that has just come, if it is the last one and of their rules nothing is to
+        be looked up any more; or, when the round is over (None), all."""
+        complete = [
+            request
+            for request in this.due
+            if not request.answer.done()
+            and (new is None or not new.isdisjoint(request.names))
+            and all(name in this.found for name in request.names)
+        ]
+        read = this.read() if any(request.is_judged for request in complete) else {}
+        known = poller.known(read)
+        for request in complete:
+            found = tuple(this.found[name] for name in request.names)
+            if request.is_judged:
+                children = _descendants(request.names, known) - read.keys()
+                if new is not None and self._unheard_of(poller, children):
+                    continue
+                found = tuple(
+                    replace(one, fitness=fitness.judge(one.reading.name, known, credentials.region)) for one in found
+                )
+            request.answer.set_result(found)
+            if request in poller.waiting:
+                poller.waiting.remove(request)
+
+    def _give_up(self, poller: _Poller, requests: Iterable[_Request], message: str) -> None:
+        for request in tuple(requests):
+            if not request.answer.done():
+                request.answer.set_result(self._unreadable(request.names, message))
+            if request in poller.waiting:
+                poller.waiting.remove(request)
+
+    def _unreadable(self, names: Iterable[str], message: str) -> tuple[Described, ...]:
+        at = self._clock.now()
+        return tuple(Described(AlarmReading(name, UNREADABLE, at, message)) for name in names)
+
+    def _throttled(self, poller: _Poller, this: _Round) -> None:
+        """Twice as slow at each round in which AWS refuses, and back in steps: a quota which others use up too is found
+        from above."""
+        if not this.is_throttled:
+            poller.slowed = min(poller.slowed * 2, LONGEST_PERIOD_SECONDS)
+        this.is_throttled = True
 
     def _pause(self, poller: _Poller) -> float:
         """Seconds until the next poll is allowed and somebody waits for it."""
@@ -192,37 +284,9 @@ class CloudWatchReader:
         by_quota = max(self._settings.shortest_period_seconds, poller.period_seconds)
         return max(by_quota, min(by_quota * poller.slowed, LONGEST_PERIOD_SECONDS))
 
-    async def _describe(
-        self, credentials: Credentials, poller: _Poller, names: Sequence[str], throttled: list[str]
-    ) -> Iterable[Described]:
-        """`throttled` gets the names that AWS did not answer for because there were too many calls."""
-        now, at = self._clock.monotonic(), self._clock.now()
-        poller.refused = {name: known for name, known in poller.refused.items() if known[0] > now}
-        told = [
-            Described(AlarmReading(name, UNREADABLE, at, poller.refused[name][1]))
-            for name in names
-            if name in poller.refused
-        ]
-        chunks = _chunks([name for name in names if name not in poller.refused])
-        refused: dict[str, str] = {}
-        parts = await asyncio.gather(
-            *(self._describe_chunk(credentials, poller, some, throttled, refused) for some in chunks)
-        )
-        found = [one for part in parts for one in part]
-        if any(one.reading.state != UNREADABLE for one in found):  # else it is not the names
-            until = self._clock.monotonic() + REFUSED_SECONDS
-            poller.refused |= {name: (until, message) for name, message in refused.items()}
-        return [*told, *found]
-
     async def _describe_chunk(
-        self,
-        credentials: Credentials,
-        poller: _Poller,
-        names: Sequence[str],
-        throttled: list[str],
-        refused: dict[str, str],
+        self, credentials: Credentials, poller: _Poller, this: _Round, names: Sequence[str]
     ) -> list[Described]:
-        """`refused` gets the names that CloudWatch does not take, with what it says."""
         read_at = self._clock.now()
         try:
             found = await self._alarms(credentials, poller, names)
@@ -232,14 +296,14 @@ class CloudWatchReader:
                 # One name that CloudWatch does not take must not blind the others: halve until it stands alone.
                 half = len(names) // 2
                 return [
-                    *await self._describe_chunk(credentials, poller, names[:half], throttled, refused),
-                    *await self._describe_chunk(credentials, poller, names[half:], throttled, refused),
+                    *await self._describe_chunk(credentials, poller, this, names[:half]),
+                    *await self._describe_chunk(credentials, poller, this, names[half:]),
                 ]
             if problem.reason is Reason.THROTTLED:
-                throttled += names
+                self._throttled(poller, this)
             message = problem.message[:MAX_MESSAGE]
             if problem.reason is Reason.REJECTED_BY_SAGEMAKER:
-                refused[names[0]] = message
+                this.refused[names[0]] = message
             return [Described(AlarmReading(name, UNREADABLE, read_at, message)) for name in names]
         kinds = "metric, composite or log alarm"
         if self._clock.monotonic() < poller.older_until:
@@ -255,39 +319,34 @@ class CloudWatchReader:
             described.append(Described(AlarmReading(name, str(alarm["StateValue"]), read_at, why), alarm))
         return described
 
-    async def _judge(
-        self, credentials: Credentials, poller: _Poller, read: Mapping[str, Described], throttled: list[str]
-    ) -> dict[str, Described]:
-        """These again, judged by what their rules ask for."""
-        known: dict[str, Alarm | None] = {
-            name: found.alarm for name, found in read.items() if found.alarm or found.reading.state == MISSING
-        }
-        kept: dict[str, _Child] = {}
-        parents = [alarm for alarm in known.values() if alarm is not None]
-        for _ in range(fitness.DEEPEST):
-            names = {child for parent in parents for child in fitness.children(parent)} - known.keys() - kept.keys()
+    async def _look_up_children(
+        self, credentials: Credentials, poller: _Poller, this: _Round, judged: Iterable[str]
+    ) -> None:
+        """Look up what rules of these ask for, a level of them at a time."""
+        read, tried = this.read(), set[str]()
+        while True:
+            wanted = _descendants(judged, poller.known(read)) - read.keys()
+            names = sorted(self._unheard_of(poller, wanted) - tried)
             if not names:
                 break
-            await self._look_up(credentials, poller, sorted(names), throttled)
-            kept |= {name: poller.children[name] for name in names if name in poller.children}
-            parents = [child.alarm for name in names if (child := kept.get(name)) and child.alarm is not None]
-        poller.children = kept  # What no rule asks for any more is forgotten.
-        known |= {name: child.alarm for name, child in kept.items() if child.is_known}
-        return {
-            name: replace(found, fitness=fitness.judge(name, known, credentials.region)) for name, found in read.items()
-        }
+            await self._look_up(credentials, poller, this, names)
+            tried.update(names)
+        # What no rule asks for any more is forgotten.
+        poller.children = {name: child for name, child in poller.children.items() if name in wanted}
 
-    async def _look_up(
-        self, credentials: Credentials, poller: _Poller, names: Sequence[str], throttled: list[str]
-    ) -> None:
-        """Ask for those of which too long nothing was heard. One that cannot be read stays what it was, or unknown."""
+    def _unheard_of(self, poller: _Poller, names: Iterable[str]) -> set[str]:
+        """Those that were never asked for, or too long ago."""
         now = self._clock.monotonic()
-        old = [
+        return {
             name
             for name in names
             if name not in poller.children or now - poller.children[name].at >= self._settings.children_seconds
-        ]
-        chunks = _chunks(old)
+        }
+
+    async def _look_up(self, credentials: Credentials, poller: _Poller, this: _Round, names: Sequence[str]) -> None:
+        """Ask for children. One that cannot be read stays what it was, or unknown."""
+        now = self._clock.monotonic()
+        chunks = _chunks(names)
         poller.period_seconds += len(chunks) / self._settings.calls_per_second
 
         async def look(some: Sequence[str]) -> None:
@@ -295,7 +354,7 @@ class CloudWatchReader:
                 found = await self._alarms(credentials, poller, some)
             except ActFailed as failure:
                 if failure.problem.reason is Reason.THROTTLED:
-                    throttled.extend(some)  # They are asked for again next time.
+                    self._throttled(poller, this)  # They are asked for again next time.
                     return
                 for name in some:
                     poller.children[name] = replace(poller.children.get(name) or _Child(now), at=now)
@@ -423,3 +482,15 @@ class CloudWatchSource:
 
 def _chunks(names: Sequence[str]) -> list[Sequence[str]]:
     return [names[start : start + NAMES_PER_CALL] for start in range(0, len(names), NAMES_PER_CALL)]
+
+
+def _descendants(names: Iterable[str], known: Mapping[str, Alarm | None]) -> set[str]:
+    """The names of what rules of these alarms ask for, as deep as they are known."""
+    found: set[str] = set()
+    for _ in range(fitness.DEEPEST):
+        parents = (alarm for name in names if (alarm := known.get(name)) is not None)
+        names = {child for parent in parents for child in fitness.children(parent)} - found
+        if not names:
+            break
+        found |= names
+    return found
