@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.core.stage import EPOCH, Stage, canary, model
@@ -64,6 +65,72 @@ def test_adoption_of_something_else_waits_for_a_person_with_the_difference() -> 
     stage.step(seen, owner=None, content=content)
     stage.step(seen, seconds=6)
     assert "UpdateEndpoint" in stage.called()
+
+
+def _container(**environment: str) -> dict[str, Any]:
+    return {"Image": "repo/churn:1", "Environment": environment}
+
+
+_OURS = {"image": "repo/churn:1", "environment": {"TOKEN": "ours-secret", "NEW": "new-secret", "ModelName": "m-secret"}}
+_SAME = {"TOKEN": "ours-secret", "NEW": "new-secret", "ModelName": "m-secret"}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "told"),
+    [
+        pytest.param(
+            {"PrimaryContainer": _container(TOKEN="their-secret", OLD="old-secret", ModelName="other-secret")},
+            {"primaryContainer": _OURS},
+            [
+                "PrimaryContainer.Environment.ModelName: differs", "PrimaryContainer.Environment.NEW: only in the spec",
+                "PrimaryContainer.Environment.OLD: only in SageMaker", "PrimaryContainer.Environment.TOKEN: differs",
+            ],
+            id="keys",
+        ),
+        pytest.param(
+            {"PrimaryContainer": _container()},
+            {"primaryContainer": _OURS},
+            ["PrimaryContainer.Environment.TOKEN: only in the spec"],
+            id="no environment in SageMaker",
+        ),
+        pytest.param(
+            {"Containers": [_container(**_SAME), _container(TOKEN="their-secret")]},
+            {"primaryContainer": None, "containers": [_OURS, _OURS]},
+            ["Containers[1].Environment.TOKEN: differs"],
+            id="in a list",
+        ),
+        pytest.param(
+            {"Containers": [_container(**_SAME), _container(TOKEN="their-secret")]},
+            {"primaryContainer": None, "containers": [_OURS]},
+            ["Containers: found a list of 2, the spec has a list of 1"],
+            id="a container more",
+        ),
+        pytest.param(
+            {"Containers": [_container(TOKEN="their-secret")]},
+            {"primaryContainer": _OURS},
+            [
+                "Model.Containers: found a list of 1, the spec has nothing",
+                "Model.PrimaryContainer: found nothing, the spec has something",
+            ],
+            id="another kind of container",
+        ),
+        pytest.param({}, {"primaryContainer": _OURS}, ["Model: found nothing, the spec has something"], id="no Model"),
+    ],
+)  # fmt: skip
+def test_adoption_never_tells_what_an_environment_holds(
+    theirs: dict[str, Any], ours: dict[str, Any], told: list[str]
+) -> None:
+    stage = Stage()
+    stage.annotate(adopt="true")
+    stage.edit("Model", **ours)
+    content = replace(_content(stage), models={"theirs": theirs})
+    seen = stage.described("InService", "their-config")
+    stage.step(seen, owner=None, content=content)
+    decision = stage.step(seen, owner=None, content=content)
+    assert stage.condition("Stalled") == ("True", Reason.ADOPTION_DIFFERS)
+    message = next(c.message for c in stage.status.conditions if c.type == "Stalled")
+    assert [text for text in told if text not in message] == []
+    assert "secret" not in repr((decision.status, decision.events))
 
 
 @pytest.mark.parametrize("image", ["repo/churn:gpu", "repo/churn:other"])

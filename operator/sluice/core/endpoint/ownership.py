@@ -339,7 +339,8 @@ def _compared(d: Draft, seen: Described, but: frozenset[str] = frozenset()) -> t
 
 
 def differences(d: Draft, content: HostingContent, but: frozenset[str] = frozenset()) -> tuple[str, ...]:
-    """`field: found x, the spec has y` for each difference between the living content and the desired one."""
+    """`field: found x, the spec has y` for each difference between the living content and the desired one. What stands
+    in an environment may be secret, and status, events and log have other readers than the Model: never its values."""
     if d.desired is None:
         return ()
     wanted_config = _with_models(
@@ -371,7 +372,11 @@ def _diff(found: Any, wanted: Any, path: str, passed_over: frozenset[str]) -> li
                 continue
             if key not in found and wanted[key] in _DEFAULTS.get(key, ()):
                 continue
-            lines += _diff(found.get(key), wanted.get(key), f"{path}.{key}" if path else key, passed_over)
+            step = f"{path}.{key}" if path else key
+            if key == "Environment":
+                lines += _environment(found.get(key) or {}, wanted.get(key) or {}, step)
+            else:
+                lines += _diff(found.get(key), wanted.get(key), step, passed_over)
         return lines
     if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
         return [
@@ -382,5 +387,22 @@ def _diff(found: Any, wanted: Any, path: str, passed_over: frozenset[str]) -> li
     return [] if found == wanted else [f"{path}: found {_shown(found)}, the spec has {_shown(wanted)}"]
 
 
+def _environment(found: Mapping[str, Any], wanted: Mapping[str, Any], path: str) -> list[str]:
+    lines = []
+    for key in sorted({*found, *wanted}):
+        if key not in wanted:
+            lines.append(f"{path}.{key}: only in SageMaker")
+        elif key not in found:
+            lines.append(f"{path}.{key}: only in the spec")
+        elif found[key] != wanted[key]:
+            lines.append(f"{path}.{key}: differs")
+    return lines
+
+
 def _shown(value: Any) -> str:
-    return "nothing" if value is None else str(value)[:120]
+    """A map or a list may hold an environment: nothing of it is shown."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "something"
+    return f"a list of {len(value)}" if isinstance(value, list) else str(value)[:120]
