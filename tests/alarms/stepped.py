@@ -32,6 +32,7 @@ class Says:
     kinds: tuple[type[Subject], ...] = (NamedAlarm, Query)
     period_seconds = 1.0
     patience_seconds = 10.0
+    at_once: int | None = None
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

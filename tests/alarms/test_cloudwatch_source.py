@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from tests.alarms.quota import Counted, Quota
 from tests.alarms.stepped import Stepped, key, watch
-from tests.alarms.test_cloudwatch import alarm
+from tests.alarms.test_cloudwatch import Held, alarm, answered
 from tests.sagemaker.world import REGION, TARGET, CountingTelemetry
 
 from sluice.alarms.cloudwatch import CloudWatchReader, CloudWatchSettings, CloudWatchSource, OwnPlace
@@ -363,6 +363,28 @@ async def test_five_hundred_endpoints_of_five_alarms_are_25_calls_a_round(
     assert poller.periods()["CloudWatch"] >= 25 / 4.5
     assert {r.name: r.state for r in poller.readings(key("e7"))}["a7-3"] == "ALARM"
     assert "read every 6 s" in (poller.readings(key("e7"))[3].message or "")
+
+
+async def test_an_endpoint_is_told_when_its_alarms_are_known_not_when_the_round_is_over() -> None:
+    """At 25 calls a round the last one is back 5.6 s after the first."""
+    aws = Held()
+    source = CloudWatchSource(CloudWatchReader(aws, CLOCK), CLOCK, REGION)
+    poller, woken = AlarmPoller(CLOCK, (source,)), set[str]()
+    poller.on_moved(lambda key: woken.add(key.name), lambda key: woken.add(key.name))
+    for index in range(40):
+        poller.watch(key(f"e{index}"), watch(*(f"a{n}-{index}" for n in range(5)), endpoint=f"e{index}"))
+    round_ = asyncio.create_task(poller.poll(source))
+    await answered()
+    assert [len(names) for names in aws.asked] == [100, 100]
+    await aws.let("a0-30")
+    await answered()
+    assert woken == {f"e{index}" for index in range(20, 40)}
+    assert [reading.state for reading in poller.readings(key("e39"))] == ["OK"] * 5
+    assert not round_.done()
+    await aws.let("a0-10")
+    await round_
+    assert woken == {f"e{index}" for index in range(40)}
+    assert len(aws.asked) == 2
 
 
 async def test_the_operators_own_credentials_are_used(source: CloudWatchSource, reader: CloudWatchReader) -> None:

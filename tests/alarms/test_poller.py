@@ -404,6 +404,39 @@ class _Held(Says):
         return found
 
 
+async def test_what_a_part_of_a_round_brings_is_told_before_the_others_are_back(woken: list[Key]) -> None:
+    class Parted(Says):
+        at_once = 2
+        may_answer = asyncio.Event()
+
+        async def read(self, subjects: Collection[Subject]) -> Mapping[Subject, Sight]:
+            found = await super().read(subjects)
+            if "c" in self.asked[-1]:
+                await self.may_answer.wait()
+            return found
+
+    clock = Stepped()
+    source = Parted(clock)
+    poller = AlarmPoller(clock, (source,))
+    poller.on_moved(woken.append, woken.append)
+    source.states = dict.fromkeys("abcde", "OK")
+    poller.watch(key("first"), watch("a", "b"))
+    poller.watch(key("second"), watch("c", "d", "e"))
+    poller.watch(key("both"), watch("a", "e", "d"))
+    round_ = asyncio.create_task(poller.poll(source))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert source.asked == [{"a", "b"}, {"c", "d"}, {"e"}], "an Endpoint's alarms stand together"
+    assert (states(poller, "first"), states(poller, "second")) == ({"a": "OK", "b": "OK"}, {"e": "OK"})
+    assert key("first") in woken
+    assert not round_.done()
+    woken.clear()
+    source.may_answer.set()
+    await round_
+    assert states(poller, "second") == {"c": "OK", "d": "OK", "e": "OK"}
+    assert set(woken) == {key("second"), key("both")}, "of the first nothing is new"
+
+
 async def test_a_bake_that_ends_while_a_reading_is_under_way_gets_the_next_one_at_once() -> None:
     """Nothing else is due within the hour."""
     clock = SystemClock()

@@ -440,6 +440,7 @@ class CloudWatchSource:
 
     name = "CloudWatch"
     kinds: tuple[type[Subject], ...] = (NamedAlarm,)
+    at_once: int | None = NAMES_PER_CALL
 
     def __init__(self, reader: CloudWatchReader, clock: Clock, region: str | None) -> None:
         self._reader = reader
@@ -464,8 +465,8 @@ class CloudWatchSource:
         if self._credentials is None:
             message = "the operator knows no region to read CloudWatch alarms in: set AWS_REGION"
             return {subject: Sight(UNREADABLE, self._clock.now(), message) for subject in subjects}
-        names = sorted(subject.name for subject in subjects if isinstance(subject, NamedAlarm))
-        found = await self._reader.judge(self._credentials, tuple(names), self._clock.now())
+        names = tuple(subject.name for subject in subjects if isinstance(subject, NamedAlarm))
+        found = await self._reader.judge(self._credentials, names, self._clock.now())
         return {NamedAlarm(alarm.reading.name): self._sight(alarm) for alarm in found}
 
     def _sight(self, alarm: Described) -> Sight:

@@ -1,6 +1,7 @@
 """Reads the alarms of all Endpoints in the cluster, over and over, as long as somebody watches them.
 
-Each source is asked once a round for everything that is watched of it. A source that fails for a moment changes
+Each source is asked once a round for everything that is watched of it, in parts where it answers them one after the
+other: what a part brings is told at once. A source that fails for a moment changes
 nothing: the last reading stays, with its old time, so that no bake can end on it. What could not be read for longer is
 Unreadable. What an alarm's state means for a deployment is decided in core.
 """
@@ -9,7 +10,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
@@ -52,6 +53,11 @@ class Source(Protocol):
     @property
     def patience_seconds(self) -> float:
         """How long it may fail until its alarms are Unreadable."""
+        ...
+
+    @property
+    def at_once(self) -> int | None:
+        """How many subjects one `read` is about, of those that run side by side in a round; None: one is about all."""
         ...
 
     async def read(self, subjects: Collection[Subject]) -> Mapping[Subject, Sight]:
@@ -126,8 +132,9 @@ class AlarmPoller:
         self._watches[key] = _Watched(watch, subjects, fresh, waits)
         self._askers.update(subjects.values())
         now = self._clock.monotonic()
-        for place in fresh:
-            self._memories.setdefault(subjects[place], _Memory(good_at=now))
+        for place, about in subjects.items():
+            if place in fresh:
+                self._memories.setdefault(about, _Memory(good_at=now))
         if before is not None:
             self._no_longer(before)
         for source in self._sources:
@@ -181,10 +188,16 @@ class AlarmPoller:
 
     async def poll(self, source: Source) -> None:
         """One round: everything that is watched of a source."""
-        asked = self._subjects_of(source)
+        asked = tuple(self._subjects_of(source))
         if not asked:
             return
-        begun = self._clock.monotonic()
+        begun, size = self._clock.monotonic(), source.at_once or len(asked)
+        parts = (asked[start : start + size] for start in range(0, len(asked), size))
+        await asyncio.gather(*(self._read(source, dict.fromkeys(part).keys()) for part in parts))
+        self._rounds[source.name] = self._clock.monotonic() - begun
+
+    async def _read(self, source: Source, asked: Set[Subject]) -> None:
+        """Ask a source for these, and tell whom it concerns."""
         try:
             sights = await source.read(asked)
         except Exception:
@@ -192,11 +205,12 @@ class AlarmPoller:
             logger.exception("alarms of %s cannot be read", source.name)
             failed = Sight(None, self._clock.now(), f"reading {source.name} failed; the operator's log says why")
             sights = dict.fromkeys(asked, failed)
-        self._rounds[source.name] = self._clock.monotonic() - begun
         alarmed = {about: memory.alarmed_at for about, memory in self._memories.items()}
         moved = {about for about, sight in sights.items() if self._remember(about, sight, source)}
         firing = {about for about in moved if self._memories[about].state == "ALARM"}
         for key, watched in list(self._watches.items()):
+            if asked.isdisjoint(watched.subjects.values()):
+                continue
             told = {
                 place
                 for place in watched.untold
@@ -289,8 +303,9 @@ class AlarmPoller:
         logger.info("alarm %s is %s: %s", about, memory.state, memory.message)
         return True
 
-    def _subjects_of(self, source: Source) -> set[Subject]:
-        return {about for about in self._memories if isinstance(about, source.kinds)}
+    def _subjects_of(self, source: Source) -> Set[Subject]:
+        """Those of one Endpoint stand together."""
+        return dict.fromkeys(about for about in self._memories if isinstance(about, source.kinds)).keys()
 
     def _no_longer(self, watched: _Watched) -> None:
         """Of what nobody else asks, nothing is remembered."""

@@ -99,6 +99,7 @@ class PrometheusSource:
 
     name = "Prometheus"
     kinds: tuple[type[Subject], ...] = (Alert, Query)
+    at_once: int | None = None
 
     def __init__(self, clock: Clock, settings: PrometheusSettings) -> None:
         self._clock = clock

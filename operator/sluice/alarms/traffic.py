@@ -76,6 +76,7 @@ class TrafficSource:
 
     name = "Traffic"
     kinds: tuple[type[Subject], ...] = (Traffic,)
+    at_once: int | None = None
 
     def __init__(self, clock: Clock, pods: RouterPods, settings: TrafficSettings | None = None) -> None:
         self._clock = clock
