@@ -184,7 +184,7 @@ def test_a_listing_shows_what_was_missed(cache: Cache) -> None:
     found = cache.compare("Endpoint", listed, mark)
     assert found.newer == {ENDPOINT: 70, Key("Endpoint", "team", "new"): 71}
     assert (found.absent, found.behind) == ((), ())
-    assert cache.compare("Model", {}, cache.mark()).absent == (MODEL,)
+    assert cache.compare("Model", {}, cache.mark()).absent == (cache.get("Model", "team", "model"),)
     assert cache.compare("Model", {("team", "model"): edited(model(), 3)}, cache.mark()).behind == (MODEL,)
     assert not cache.watch_saw(ENDPOINT, 70)
     cache.apply(edited(endpoint(), 70), Source.WATCH)

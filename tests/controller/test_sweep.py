@@ -39,6 +39,11 @@ class World:
             self.kube, self.cache, feed=self.feed, namespaces=(), every_seconds=60, sleep=self.clock.sleep
         )
 
+    def uid_of_model(self) -> str | None:
+        """Of the Model that the cache knows."""
+        known = self.cache.get(MODEL.kind, MODEL.namespace, MODEL.name)
+        return str(known["metadata"]["uid"]) if known is not None else None
+
 
 @pytest.fixture
 async def world() -> World:
@@ -120,6 +125,28 @@ async def test_a_missed_deletion_is_healed_and_held_against_nobody(world: World)
     del world.kube.objects["Endpoint", "team", "churn"]
     await world.sweep.once()
     assert world.forgotten == [ENDPOINT]
+
+
+async def test_what_is_created_anew_while_a_sweep_reads_is_not_taken_for_what_it_missed(world: World) -> None:
+    world.kube.put(endpoint(generation=2))
+    world.kube.put(model("other"))
+    del world.kube.objects["Model", "team", "model"]
+    world.kube.before["get"] = [lambda: world.feed.seen(world.kube.put(model(uid="anew")), Source.WATCH)]
+    sweeping = asyncio.create_task(world.sweep.once())
+    await world.clock.step(WATCH_GRACE_SECONDS)
+    await sweeping
+    assert world.uid_of_model() == "anew"
+
+
+async def test_what_is_created_anew_while_it_is_read_is_not_taken_for_what_was_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone_and_created(*_: str) -> None:
+        world.feed.seen(world.kube.put(model(uid="anew")), Source.WATCH)
+
+    monkeypatch.setattr(world.kube, "get", gone_and_created)
+    await world.feed.read(MODEL)
+    assert world.uid_of_model() == "anew"
 
 
 async def test_a_cluster_restored_from_a_backup_ends_the_process(world: World) -> None:

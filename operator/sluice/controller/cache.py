@@ -62,8 +62,8 @@ class Differences:
 
     newer: Mapping[Key, int]
     """Objects that the listing has in a newer state, or that the cache lacks, with that state's resourceVersion."""
-    absent: tuple[Key, ...]
-    """Objects that are gone."""
+    absent: tuple[Object, ...]
+    """Objects that are gone, as they were known: whatever comes in their place meanwhile is not meant."""
     behind: tuple[Key, ...]
     """Objects whose listed state is older than one seen before the listing began: the API server's history went back
     (it was restored from a backup)."""
@@ -160,11 +160,12 @@ class Cache:
         """What a consistent listing (metadata suffices) that began after `mark` shows beyond the cache."""
         entries = self._entries[kind]
         news = [(Key(kind, *place), version_of(item)) for place, item in listed.items()]
-        settled = {place: entry.version for place, entry in entries.items() if entry.touched <= mark}
+        settled = {place: entry for place, entry in entries.items() if entry.touched <= mark}
+        versions = {place: entry.version for place, entry in settled.items()}
         return Differences(
             newer={key: version for key, version in news if version > self._known_version(key)},
-            absent=tuple(Key(kind, *place) for place in settled if place not in listed),
-            behind=tuple(key for key, version in news if version < settled.get((key.namespace, key.name), 0)),
+            absent=tuple(entry.object for place, entry in settled.items() if place not in listed),
+            behind=tuple(key for key, version in news if version < versions.get((key.namespace, key.name), 0)),
         )
 
     def watch_saw(self, key: Key, version: int) -> bool:

@@ -31,12 +31,12 @@ class Feed:
 
     async def read(self, key: Key) -> None:
         """Read an object anew from the API server."""
+        # Before the read: what is created meanwhile, and told of by the watch, is not what it found gone.
+        known = self._cache.get(key.kind, key.namespace, key.name)
         live = await self._kube.get(key.kind, key.namespace, key.name)
         if live is not None:
             self.seen(live, Source.LIST)
-            return
-        known = self._cache.get(key.kind, key.namespace, key.name)
-        if known is not None:
+        elif known is not None:
             self.gone(known, Source.LIST)
 
     def _tell(self, item: Object, woken: frozenset[Key]) -> None:

@@ -7,7 +7,7 @@ of the watching framework; they are healed and held against nobody."""
 import asyncio
 import logging
 
-from sluice.controller.cache import CONTROLLER_REVISION, KINDS, Cache, Source
+from sluice.controller.cache import CONTROLLER_REVISION, KINDS, Cache, Source, key_of
 from sluice.controller.feed import Feed
 from sluice.controller.queue import Sleep
 from sluice.core.identity import Key
@@ -131,9 +131,7 @@ class Sweep:
             )
         for key in found.newer:
             await self._feed.read(key)
-        for key in found.absent:
-            known = self._cache.get(key.kind, key.namespace, key.name)
-            if known is not None:
-                logger.info("%s is gone and the watch did not tell", key)
-                self._feed.gone(known, Source.LIST)
+        for known in found.absent:
+            logger.info("%s is gone and the watch did not tell", key_of(known))
+            self._feed.gone(known, Source.LIST)
         return dict(found.newer)
