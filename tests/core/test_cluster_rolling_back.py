@@ -283,3 +283,23 @@ def test_what_replaces_first_is_deployed_on_in_the_room_that_there_is(
         assert sum(fleet.ready for fleet in fleets) >= min(serve, count * (100 - batch) // 100), pods
     assert [(fleet.image, fleet.ready) for fleet in stage.cluster.fleets.values()] == [("new:1", count)]
     assert ended(stage).outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("after", [0, 3])
+def test_what_a_scaler_adds_to_the_new_fleet_stays_while_it_has_traffic(step: int, after: int) -> None:
+    """In the very second in which it turns back, or when it does already."""
+    stage = served(rolling(25, wait=30, back=25))
+    stage.image("two:1")
+    reach(stage, "Baking", step)
+    new = of(stage, "two:1")
+    for second in range(60):
+        if second == after:
+            stage.scale(new, 8)
+        stage.image("one:1")
+        stage.step()
+        if new.gone_at is not None:
+            break
+        assert second < after or new.replicas >= 8 * share(stage, "two:1") / 100, f"{second} s"
+    stage.in_service()
+    assert [(fleet.image, fleet.ready) for fleet in stage.cluster.fleets.values()] == [("one:1", 4)]

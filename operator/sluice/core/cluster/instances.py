@@ -76,6 +76,18 @@ def hold(
     _note_growth(d, grown, new=new)
 
 
+def note_added(d: Draft, wanted: Iterable[fleets.Wanted], target: Counts, *, new: bool) -> None:
+    """What somebody made of fleets beyond their target since the pass before, which holds them no more."""
+    grown = {
+        name: here.replicas
+        for fleet in wanted
+        if (here := keeping.seen(d).fleet(fleet.name)) is not None and not here.deleting and not fleet.shadow
+        if (name := str(fleet.variant["variantName"])) in target
+        if here.replicas > target[name] and here.replicas != _last_seen(d, name, new=new)
+    }
+    _note_growth(d, grown, new=new)
+
+
 def _undoes(d: Draft, variant: str, count: int, goal: int) -> bool:
     """Whether an old fleet that has fewer instances than it should is scaled up in this pass. Each time that somebody
     has taken some away since the pass before is counted."""

@@ -303,6 +303,9 @@ def _next_back(
     d: Draft, blue: Side, green: Side | None, deployment: DeploymentStatus, percent: float, target: float, *, dead: bool
 ) -> replacing.Back:
     """With room for a batch: what a step had brought before it turned back goes first, then the old ones come."""
+    if green is not None:  # added in the moment in which it turned back, too, it has its part of the traffic
+        instances.note_added(d, fleets.wanted(_name(d), green, {}), instances.whole(deployment, new=True), new=True)
+        deployment = d.status.deployment or deployment
     planned, whole = instances.planned(deployment, new=False), instances.whole(deployment, new=False)
     final = instances.whole(deployment, new=True)
     needed, wished = (batches.remaining(counts, target / 100.0) for counts in (planned, whole))
