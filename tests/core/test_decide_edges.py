@@ -1,9 +1,13 @@
 """Edges of an endpoint's life that hurt at night: drift, refused tags, and what reads do not show yet."""
 
+from datetime import timedelta
+
 import pytest
 from tests.core.stage import Stage, config, denied, rejected
 
 from sluice.api.reasons import Outcome, Reason
+from sluice.api.status import Latch, Problem
+from sluice.core.endpoint.latches import request_key
 from sluice.core.observation import CallProblem, Described, Presence
 
 # Drift ----------------------------------------------------------------------------------------------------------
@@ -29,6 +33,33 @@ def test_mending_drift_keeps_the_revision_before() -> None:
 
 
 # Problems -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", ["DescribeEndpoint", "AddTags"])
+def test_a_problem_that_a_newer_operator_wrote_is_told_and_tried_again(operation: str) -> None:
+    stage = Stage()
+    stage.bring_into_service()
+    later = stage.now + timedelta(seconds=30)
+    problem = Problem(operation=operation, reason="OfTomorrow", message="m", since=stage.now, next_attempt=later)
+    stage.status = stage.status.model_copy(update={"problem": problem})
+    stage.edit("Endpoint", tags=[{"key": "team", "value": "a"}])
+    decision = stage.step(Presence.UNKNOWN if operation == "DescribeEndpoint" else stage.described(moved=2), seconds=1)
+    assert stage.condition("Reconciling") == ("True", Reason.UNREACHABLE)
+    assert stage.condition("Ready")[0] == "True"
+    assert decision.look_again == later
+
+
+def test_a_creation_that_a_newer_operator_latched_stays_out() -> None:
+    stage = Stage()
+    desired = stage.resolution().revision
+    assert desired is not None
+    key = request_key(stage.endpoint["spec"], desired)
+    latch = Latch(fleet_hash=key, reason="OfTomorrow", message="no", time=stage.now)
+    stage.status = stage.status.model_copy(update={"latch": latch})
+    stage.step()
+    stage.step()
+    assert "CreateEndpoint" not in stage.called()
+    assert stage.condition("Stalled") == ("True", Reason.CREATION_FAILED)
 
 
 @pytest.mark.parametrize("refused", [denied("AddTags"), rejected("AddTags"), denied("ListTags")])

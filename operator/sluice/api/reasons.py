@@ -109,6 +109,14 @@ class Reason(StrEnum):
     SAMPLE_INVOCATION_FAILING = "SampleInvocationFailing"
 
 
+def reason_of(text: str, otherwise: Reason) -> Reason:
+    """The reason that a status names; `otherwise` for one that only another version of the operator knows."""
+    try:
+        return Reason(text)
+    except ValueError:
+        return otherwise
+
+
 class CommandResult(StrEnum):
     """What became of a command annotation (the capability table's outcomes)."""
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from sluice.api.reasons import Cause, Outcome, Reason
+from sluice.api.reasons import Cause, Outcome, Reason, reason_of
 from sluice.api.status import Drift, Intent, Latch
 from sluice.core import guardrails
 from sluice.core.actions import CreateEndpoint, DeleteEndpoint, EnsureEndpointConfig, EnsureModel, StoreRevision
@@ -38,7 +38,8 @@ def missing(d: Draft) -> None:
         return
     latch = d.status.latch
     if latch is not None and served is None and latch.fleet_hash == latches.request_key(d.spec, d.desired):
-        d.stalled(Reason(latch.reason), f"{latch.message}; change the spec, or annotate sluice.dev/retry")
+        reason = reason_of(latch.reason, Reason.CREATION_FAILED)
+        d.stalled(reason, f"{latch.message}; change the spec, or annotate sluice.dev/retry")
         return
     before = served.name if served is not None else intent.revision if intent is not None else None
     wanted = _not_latched(d, before, d.desired)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sluice.api.reasons import Cause, CommandResult, Outcome, Reason
+from sluice.api.reasons import Cause, CommandResult, Outcome, Reason, reason_of
 from sluice.api.status import DeploymentStatus, Intent, Latch, Settle
 from sluice.core import capabilities, guardrails
 from sluice.core.actions import UpdateEndpoint
@@ -280,10 +280,7 @@ def say_latched(d: Draft) -> bool:
     if d.status.revision is not None and d.status.revision.fleet_hash == desired.fleet_hash:
         return False
     advice = "edit the spec, or annotate sluice.dev/retry"
-    try:
-        reason = Reason(latch.reason)
-    except ValueError:
-        reason = Reason.ROLLED_BACK
+    reason = reason_of(latch.reason, Reason.ROLLED_BACK)
     d.stalled(reason, f"Revision {desired.name} is not in service: {latch.message}. To go on, {advice}.")
     return True
 

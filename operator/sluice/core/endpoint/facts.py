@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sluice.api.reasons import Reason
+from sluice.api.reasons import Reason, reason_of
 from sluice.api.status import AlarmStatus, Problem, VariantSummary
 from sluice.core.endpoint.draft import Draft
 from sluice.core.hashing import short
@@ -123,7 +123,7 @@ def say_problem(d: Draft) -> None:
         return
     if problem.next_attempt is not None:
         d.again_at(max(problem.next_attempt, d.now + timedelta(seconds=1)))
-    reason = Reason(problem.reason)
+    reason = reason_of(problem.reason, Reason.UNREACHABLE)
     text = f"{problem.operation}: {problem.message}"
     if reason in KEEPS_READY:
         d.reconciling(reason, text, keep_ready=True)
@@ -142,7 +142,7 @@ def say_housekeeping(d: Draft) -> None:
     if problem.next_attempt is not None:
         d.again_at(max(problem.next_attempt, d.now + timedelta(seconds=1)))
     text = f"{problem.operation}: {problem.message} (the revision asked for is in service)"
-    reason = Reason(problem.reason)
+    reason = reason_of(problem.reason, Reason.UNREACHABLE)
     if reason in _MENDED_BY_PEOPLE:
         d.stalled(reason, text, ready="True")
     else:
