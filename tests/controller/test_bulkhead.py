@@ -95,10 +95,9 @@ def test_whose_turn_does_not_come_because_slow_ones_run_is_not_stuck() -> None:
     assert schedule.take(100) == "aws1"
     assert (schedule.oldest_ready(), schedule.stands_since()) == (0, 100)
     schedule.done("aws1", 140)
-    assert schedule.stands_since() == 0, "it could be taken now"
     schedule.add("a", 150)
     assert schedule.take(160) == "aws2"
-    assert schedule.stands_since() == 150
+    assert schedule.stands_since() == 160
 
 
 @pytest.fixture

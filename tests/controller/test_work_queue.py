@@ -179,6 +179,19 @@ def test_how_long_the_oldest_waits_is_told_of_first_keys_too() -> None:
     assert schedule.oldest_ready() == 2
 
 
+def test_a_long_queue_does_not_stand_while_keys_are_taken_from_it() -> None:
+    """A restart would only make it longer."""
+    schedule: Schedule[str] = Schedule()
+    for key in ("a", "b", "c"):
+        schedule.add(key, 0)
+    assert schedule.stands_since() == 0
+    assert schedule.take(400) == "a"
+    assert (schedule.oldest_ready(), schedule.stands_since()) == (0, 400)
+    schedule.add("fired", 600, first=True)
+    assert schedule.take(600, first_only=True) == "fired"
+    assert schedule.stands_since() == 400, "the workers that take any key may hang all the same"
+
+
 def test_many_moved_deadlines_do_not_grow_the_heap() -> None:
     schedule: Schedule[int] = Schedule()
     for round_ in range(5000):

@@ -60,9 +60,9 @@ class Schedule(Generic[K]):
         self._ready_slow: dict[K, float] = {}
         self._patient: dict[K, float] = {}
         self._running_slow: set[K] = set()
-        self._slow_taken = 0.0
-        """When a slow key was last taken."""
         self._taken = 0
+        self._taken_at = 0.0
+        """When a worker that takes any key last took one."""
         self._running: dict[K, float] = {}
         self._again: dict[K, bool] = {}
         """Keys that run and get one more pass; whether that goes first."""
@@ -112,6 +112,7 @@ class Schedule(Generic[K]):
         if first_only:
             return self._run(self._first, now)
         self._taken += 1
+        self._taken_at = now
         queue = urgent or self._patient
         if self._first and (self._taken % FIRST_SHARE or not queue):
             queue = self._first
@@ -124,7 +125,6 @@ class Schedule(Generic[K]):
         del queue[key]
         if queue is self._ready_slow or self._slow(key):
             self._running_slow.add(key)
-            self._slow_taken = now
         self._due.pop(key, None)
         self._first_again.discard(key)
         self._running[key] = now
@@ -182,12 +182,10 @@ class Schedule(Generic[K]):
         return min((since for queue in self._queues if (since := self._oldest(queue)) is not None), default=None)
 
     def stands_since(self) -> float | None:
-        """As above, but slow keys whose share of the workers is taken are counted from when one of them last was."""
-        found = [self._oldest(queue) for queue in (self._first, self._ready, self._patient)]
-        slow = self._oldest(self._ready_slow)
-        if slow is not None and not self._may_run_slow:
-            slow = max(slow, self._slow_taken)
-        return min((since for since in (*found, slow) if since is not None), default=None)
+        """Since when keys wait and none is taken. However long a key has waited, while others are taken the queue is
+        long and does not stand: a restart, which adds every key again, would make it longer."""
+        oldest = self.oldest_ready()
+        return None if oldest is None else max(oldest, self._taken_at)
 
     @property
     def _queues(self) -> tuple[dict[K, float], ...]:
@@ -366,7 +364,7 @@ class WorkQueue(Generic[K]):
         return self._age(self._schedule.oldest_ready())
 
     def stands_seconds(self) -> float:
-        """As above, without the time in which others like it had the workers that it may have."""
+        """How long keys have waited of which none was taken."""
         return self._age(self._schedule.stands_since())
 
     def longest_pass_seconds(self) -> float:

@@ -195,7 +195,7 @@ class Operator:
         """For /healthz: what a restart would mend."""
         bound = self._settings.stuck_seconds
         if self._queue.stands_seconds() > bound:
-            yield f"stuck queue: a key has waited for {self._queue.stands_seconds():.0f} s"
+            yield f"stuck queue: keys wait, and none was taken for {self._queue.stands_seconds():.0f} s"
         if self._queue.longest_pass_seconds() > bound:
             yield f"stuck pass: one has been running for {self._queue.longest_pass_seconds():.0f} s"
         yield from self._queue.problems()
