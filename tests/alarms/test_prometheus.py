@@ -105,6 +105,27 @@ async def test_a_query_of_many_is_made_once_and_all_alerts_are_one_call() -> Non
     assert sorted(calls) == ["/prefix/api/v1/query", "/prefix/api/v1/rules"]
 
 
+@pytest.mark.parametrize("filters", [True, False])
+async def test_of_many_alerts_a_hundred_are_a_call_and_one_that_fails_blinds_its_own(filters: bool) -> None:
+    """A server that does not filter sends all rules whatever is asked for."""
+    calls: list[list[str]] = []
+    every = [f"a{index:03}" for index in range(250)]
+
+    async def answer(request: web.Request) -> web.Response:
+        names = request.query.getall("rule_name[]", [])
+        calls.append(names)
+        if "a200" in names:
+            return web.Response(status=503)
+        now = SystemClock().now().isoformat()
+        rules = [{"name": name, "health": "ok", "lastEvaluation": now} for name in (names if filters else every)]
+        return web.json_response({"status": "success", "data": {"groups": [{"interval": 1, "rules": rules}]}})
+
+    async with Served(answer) as url:
+        found = await states(url, *(Alert(name) for name in every))
+    assert found == ["OK"] * 200 + [None] * 50
+    assert sorted(calls) == [every[:100], every[100:200], every[200:]]
+
+
 async def test_out_of_reach_is_not_read_and_says_where(prometheus: Prometheus) -> None:
     prometheus.stop()
     (alert, query) = await read(prometheus.url, Alert("Firing"), above("vector(1)"))

@@ -1,9 +1,9 @@
 """Reads alerts and conditions from the cluster's Prometheus.
 
-All alerts are one call; a query is made once however many Endpoints ask it. Since when a condition with forSeconds has
-held is asked of Prometheus' own history when it begins to, so that neither a restart of the operator nor a time without
-answers makes it count anew. Answers are limited in size and time, because what Prometheus says is what anybody in the
-cluster can make it say.
+A hundred alerts are one call; a query is made once however many Endpoints ask it. Since when a condition with
+forSeconds has held is asked of Prometheus' own history when it begins to, so that neither a restart of the operator nor
+a time without answers makes it count anew. Answers are limited in size and time, because what Prometheus says is what
+anybody in the cluster can make it say.
 """
 
 import asyncio
@@ -38,6 +38,8 @@ from sluice.ports.clock import Clock
 
 _NOT_SET: Final = "setting SLUICE_PROMETHEUS_URL is not set: the operator knows no Prometheus to ask"
 _STALE_INTERVALS: Final = 3
+_NAMES_OF_A_CALL: Final = 100
+"""Each is a part of the address."""
 _HISTORY_POINTS: Final = 60
 """How many moments of forSeconds are looked back at, at least a second apart."""
 _STALE_SECONDS: Final = 30.0
@@ -137,26 +139,23 @@ class PrometheusSource:
         end = self._clock.monotonic() + self._settings.round_seconds
         expressions = self._turns.order({query.expression for query in queries})
         tasks: dict[str, asyncio.Task[_Answer]] = {}
-        rules: asyncio.Task[_Answer] | None = None
+        rules: dict[str, asyncio.Task[_Answer]] = {}
         slots = asyncio.Semaphore(self._settings.concurrency)
         try:
             headers = self._headers()
             self._open()
-            if alerts:
-                rules = asyncio.create_task(self._rules(slots, headers, alerts))
+            rules = self._ask_rules(slots, headers, sorted({alert.name for alert in alerts}))
             tasks = {text: asyncio.create_task(self._query(slots, headers, text)) for text in expressions}
-            waiting = [*tasks.values(), *([rules] if rules is not None else [])]
-            await asyncio.wait(waiting, timeout=self._settings.round_seconds)
+            await asyncio.wait({*tasks.values(), *rules.values()}, timeout=self._settings.round_seconds)
         except (OSError, ValueError) as error:  # of the files with token and certificates
             return dict.fromkeys(subjects, Sight(None, self._clock.now(), str(error)))
         finally:
-            late = [task for task in (*tasks.values(), rules) if task is not None and not task.done()]
+            late = [task for task in {*tasks.values(), *rules.values()} if not task.done()]
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         found: dict[Subject, Sight] = {}
-        if rules is not None:
-            found.update(self._of_alerts(alerts, rules, at))
+        found.update({alert: self._of_alert(alert, rules[alert.name], at) for alert in alerts})
         found.update({query: self._of_query(query, tasks[query.expression], at) for query in queries})
         begun = {query: tasks[query.expression].result().date for query in queries if self._begins(query, found[query])}
         await self._look_back(slots, headers, begun, end)
@@ -183,13 +182,26 @@ class PrometheusSource:
             return {}
         return {"Authorization": f"Bearer {self._settings.token_file.read_text().strip()}"}
 
-    async def _rules(self, slots: asyncio.Semaphore, headers: Mapping[str, str], alerts: Sequence[Alert]) -> _Answer:
-        # Servers before 2.44 do not know rule_name[] and send all rules.
-        names = sorted({alert.name for alert in alerts})
-        params = [("type", "alert"), *(("rule_name[]", name) for name in names[:100] if len(names) <= 100)]
-        async with slots:
+    def _ask_rules(
+        self, slots: asyncio.Semaphore, headers: Mapping[str, str], names: Sequence[str]
+    ) -> dict[str, "asyncio.Task[_Answer]"]:
+        """For each name the call that it is a part of."""
+        turn = asyncio.Lock()
+        rules: dict[str, asyncio.Task[_Answer]] = {}
+        for first in range(0, len(names), _NAMES_OF_A_CALL):
+            some = names[first : first + _NAMES_OF_A_CALL]
+            rules |= dict.fromkeys(some, asyncio.create_task(self._rules(turn, slots, headers, some)))
+        return rules
+
+    async def _rules(
+        self, turn: asyncio.Lock, slots: asyncio.Semaphore, headers: Mapping[str, str], names: Sequence[str]
+    ) -> _Answer:
+        # Servers before 2.44 do not know rule_name[] and send all rules: one such answer at a time is held.
+        params = [("type", "alert"), *(("rule_name[]", name) for name in names)]
+        async with turn, slots:
             longest = self._settings.longest_answer_bytes
-            return await self._call("GET", "/api/v1/rules", headers, longest=longest, params=params)
+            answer = await self._call("GET", "/api/v1/rules", headers, longest=longest, params=params)
+            return replace(answer, data=rules_by_name(answer.data, names))
 
     async def _query(self, slots: asyncio.Semaphore, headers: Mapping[str, str], expression: str) -> _Answer:
         form = {"query": expression, "timeout": f"{self._settings.call_seconds:g}s"}
@@ -233,26 +245,17 @@ class PrometheusSource:
 
     # Judgement --------------------------------------------------------------------------------------------------------
 
-    def _of_alerts(
-        self, alerts: Sequence[Alert], asked: "asyncio.Task[_Answer]", at: datetime
-    ) -> Mapping[Subject, Sight]:
+    def _of_alert(self, alert: Alert, asked: "asyncio.Task[_Answer]", at: datetime) -> Sight:
         try:
             answer = self._result(asked)
-            rules: dict[str, list[tuple[float, Mapping[str, Any]]]] = {}
-            for group in answer.data["groups"]:
-                for rule in group["rules"]:
-                    rules.setdefault(str(rule["name"]), []).append((float(group.get("interval") or 0.0), rule))
-            found: dict[Subject, Sight] = {}
-            for alert in alerts:
-                state, message = judge_alert(alert, rules.get(alert.name, ()), answer.date)
-                if answer.lacks and state != ALARM:
-                    state, message = None, answer.lacks
-                found[alert] = Sight(state, at, message)
-            return found
+            state, message = judge_alert(alert, answer.data[alert.name], answer.date)
         except _NotRead as error:
-            return dict.fromkeys(alerts, Sight(None, at, str(error)))
+            return Sight(None, at, str(error))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            return dict.fromkeys(alerts, Sight(None, at, f"/api/v1/rules: not understood: {error!r}"))
+            return Sight(None, at, f"/api/v1/rules: not understood: {error!r}")
+        if answer.lacks and state != ALARM:
+            return Sight(None, at, answer.lacks)
+        return Sight(state, at, message)
 
     def _of_query(self, query: Query, asked: "asyncio.Task[_Answer]", at: datetime) -> Sight:
         try:
@@ -344,6 +347,18 @@ class PrometheusSource:
                 f"{self._settings.url}: no answer within {self._settings.round_seconds:g} s, all calls together"
             )
         return task.result()
+
+
+def rules_by_name(
+    data: Mapping[str, Any], names: Collection[str]
+) -> Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]]:
+    """The rules of each of these names, as /api/v1/rules has them, each with its group's interval (seconds)."""
+    found: dict[str, list[tuple[float, Mapping[str, Any]]]] = {name: [] for name in names}
+    for group in data["groups"]:
+        for rule in group["rules"]:
+            if rule["name"] in found:
+                found[rule["name"]].append((float(group.get("interval") or 0.0), rule))
+    return found
 
 
 def judge_alert(
