@@ -4,7 +4,7 @@ from typing import Any
 
 from sluice.core.revision import LABEL_MANAGED_BY, MANAGED_BY
 from sluice.kube.client import KubeClient
-from sluice.ports.kube import Object
+from sluice.ports.kube import Gone, Kube, Object
 
 OURS = {LABEL_MANAGED_BY: MANAGED_BY}
 
@@ -75,6 +75,15 @@ async def replica_set_of(kube: KubeClient, namespace: str, fleet: str, labels: d
     if found is not None:
         return found
     return await kube.create("ReplicaSet", namespace, replica_set_manifest(name, namespace, labels, deployment))
+
+
+async def scale(kube: Kube, namespace: str, name: str, replicas: int) -> None:
+    """As a scaler does, whatever the count is. Raises Conflict if it changed in that moment, and Gone."""
+    found = await kube.get("Deployment", namespace, name)
+    if found is None:
+        raise Gone(name)
+    uid, observed = found["metadata"]["uid"], found["spec"]["replicas"]
+    await kube.scale("Deployment", namespace, name, replicas, uid=uid, observed=observed)
 
 
 async def create(kube: KubeClient, *manifests: Object) -> list[Object]:

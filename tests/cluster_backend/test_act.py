@@ -25,7 +25,7 @@ from sluice.core.cluster.actions import (
     WriteRoute,
 )
 from sluice.core.cluster.names import ANNOTATION_TEMPLATE, ROUTER, ROUTER_PORT, record_name
-from sluice.core.cluster.observation import FleetRecord, ImageSeen
+from sluice.core.cluster.observation import ClusterObservation, FleetRecord, ImageSeen
 from sluice.core.instance_types import InstanceTypes, parse
 from sluice.kube.client import KubeClient
 from sluice.ports.backend import ActFailed
@@ -88,9 +88,9 @@ class Recorded:
         self.writes.append(("delete", kind, name))
         await self.kube.delete(kind, namespace, name, uid=uid)
 
-    async def scale(self, kind: str, namespace: str, name: str, replicas: int) -> None:
+    async def scale(self, kind: str, namespace: str, name: str, replicas: int, *, uid: str, observed: int) -> None:
         self.writes.append(("scale", kind, name))
-        await self.kube.scale(kind, namespace, name, replicas)
+        await self.kube.scale(kind, namespace, name, replicas, uid=uid, observed=observed)
 
     async def evict(self, namespace: str, pod: str, *, uid: str, grace_seconds: int) -> None:
         self.writes.append(("evict", "Pod", pod))
@@ -107,7 +107,7 @@ def world(kube: KubeClient, namespace: str) -> World:
 
 async def test_a_fleet_is_made_in_the_order_that_leaves_no_gap(world: World, kube: KubeClient) -> None:
     recorded, action = Recorded(kube), world.fleet(replicas=3)
-    await world.actor(recorded).act(world.owner, action)
+    await world.actor(recorded).act(world.owner, action, ClusterObservation())
     kinds = [kind for verb, kind, _ in recorded.writes if verb == "create"]
     assert kinds == ["Service", "NetworkPolicy", "PodDisruptionBudget", "Deployment"]
     assert (await world.get("Deployment", action.name))["spec"]["replicas"] == 3
@@ -136,7 +136,7 @@ async def test_nothing_but_its_scale_is_ever_written_on_a_fleets_deployment(worl
         RemoveRouter(),
     )
     for one in everything:
-        await actor.act(world.owner, one)
+        await actor.act(world.owner, one, await world.look())
     fleet_writes = {(verb, kind) for verb, kind, name in recorded.writes if kind == "Deployment" and name != ROUTER}
     assert fleet_writes == {("create", "Deployment"), ("scale", "Deployment")}
     after = await world.get("Deployment", action.name)
@@ -149,6 +149,32 @@ async def test_nothing_but_its_scale_is_ever_written_on_a_fleets_deployment(worl
 
 async def test_what_is_gone_needs_no_scaling(world: World) -> None:
     await world.act(ScaleFleet("nothing", 3))
+    action = world.fleet()
+    await world.act(action)
+    seen = await world.look()
+    await world.act(DeleteFleet(action.name, seen.fleets[0].uid))
+    await world.actor().act(world.owner, ScaleFleet(action.name, 3), seen)
+
+
+async def test_a_fleet_is_scaled_from_what_was_seen_and_from_nothing_else(world: World) -> None:
+    """A process that was cut off, and whose successor has scaled since, writes nothing. Nor does a pass over which a
+    scaler has gone. What becomes of the pods meanwhile is no conflict."""
+    action = world.fleet(replicas=4)
+    await world.act(action)
+    seen = await world.look()
+    deployment = await world.get("Deployment", action.name)
+    status = {"replicas": 4, "readyReplicas": 3, "availableReplicas": 3, "observedGeneration": 1}
+    await world.kube.replace_status("Deployment", world.namespace, {**deployment, "status": status})
+    for count in (2, 0, 3):
+        await world.actor().act(world.owner, ScaleFleet(action.name, count), seen)
+        assert (await world.get("Deployment", action.name))["spec"]["replicas"] == count
+        with pytest.raises(Conflict, match=action.name):
+            await world.actor().act(world.owner, ScaleFleet(action.name, 1), seen)
+        seen = await world.look()
+    await world.act(DeleteFleet(action.name, seen.fleets[0].uid), replace(action, replicas=3))
+    with pytest.raises(Conflict, match=action.name):
+        await world.actor().act(world.owner, ScaleFleet(action.name, 1), seen)
+    assert (await world.get("Deployment", action.name))["spec"]["replicas"] == 3, "another one of its name"
 
 
 async def test_a_record_is_kept_as_it_was_first_written(world: World) -> None:
@@ -199,12 +225,12 @@ async def test_the_router_is_made_once_and_updated_where_it_is_rendered_otherwis
         assert ROUTER in await world.listed(kind)
     before = await world.get("Deployment", ROUTER)
     recorded = Recorded(kube)
-    await world.actor(recorded).act(world.owner, EnsureRouter(update=True))
+    await world.actor(recorded).act(world.owner, EnsureRouter(update=True), ClusterObservation())
     assert [write for write in recorded.writes if write[0] != "create"] == [], "nothing is otherwise"
     world.routers = RouterSettings("sluice/router:newer", replicas=3)
-    await world.actor(recorded).act(world.owner, EnsureRouter())
+    await world.actor(recorded).act(world.owner, EnsureRouter(), ClusterObservation())
     assert [write for write in recorded.writes if write[0] != "create"] == [], "not asked for"
-    await world.actor(recorded).act(world.owner, EnsureRouter(update=True))
+    await world.actor(recorded).act(world.owner, EnsureRouter(update=True), ClusterObservation())
     assert [write for write in recorded.writes if write[0] != "create"] == [("update", "Deployment", ROUTER)]
     after = await world.get("Deployment", ROUTER)
     images = {container["image"] for container in after["spec"]["template"]["spec"]["containers"]}
@@ -235,9 +261,9 @@ async def test_what_stands_beside_a_routers_deployment_follows_too(world: World,
     seen = (await world.look()).router
     assert (seen.complete, seen.current) == (True, False)
     recorded = Recorded(kube)
-    await world.actor(recorded).act(world.owner, EnsureRouter())
+    await world.actor(recorded).act(world.owner, EnsureRouter(), ClusterObservation())
     assert [write for write in recorded.writes if write[0] != "create"] == [], "not asked for"
-    await world.actor(recorded).act(world.owner, EnsureRouter(update=True))
+    await world.actor(recorded).act(world.owner, EnsureRouter(update=True), ClusterObservation())
     assert ("update", "Deployment", ROUTER) not in recorded.writes, "its pods are as they should be"
     assert {kind: await _mark(world, kind) for kind in marks} == marks
     service = (await world.get("Service", ROUTER))["spec"]

@@ -6,10 +6,11 @@ from contextlib import suppress
 
 import pytest
 from tests.cluster_backend.declared import VARIANTS, Declared
+from tests.cluster_backend.objects import scale as scale_fleet
 from tests.controller.waiting import until
 
 from sluice.core.cluster.names import ROUTER
-from sluice.ports.kube import Gone
+from sluice.ports.kube import Conflict, Gone
 
 pytestmark = pytest.mark.apiserver
 
@@ -55,9 +56,9 @@ async def test_several_updates_at_once_failed_on_a_lock_and_it_stayed_stuck_unti
         for number in range(10):
             for item in await world.listed("Deployment"):
                 name = item["metadata"]["name"]
-                with suppress(Gone):  # the operator takes fleets down meanwhile
+                with suppress(Gone, Conflict):  # the operator takes fleets down meanwhile, or scales them
                     if name != ROUTER:
-                        await world.kube.scale("Deployment", world.namespace, name, 1 + number % 3)
+                        await scale_fleet(world.kube, world.namespace, name, 1 + number % 3)
             await asyncio.sleep(0.2)
 
     await asyncio.gather(edit_models(), edit_weights(), edit_endpoint())

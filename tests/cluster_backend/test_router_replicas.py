@@ -4,6 +4,7 @@ since it last asked. Without an API server."""
 from copy import deepcopy
 
 import pytest
+from tests.cluster_backend.objects import scale
 from tests.cluster_backend.test_router_turns import Selecting, look
 from tests.controller.clock import SteppedClock
 
@@ -13,6 +14,7 @@ from sluice.cluster.router import RouterSettings
 from sluice.cluster.template import FleetDefaults
 from sluice.core.cluster.actions import EnsureRouter
 from sluice.core.cluster.names import ROUTER
+from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.identity import Owner
 from sluice.core.instance_types import parse
 from sluice.ports.kube import Object
@@ -45,8 +47,8 @@ class Router:
         backend, before = self.backend(replicas, image), len(self.kube.calls)
         for _ in range(3):
             if not (await look(backend, "a")).current:
-                await backend.act(OWNER, EnsureRouter(update=True))
-            await backend.act(OWNER, EnsureRouter())
+                await backend.act(OWNER, EnsureRouter(update=True), ClusterObservation())
+            await backend.act(OWNER, EnsureRouter(), ClusterObservation())
         assert (await look(backend, "a")).current
         return self.kube.calls[before:].count(("replace", "Deployment", ROUTER))
 
@@ -54,7 +56,7 @@ class Router:
 @pytest.fixture
 async def router() -> Router:
     made = Router()
-    await made.backend().act(OWNER, EnsureRouter())
+    await made.backend().act(OWNER, EnsureRouter(), ClusterObservation())
     return made
 
 
@@ -69,13 +71,13 @@ async def test_another_setting_reaches_a_router_that_stands(router: Router) -> N
 
 async def test_what_a_scaler_has_set_stays_until_the_setting_changes(router: Router) -> None:
     for scaled in (7, 1):
-        await router.kube.scale("Deployment", "a", ROUTER, scaled)
+        await scale(router.kube, "a", ROUTER, scaled)
         assert await router.follows() == 0
         assert router.replicas == scaled
         assert await router.follows(image=f"router:for-{scaled}") == 1
         assert router.replicas == scaled, "an upgrade is no wish for another count"
         assert await router.follows(image="router:1") == 1
-    await router.kube.scale("Deployment", "a", ROUTER, 7)
+    await scale(router.kube, "a", ROUTER, 7)
     assert await router.follows(replicas=3) == 1
     assert router.replicas == 3
 

@@ -18,7 +18,7 @@ from sluice.cluster.template import FleetDefaults
 from sluice.cluster.turns import LONG_SECONDS
 from sluice.core.cluster.actions import EnsureRouter
 from sluice.core.cluster.names import ROUTER
-from sluice.core.cluster.observation import RouterDeployment
+from sluice.core.cluster.observation import ClusterObservation, RouterDeployment
 from sluice.core.identity import Owner
 from sluice.core.instance_types import parse
 from sluice.core.resolve import Resolution
@@ -57,7 +57,7 @@ class Upgrade:
 
     async def before(self) -> None:
         for space in SPACES:
-            await self.backend("router:1").act(Owner("prod", space, "churn"), EnsureRouter())
+            await self.backend("router:1").act(Owner("prod", space, "churn"), EnsureRouter(), ClusterObservation())
             self.has_rolled(space)
 
     def has_rolled(self, space: str, *, available: int | None = None) -> None:
@@ -107,7 +107,7 @@ async def one_pass(backend: KubernetesBackend, space: str) -> None:
     await asyncio.sleep(0)  # it decides and persists
     if not router.current and not router.held:
         with suppress(Conflict):
-            await backend.act(Owner("prod", space, "churn"), EnsureRouter(update=True))
+            await backend.act(Owner("prod", space, "churn"), EnsureRouter(update=True), ClusterObservation())
 
 
 async def test_passes_at_the_same_time_replace_one_router(upgrade: Upgrade) -> None:
@@ -125,14 +125,14 @@ async def test_passes_at_the_same_time_replace_one_router(upgrade: Upgrade) -> N
 async def test_a_look_from_before_anothers_turn_is_void(upgrade: Upgrade) -> None:
     backend = upgrade.backend("router:2")
     assert [(await look(backend, space)).held for space in ("a", "b")] == ["", ""]
-    await backend.act(Owner("prod", "a", "churn"), EnsureRouter(update=True))
+    await backend.act(Owner("prod", "a", "churn"), EnsureRouter(update=True), ClusterObservation())
     assert (await look(backend, "b")).held == "the router of namespace a is being replaced"
     with pytest.raises(Conflict):  # what another pass of the namespace saw before
-        await backend.act(Owner("prod", "b", "churn"), EnsureRouter(update=True))
+        await backend.act(Owner("prod", "b", "churn"), EnsureRouter(update=True), ClusterObservation())
     upgrade.has_rolled("a")
     upgrade.clock.skip(60)
     assert (await look(backend, "b")).held == ""
-    await backend.act(Owner("prod", "b", "churn"), EnsureRouter(update=True))
+    await backend.act(Owner("prod", "b", "churn"), EnsureRouter(update=True), ClusterObservation())
     assert upgrade.replaced() == ["a", "b"]
 
 

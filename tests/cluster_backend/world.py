@@ -20,7 +20,7 @@ from sluice.cluster.observe import Observer
 from sluice.cluster.rendering import Installation, Rendering
 from sluice.cluster.router import RouterSettings
 from sluice.cluster.template import FleetDefaults
-from sluice.core.cluster.actions import ClusterAction, EnsureFleet
+from sluice.core.cluster.actions import ClusterAction, EnsureFleet, ScaleFleet
 from sluice.core.cluster.names import LABEL_FLEET, LABEL_ROUTER, ROUTER, fleet_name
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.identity import Owner
@@ -87,7 +87,8 @@ class World:
     async def act(self, *actions: ClusterAction) -> None:
         actor = self.actor()
         for action in actions:
-            await actor.act(self.owner, action)
+            seen = await self.look() if isinstance(action, ScaleFleet) else ClusterObservation()
+            await actor.act(self.owner, action, seen)
 
     async def look(self, observer: Observer | None = None, *, deleting: bool = False) -> ClusterObservation:
         metadata: Object = {"name": self.name, "namespace": self.namespace}

@@ -20,6 +20,7 @@ from sluice.core.identity import Key
 from sluice.kube.client import KubeClient
 from sluice.main.settings import Settings
 from sluice.main.wiring import Operator
+from sluice.ports.kube import KubeUnavailable, NotHeld
 
 
 class BulkheadModel(ScheduleModel):
@@ -148,6 +149,19 @@ async def test_one_worker_alone_takes_slow_keys_too() -> None:
     await settle()
     assert sorted(done) == ["a", "aws"]
     assert await queue.stop(1)
+
+
+async def test_no_write_of_the_operator_goes_out_without_the_lease() -> None:
+    kube = KubeClient(Configuration(host="https://kubernetes.invalid"), identity="test")
+    operator = Operator(Settings(), kube, Metrics(CollectorRegistry(), "test"), "prod", in_cluster=False)
+    try:
+        with pytest.raises(NotHeld):
+            await kube.create("ControllerRevision", "team", {"metadata": {"name": "x"}})
+        operator._lease._renewed = operator._clock.monotonic()
+        with pytest.raises(KubeUnavailable):
+            await kube.create("ControllerRevision", "team", {"metadata": {"name": "x"}})
+    finally:
+        await kube.close()
 
 
 @pytest.mark.parametrize("in_cluster", [True, False])

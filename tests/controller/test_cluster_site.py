@@ -44,7 +44,7 @@ class Nodes:
         self.watched_when_asked = self._readers.watches.get(KEY) if self._readers is not None else None
         return ClusterSight(self._stage.observe())
 
-    async def act(self, _owner: Any, action: Any) -> None:
+    async def act(self, _owner: Any, action: Any, _seen: Any) -> None:
         self.acts.append(action)
 
 

@@ -6,6 +6,7 @@ from tests.controller.pass_world import World
 from sluice.controller.cache import Source
 from sluice.controller.reconcile_declaration import DeclarationReconciler
 from sluice.core.identity import Key
+from sluice.ports.kube import NotHeld
 
 
 def _declarations(world: World) -> DeclarationReconciler:
@@ -28,6 +29,16 @@ async def test_declarations_say_where_they_are_in_service_and_are_written_once(w
     before = len(world.kube.writes())
     await rolled_out()
     assert len(world.kube.writes()) == before
+
+
+async def test_a_declaration_is_written_under_the_lease(world: World) -> None:
+    declarations, key = _declarations(world), Key("Model", "team", "model")
+    world.kube.refused = {("replace_status", "Model"): NotHeld("the lease is not held")}
+    again = await declarations.reconcile(key)
+    assert again == 1.0
+    world.kube.refused.clear()
+    await declarations.reconcile(key)
+    assert world.kube.objects["Model", "team", "model"]["status"]
 
 
 async def test_a_declaration_says_that_it_waits_when_it_has_waited_for_a_while(world: World) -> None:

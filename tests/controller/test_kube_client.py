@@ -11,11 +11,12 @@ from aiohttp import web
 from kubernetes.aio.client import Configuration
 from tests.controller.conftest import Telemetry
 from tests.controller.objects import model
+from tests.controller.waiting import until
 
 from localcluster.controlplane import ControlPlane
 from sluice.kube.client import CHUNK_SIZE, KubeClient
 from sluice.kube.configuration import NoKubernetesError, load_configuration
-from sluice.ports.kube import Conflict, Gone, KubeUnavailable, Object, Rejected
+from sluice.ports.kube import Conflict, Gone, KubeUnavailable, NotHeld, Object, Rejected
 
 pytestmark = pytest.mark.apiserver
 
@@ -179,6 +180,51 @@ async def test_what_a_proxy_says_in_between_is_an_outage(status: int) -> None:
     client = KubeClient(Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}"), identity="test")
     with pytest.raises(KubeUnavailable, match=str(status)):
         await client.get("Namespace", "", "x")
+    await client.close()
+    await runner.cleanup()
+
+
+async def test_the_lease_is_asked_for_when_a_write_has_its_connection() -> None:
+    """A process that was cut off finds writes that wait for a connection: whoever took over has gone on since."""
+    held, answered, asked = True, asyncio.Event(), []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(f"{request.method} {request.path.rpartition('/')[2]}")
+        await answered.wait()
+        return web.json_response({"kind": "Any", "metadata": {"name": "x"}})
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    client = KubeClient(Configuration(host=address), identity="test", concurrency=1)
+    client.write_only_while(lambda: held)
+    body = {"metadata": {"name": "x", "resourceVersion": "1"}}
+    calls = [
+        client.get("Endpoint", "a", "before"),
+        client.create("Service", "a", body),
+        client.replace("EndpointRoute", "a", body),
+        client.replace_status("Endpoint", "a", body),
+        client.patch_metadata("Endpoint", "a", "x", resource_version=None, annotations={"a": "b"}),
+        client.delete("Deployment", "a", "x"),
+        client.scale("Deployment", "a", "x", 3, uid="u", observed=2),
+        client.evict("a", "x", uid="u", grace_seconds=1),
+        client.get("Endpoint", "a", "after"),
+        client.replace("Lease", "a", body),
+        client.create("Event", "a", body),
+    ]
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await until(lambda: len(asked) == 2, 10)
+    held = False
+    answered.set()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(one) for one in done] == [dict, *[NotHeld] * 7, dict, dict, dict]
+    assert sorted(asked) == ["GET after", "GET before", "POST events", "PUT x"]
+    held = True
+    await client.delete("Deployment", "a", "x")
+    assert asked[-1] == "DELETE x"
     await client.close()
     await runner.cleanup()
 

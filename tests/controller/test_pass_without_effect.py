@@ -23,7 +23,8 @@ from sluice.controller.reconcile_endpoint import (
 from sluice.controller.sites import ClusterSite
 from sluice.controller.slots import Slots
 from sluice.controller.wakes import Wakes
-from sluice.core.cluster.actions import EnsureFleet, EnsureRouter
+from sluice.core.cluster.actions import EnsureFleet, EnsureRouter, ScaleFleet
+from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.cluster.peers import Bounds
 from sluice.core.endpoint.draft import DecideSettings
 from sluice.core.resolve import ResolveSettings
@@ -39,6 +40,8 @@ class Nodes:
         self.stage = stage
         self.in_vain: Callable[[Any], bool] = lambda action: False
         self.conflicts = False
+        self.before_act: Callable[[Any], None] = lambda action: None
+        """Runs once, before the next action."""
         self.looks = 0
 
     async def observe(self, *_: Any) -> ClusterSight:
@@ -47,7 +50,13 @@ class Nodes:
         fleets = tuple(replace(f, candidate=None) if f.record is not None else f for f in seen.fleets)
         return ClusterSight(replace(seen, fleets=fleets))
 
-    async def act(self, _owner: Any, action: Any) -> None:
+    async def act(self, _owner: Any, action: Any, seen: ClusterObservation) -> None:
+        before, self.before_act = self.before_act, lambda action: None
+        before(action)
+        if isinstance(action, ScaleFleet):
+            here, found = self.stage.cluster.fleets[action.name], seen.fleet(action.name)
+            if found is None or found.replicas != here.replicas:
+                raise Conflict(f"Deployment {action.name} has another count")
         if not self.in_vain(action):
             self.stage.do(action)
         elif self.conflicts:

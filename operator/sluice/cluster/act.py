@@ -36,7 +36,7 @@ from sluice.core.cluster.names import (
     ROUTER,
     record_name,
 )
-from sluice.core.cluster.observation import FleetRecord
+from sluice.core.cluster.observation import ClusterObservation, FleetRecord, FleetSeen
 from sluice.core.identity import Owner
 from sluice.core.observation import CallProblem
 from sluice.core.revision import LABEL_MANAGED_BY, MANAGED_BY
@@ -59,21 +59,22 @@ class Actor:
         self._rendering = rendering
         self._turns = turns or RouterTurns()
 
-    async def act(self, owner: Owner, action: ClusterAction) -> None:
-        """One action. Raises ActFailed, and Conflict where something is not as it was observed."""
+    async def act(self, owner: Owner, action: ClusterAction, seen: ClusterObservation) -> None:
+        """One action. `seen`: what it was decided from. Raises ActFailed, NotHeld, and Conflict where something is not
+        as it was observed."""
         try:
-            await self._act(owner, action)
+            await self._act(owner, action, seen)
         except Gone as gone:
             raise Conflict(str(gone)) from gone  # it was there when it was observed
         except FAILURES as failure:
             raise ActFailed(problem(type(action).__name__, failure)) from failure
 
-    async def _act(self, owner: Owner, action: ClusterAction) -> None:
+    async def _act(self, owner: Owner, action: ClusterAction, seen: ClusterObservation) -> None:
         match action:
             case EnsureFleet():
                 await self._ensure_fleet(owner, action)
             case ScaleFleet(name=name, replicas=replicas):
-                await self._scale(owner, name, replicas)
+                await self._scale(owner, seen.fleet(name), replicas)
             case RecordFleet(name=name, record=record):
                 await self._record(owner, name, record)
             case DeleteFleet(name=name, uid=uid):
@@ -148,9 +149,15 @@ class Actor:
             await self._kube.delete(POLICY, namespace, name, uid=policy["metadata"]["uid"])
             await self._kube.create(POLICY, namespace, manifest)
 
-    async def _scale(self, owner: Owner, name: str, replicas: int) -> None:
+    async def _scale(self, owner: Owner, fleet: FleetSeen | None, replicas: int) -> None:
+        """From the count that was decided on: what somebody has made of it since, a scaler or the operator that has
+        taken over, is for a pass that has seen it."""
+        if fleet is None:
+            return
         try:
-            await self._kube.scale("Deployment", owner.namespace, name, replicas)
+            await self._kube.scale(
+                "Deployment", owner.namespace, fleet.name, replicas, uid=fleet.uid, observed=fleet.replicas
+            )
         except Gone:
             return
 

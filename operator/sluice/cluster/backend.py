@@ -8,6 +8,7 @@ from sluice.cluster.observe import Neighbours, Observer, Shifting
 from sluice.cluster.rendering import Rendering
 from sluice.cluster.turns import RouterTurns
 from sluice.core.cluster.actions import ClusterAction
+from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.identity import Owner
 from sluice.core.resolve import Resolution
 from sluice.core.revision import StoredRevision
@@ -40,6 +41,6 @@ class KubernetesBackend:
         """See ClusterBackend."""
         return await self._observer.observe(endpoint, resolution, stored)
 
-    async def act(self, owner: Owner, action: ClusterAction) -> None:
+    async def act(self, owner: Owner, action: ClusterAction, seen: ClusterObservation) -> None:
         """See ClusterBackend."""
-        await self._actor.act(owner, action)
+        await self._actor.act(owner, action, seen)

@@ -24,14 +24,14 @@ from sluice.cluster.observe import Neighbours
 from sluice.core.cluster.names import LABEL_FLEET, LABEL_ROUTER, ROUTER, record_name
 from sluice.core.identity import Owner
 from sluice.ports.clock import Clock
-from sluice.ports.kube import Conflict, Forbidden, Gone, Kube, KubeUnavailable, Object, Rejected
+from sluice.ports.kube import Conflict, Forbidden, Gone, Kube, KubeUnavailable, NotHeld, Object, Rejected
 
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS: Final = 120.0
 GRACE_SECONDS: Final = 600.0
 AFTER_LONGEST_REQUEST_SECONDS: Final = 60.0
-FAILURES: Final = (KubeUnavailable, Forbidden, Gone, Rejected, Conflict)
+FAILURES: Final = (KubeUnavailable, Forbidden, Gone, Rejected, Conflict, NotHeld)
 
 Place = tuple[str, ...]
 """(kind of orphan, namespace, name), of a policy also its UID: one that was made anew has just been found."""

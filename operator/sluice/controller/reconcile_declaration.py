@@ -1,7 +1,6 @@
 """One pass over a Model or an EndpointConfig: says in its status whether it is accepted and where it is in service.
 
-Nothing is done for a declaration; an Endpoint makes it real. So its status needs no Lease beyond the one that lets
-passes run, and a lost one costs nothing."""
+Nothing is done for a declaration; an Endpoint makes it real. So a lost status costs nothing."""
 
 import logging
 
@@ -16,7 +15,7 @@ from sluice.controller.metrics import Metrics
 from sluice.core.declaration import can_wait, decide_declaration
 from sluice.core.identity import Key
 from sluice.ports.clock import Clock
-from sluice.ports.kube import Conflict, Gone, Kube, Object
+from sluice.ports.kube import Conflict, Gone, Kube, NotHeld, Object
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +71,9 @@ class DeclarationReconciler:
         except (Conflict, Gone):
             await self._feed.read(key)
             return "dropped", 0.2
+        except NotHeld as fenced:
+            logger.info("pass dropped: %s", fenced)
+            return "dropped", 1.0
         finally:
             self._cache.written(key)
         self._feed.seen(persisted, Source.OWN)

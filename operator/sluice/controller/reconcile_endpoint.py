@@ -40,7 +40,7 @@ from sluice.core.resolve import Resolution, ResolveSettings, resolve
 from sluice.core.revision import ANNOTATION_OUTCOME, ANNOTATION_OUTCOME_MESSAGE, controller_revision
 from sluice.ports.backend import ActFailed
 from sluice.ports.clock import Clock
-from sluice.ports.kube import Conflict, Gone, Kube, Object
+from sluice.ports.kube import Conflict, Gone, Kube, NotHeld, Object
 from sluice.ports.refusals import REFUSALS, refused
 
 logger = logging.getLogger(__name__)
@@ -280,6 +280,8 @@ class EndpointReconciler:
         except Gone:
             self._feed.gone(dict(given.endpoint), Source.LIST)
             raise _DroppedError("it is gone", 0.0) from None
+        except NotHeld as fenced:
+            raise _DroppedError(str(fenced), AFTER_FAILURE_SECONDS) from None
         finally:
             self._cache.written(key)
         self._feed.seen(persisted, Source.OWN)
@@ -324,7 +326,10 @@ class EndpointReconciler:
                     raise _DroppedError(f"the lease is not held; {_words(action)} was not done", AFTER_FAILURE_SECONDS)
                 if self._clock.monotonic() - last > ACT_WITHIN_SECONDS:
                     raise _DroppedError(f"this process was held up; {_words(action)} was not done", 0.0)
-                current = await self._do(given, action, current)
+                try:
+                    current = await self._do(given, action, current)
+                except NotHeld as fenced:
+                    raise _DroppedError(str(fenced), AFTER_FAILURE_SECONDS) from None
                 acted.append(acted_name(action))
                 done.append(_words(action))
                 last = self._clock.monotonic()

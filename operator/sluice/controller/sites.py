@@ -43,7 +43,7 @@ class Site(Protocol):
         ...
 
     async def act(self, given: Pass, action: Action) -> None:
-        """Make one change. Raises ActFailed, and Conflict where something is not as it was observed."""
+        """Make one change. Raises ActFailed, NotHeld, and Conflict where something is not as it was observed."""
         ...
 
     def claim(self, key: Key, status: EndpointStatus) -> None:
@@ -200,12 +200,13 @@ class ClusterSite:
     async def act(self, given: Pass, action: Action) -> None:
         """See Site."""
         assert isinstance(action, ClusterAction), f"{type(action).__name__} is none of the cluster's"  # noqa: S101
+        assert given.cluster is not None, "core decided a change in a cluster that was not seen"  # noqa: S101
         owner = given.resolution.owner
         key = Key(names.ENDPOINT, owner.namespace, owner.name)
         self._sights.pop(key, None)
         if isinstance(action, WriteRoute):
             self._wakes.writes_route(key, action.spec.to_manifest())
-        await self._backend.act(owner, action)
+        await self._backend.act(owner, action, given.cluster)
         if isinstance(action, WriteRoute):
             self._metrics.route_written(key)
 

@@ -9,7 +9,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +29,7 @@ from sluice.ports.kube import (
     HeldByBudget,
     KubeUnavailable,
     Listing,
+    NotHeld,
     Object,
     Rejected,
     WatchEvent,
@@ -44,15 +45,19 @@ EVENT_SOURCE = "sluice"
 JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 YAML = "application/yaml"
 _METHODS = {
     "create": "POST", "evict": "POST", "update": "PUT", "update_status": "PUT", "patch": "PATCH", "scale": "PATCH",
     "delete": "DELETE",
 }  # fmt: skip
+_CONTENT_TYPES = {"patch": MERGE_PATCH, "scale": JSON_PATCH}
 # A ControllerRevision's data may never change, and the API server compares bytes: JSON with spaces, as the client
 # library writes it, counts as changed once a patch of the metadata has normalised it. What is sent as YAML is
 # normalised when it is created.
 _CREATED_AS = {"ControllerRevision": YAML}
+_WITHOUT_LEASE = ("Lease", "Event")
+"""What is written without it: itself, and what happened while it was held."""
 
 
 class KubeClient:
@@ -78,6 +83,12 @@ class KubeClient:
         self._telemetry = telemetry or NoTelemetry()
         self._slots = asyncio.Semaphore(concurrency)
         self._timeout = aiohttp.ClientTimeout(total=call_timeout_seconds)
+        self._held: Callable[[], bool] = lambda: True
+
+    def write_only_while(self, held: Callable[[], bool]) -> None:
+        """From now on writes raise NotHeld where this says no. It is asked last of all before a request goes out: what
+        a write had to wait for before may have been as long as another process needs to take over."""
+        self._held = held
 
     async def login(self) -> Login:
         """The credentials of these calls, for whoever makes others."""
@@ -205,12 +216,29 @@ class KubeClient:
         except Gone:
             return
 
-    async def scale(self, kind: str, namespace: str, name: str, replicas: int) -> None:
-        """Write replicas through the scale subresource: nothing else of the object can change. Raises Gone."""
+    async def scale(self, kind: str, namespace: str, name: str, replicas: int, *, uid: str, observed: int) -> None:
+        """Write replicas through the scale subresource: nothing else of the object can change. Raises Conflict if it
+        has another uid, or other replicas than were observed; Gone."""
         resource = RESOURCES[kind]
-        await self._call(
-            "scale", resource, resource.path(namespace, name, "scale"), body={"spec": {"replicas": replicas}}
-        )
+        # Not the resourceVersion: it moves with each pod that comes or goes. A Scale of 0 has no member `replicas`, and
+        # null is what a test finds there.
+        patch: list[Object] = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": "/spec/replicas", "value": observed or None},
+            {"op": "add", "path": "/spec/replicas", "value": replicas},
+        ]
+        try:
+            await self._call("scale", resource, resource.path(namespace, name, "scale"), body=patch)
+        except Rejected:
+            # The API server does not say which line of a patch it refuses, nor that it was a test.
+            found = await self.get(kind, namespace, name)
+            if found is None:
+                raise Gone(f"{kind} {namespace}/{name} went meanwhile") from None
+            now = (found["metadata"]["uid"], int(found["spec"]["replicas"]))
+            if now != (uid, observed):
+                text = f"{kind} {namespace}/{name} has uid and replicas {now}, and had {(uid, observed)} when observed"
+                raise Conflict(text) from None
+            raise
 
     async def evict(self, namespace: str, pod: str, *, uid: str, grace_seconds: int) -> None:
         """Evict a pod, which has so long to end; a missing one is fine. Raises Conflict if it has another uid,
@@ -296,19 +324,20 @@ class KubeClient:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Object | None = None,
+        body: Object | Sequence[Object] | None = None,
         accept: str = JSON,
     ) -> Object:
         method = _METHODS.get(verb, "GET")
+        fenced = verb in _METHODS and resource.kind not in _WITHOUT_LEASE
         url = path + ("?" + urlencode(query) if query else "")
         async with self._slot(resource):
             started = time.monotonic()
             code = "error"
             try:
-                content_type = MERGE_PATCH if method == "PATCH" else JSON
+                content_type = _CONTENT_TYPES.get(verb, JSON)
                 if verb == "create":
                     content_type = _CREATED_AS.get(resource.kind, JSON)
-                status, data = await self._request(method, url, content_type, accept, body)
+                status, data = await self._request(method, url, content_type, accept, body, fenced=fenced)
                 code = str(status)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise KubeUnavailable(f"{verb} {path}: {type(error).__name__}: {error}") from error
@@ -330,9 +359,16 @@ class KubeClient:
         raise _failure(status, message, listing=verb == "list")
 
     async def _request(
-        self, method: str, url: str, content_type: str, accept: str, body: Object | None
+        self,
+        method: str,
+        url: str,
+        content_type: str,
+        accept: str,
+        body: Object | Sequence[Object] | None,
+        *,
+        fenced: bool,
     ) -> tuple[int, bytes]:
-        response = await self._open(method, url, content_type, accept, body, self._timeout)
+        response = await self._open(method, url, content_type, accept, body, self._timeout, fenced=fenced)
         return int(response.status), await response.read()  # type: ignore[no-untyped-call] # as above
 
     async def _open(
@@ -341,8 +377,10 @@ class KubeClient:
         url: str,
         content_type: str,
         accept: str,
-        body: Object | None,
+        body: Object | Sequence[Object] | None,
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own
+        *,
+        fenced: bool = False,
     ) -> RESTResponse:
         """The answer's head; its body is still to be read."""
         _, address, headers, _, _ = await self._api.param_serialize(
@@ -352,6 +390,8 @@ class KubeClient:
             auth_settings=["BearerToken"],
         )
         sent = json.dumps(body, ensure_ascii=False).encode() if content_type == YAML else body
+        if fenced and not self._held():
+            raise NotHeld(f"the lease is not held: {method} {url} was not sent")
         return await self._api.call_api(method, address, headers, sent, _request_timeout=timeout)
 
 

@@ -79,6 +79,7 @@ class Operator:
             identity=settings.identity,
             duration_seconds=settings.lease_seconds,
         )
+        kube.write_only_while(self._lease.held)
         self._sweep = Sweep(
             kube,
             self._cache,

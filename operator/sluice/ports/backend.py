@@ -73,8 +73,9 @@ class ClusterBackend(Protocol):
         """Look, live. Never raises for the API server's failures."""
         ...
 
-    async def act(self, owner: Owner, action: ClusterAction) -> None:
-        """Make one change. Raises ActFailed, and Conflict where something is not as it was observed."""
+    async def act(self, owner: Owner, action: ClusterAction, seen: ClusterObservation) -> None:
+        """Make one change. `seen`: what it was decided from. Raises ActFailed, NotHeld, and Conflict where something is
+        not as it was observed."""
         ...
 
 

@@ -28,6 +28,10 @@ class Rejected(Exception):
     """The API server refused the request (400, 422): a bug of ours, or a CRD of another version than the operator."""
 
 
+class NotHeld(Exception):
+    """This process does not hold the Lease any more: the write was not sent. Drop the pass."""
+
+
 class HeldByBudget(Exception):
     """A PodDisruptionBudget does not allow this eviction now (429)."""
 
@@ -56,7 +60,7 @@ class WatchEvent:
 class Kube(Protocol):
     """Typed nowhere outside the adapter: objects are plain JSON. `kind` is one of kube.resources.RESOURCES; objects of
     kinds that are not namespaced (Namespace, Node) have namespace "". Every method may raise KubeUnavailable,
-    Forbidden or Rejected."""
+    Forbidden or Rejected, and those that write NotHeld."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """A live read; None if it does not exist."""
@@ -110,8 +114,9 @@ class Kube(Protocol):
         """Delete, dependants in the background; a missing object is fine. Raises Conflict if it has another uid."""
         ...
 
-    async def scale(self, kind: str, namespace: str, name: str, replicas: int) -> None:
-        """Write replicas through the scale subresource: nothing else of the object can change. Raises Gone."""
+    async def scale(self, kind: str, namespace: str, name: str, replicas: int, *, uid: str, observed: int) -> None:
+        """Write replicas through the scale subresource: nothing else of the object can change. Raises Conflict if it
+        has another uid, or other replicas than were observed; Gone."""
         ...
 
     async def evict(self, namespace: str, pod: str, *, uid: str, grace_seconds: int) -> None:
