@@ -67,7 +67,12 @@ def bootstrap(settings: BootstrapSettings) -> Json:
         "dynamic_resources": {"cds_config": _FROM_THE_AGENT},
         "static_resources": {
             "listeners": [_data_listener(settings), _inner_listener(settings), _metrics_listener(settings)],
-            "clusters": [_admin_cluster(settings), _relay_cluster(settings), _agent_cluster(settings)],
+            "clusters": [
+                _socket_cluster("admin", settings.admin),
+                _stats_cluster(settings),
+                _relay_cluster(settings),
+                _agent_cluster(settings),
+            ],
         },
         "stats_config": _STATS,
         # Latencies show after this time: alarms on traffic look at windows of seconds.
@@ -269,13 +274,16 @@ def _get(path: str, rewrite: str, cluster: str = "admin") -> Json:
     }
 
 
-_METRICS_ROUTE: Final = _get("/stats/prometheus", "/stats/prometheus?usedonly")
+_METRICS_ROUTE: Final = _get("/stats/prometheus", "/stats/prometheus?usedonly", "stats")
 _READY_ROUTE: Final = _get("/ready", "/ready")
 _RELAY_ROUTE: Final = _get("/relay", "/relay", RELAY_CLUSTER)
 
 
-def _admin_cluster(settings: BootstrapSettings) -> Json:
-    return _socket_cluster("admin", settings.admin)
+def _stats_cluster(settings: BootstrapSettings) -> Json:
+    """Any pod may ask for metrics, and Envoy's main thread writes them. Apart from the liveness probe's cluster: that
+    is not to be refused because many ask."""
+    limits = {"max_connections": 2, "max_requests": 2, "max_pending_requests": 8}
+    return {**_socket_cluster("stats", settings.admin), "circuit_breakers": {"thresholds": [limits]}}
 
 
 def _relay_cluster(settings: BootstrapSettings) -> Json:
