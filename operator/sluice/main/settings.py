@@ -219,7 +219,7 @@ class Settings:
     """Port of /healthz, /readyz and /metrics. 0: any free port, which is logged."""
 
     stuck_seconds: int = _setting(300, _integer(10, 3600))
-    """/healthz fails when a key waited for a worker, or a pass ran, for longer than this."""
+    """/healthz fails when keys wait and none was taken, or a pass ran, for longer than this."""
 
     stop_seconds: int = _setting(20, _integer(1, 600))
     """How long running passes may go on after SIGTERM."""
