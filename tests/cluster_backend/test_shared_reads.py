@@ -1,11 +1,13 @@
 """Reads that passes share: nobody is answered with what was read before they asked."""
 
 import asyncio
+import gc
 from collections import Counter
 
 import pytest
 from tests.cluster_backend.test_router_turns import Upgrade, look
 from tests.cluster_backend.world import World
+from tests.controller.clock import settle
 from tests.controller.conftest import Telemetry
 
 from sluice.api import names
@@ -80,6 +82,22 @@ async def test_a_pass_that_is_cut_off_takes_no_answer_from_the_others() -> None:
     await asyncio.wait({cut})
     answer.set_result("new")
     assert await stays == "new"
+
+
+async def test_a_read_that_fails_when_all_who_asked_were_cut_off_is_no_news() -> None:
+    """In an outage one read of a pass fails first, and its others are cut off."""
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    place = Place()
+    cut = place.ask("a")
+    _, answer = await place.read(0)
+    cut.cancel()
+    await asyncio.wait({cut})
+    answer.set_exception(KubeUnavailable("away"))
+    await settle()
+    del answer, place, cut
+    gc.collect()
+    assert complaints == []
 
 
 async def test_a_failure_is_everybodys_who_asked_and_nobody_elses() -> None:

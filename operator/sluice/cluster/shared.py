@@ -7,7 +7,7 @@ all who asked. Nothing is remembered."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from sluice.cluster.labels import endpoint_label, endpoints_selector
 from sluice.core.revision import LABEL_ENDPOINT
@@ -35,6 +35,7 @@ class Rounds(Generic[A]):
         self._asked.add(what)
         if self._next is None:
             self._next = asyncio.create_task(self._round(self._under_way))
+            self._next.add_done_callback(_take_note)
         # A pass that is cut off takes no answer from the others.
         return await asyncio.shield(self._next)
 
@@ -54,6 +55,12 @@ class Rounds(Generic[A]):
     def idle(self) -> bool:
         """Nobody waits."""
         return self._next is None and self._under_way is None
+
+
+def _take_note(task: asyncio.Task[Any]) -> None:
+    """All who asked may have been cut off: the failure is told to nobody then, and asyncio would complain."""
+    if not task.cancelled():
+        task.exception()
 
 
 class SharedReads:
