@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import threading
+from collections.abc import Iterator
 
 import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily, Sample
+from prometheus_client.registry import Collector
 from tests.controller.memory_kube import MemoryKube
 from tests.controller.objects import endpoint
 from tests.controller.waiting import until
@@ -62,6 +66,50 @@ async def test_probes_answer_with_their_reasons(problems: tuple[str, ...]) -> No
                 assert "sluice_something_total 1.0" in await answer.text()
     finally:
         await server.stop()
+
+
+class Threads(Collector):
+    """One sample, and the threads in which it was collected and written."""
+
+    def __init__(self) -> None:
+        self.collected: list[int] = []
+        self.written: list[int] = []
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return []
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        self.collected.append(threading.get_ident())
+        family = GaugeMetricFamily("sluice_something", "x", value=1)
+        family.samples = Noting(family.samples, self.written)
+        return [family]
+
+
+class Noting(list[Sample]):
+    """Samples that tell who reads them."""
+
+    def __init__(self, samples: list[Sample], threads: list[int]) -> None:
+        super().__init__(samples)
+        self._threads = threads
+
+    def __iter__(self) -> Iterator[Sample]:
+        self._threads.append(threading.get_ident())
+        return super().__iter__()
+
+
+async def test_metrics_are_collected_in_the_loop_and_written_beside_it() -> None:
+    registry, threads = CollectorRegistry(), Threads()
+    registry.register(threads)
+    server = HealthServer(lambda: (), lambda: (), registry)
+    port = await server.start(0, "127.0.0.1")
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session, session.get("/metrics") as answer:
+            assert "sluice_something 1.0" in await answer.text()
+    finally:
+        await server.stop()
+    assert threads.collected == [threading.get_ident()], "what it reads is the loop's"
+    assert threads.written
+    assert threading.get_ident() not in threads.written, "which takes a second with thousands of Endpoints"
 
 
 async def test_a_blocked_loop_is_a_problem_for_a_while() -> None:

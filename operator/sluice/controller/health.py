@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
 
 Problems = Callable[[], Iterable[str]]
 """What is wrong now, in words; empty: nothing."""
@@ -81,4 +82,22 @@ class HealthServer:
         return answer
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        # What is collected belongs to the event loop. Writing it takes more than half of the time, which is a second
+        # with 5,000 Endpoints.
+        families: list[Metric] = []
+        for family in self._registry.collect():
+            families.append(family)
+            await asyncio.sleep(0)
+        body = await asyncio.to_thread(generate_latest, _Collected(families))
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class _Collected(Collector):
+    """What a registry has told."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        """As it was told."""
+        return self._families
