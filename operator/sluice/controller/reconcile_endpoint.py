@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.api.status import FORMAT_VERSION, EndpointStatus
-from sluice.controller.cache import Cache, Source
+from sluice.controller.books import Books, Entry
+from sluice.controller.cache import CONTROLLER_REVISION, Cache, Source
 from sluice.controller.context import about
 from sluice.controller.events import EventRecorder
 from sluice.controller.feed import Feed
@@ -37,7 +38,7 @@ from sluice.core.identity import Key
 from sluice.core.observation import CallProblem, Observation, Presence
 from sluice.core.permission import Policy
 from sluice.core.resolve import Resolution, ResolveSettings, resolve
-from sluice.core.revision import ANNOTATION_OUTCOME, ANNOTATION_OUTCOME_MESSAGE, controller_revision
+from sluice.core.revision import controller_revision
 from sluice.ports.backend import ActFailed
 from sluice.ports.clock import Clock
 from sluice.ports.kube import Conflict, Gone, Kube, NotHeld, Object
@@ -51,7 +52,6 @@ AFTER_FAILURE_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 """Between passes whose actions succeed and change nothing that is seen, doubled from the first to the longest."""
-CONTROLLER_REVISION = "ControllerRevision"
 
 
 class Fence(Protocol):
@@ -124,6 +124,7 @@ class EndpointReconciler:
         self._fence = fence
         self._clock = clock
         self._events = events
+        self._books = Books(kube, cache, feed, clock, events)
         self._metrics = metrics
         self._policy = policy
         self._settings = settings
@@ -154,6 +155,7 @@ class EndpointReconciler:
         self._memories.pop(key, None)
         self._doubtful.discard(key)
         self._unsaid.pop(key, None)
+        self._books.forget(key)
         self._metrics.hide_endpoint(key)
         for site in self._sites.values():
             site.forget(key)
@@ -318,6 +320,7 @@ class EndpointReconciler:
         memory = _Memory(basis=basis, repeated=before.repeated + 1 if before.basis == basis else 0)
         acted: list[str] = []
         done: list[str] = []
+        waits: list[float] = []
         current = endpoint
         last = self._clock.monotonic()
         try:
@@ -327,12 +330,18 @@ class EndpointReconciler:
                 if self._clock.monotonic() - last > ACT_WITHIN_SECONDS:
                     raise _DroppedError(f"this process was held up; {_words(action)} was not done", 0.0)
                 try:
-                    current = await self._do(given, action, current)
+                    if isinstance(action, Entry) and not current["metadata"].get("deletionTimestamp"):
+                        refused_for = await self._books.try_to(action, current)
+                    else:
+                        refused_for, current = None, await self._do(given, action, current)
                 except NotHeld as fenced:
                     raise _DroppedError(str(fenced), AFTER_FAILURE_SECONDS) from None
+                last = self._clock.monotonic()
+                if refused_for is not None:
+                    waits.append(refused_for)
+                    continue
                 acted.append(acted_name(action))
                 done.append(_words(action))
-                last = self._clock.monotonic()
         except ActFailed as failure:
             logger.warning("failed: %s", failure)
             self._memories[key] = _Memory(failure.problem, tuple(acted))
@@ -350,7 +359,8 @@ class EndpointReconciler:
         memory = self._memories[key] = replace(memory, acted=tuple(acted))
         site = self._sites.get(endpoint["spec"]["backend"])
         told = site is not None and site.will_tell(decision.actions)
-        return self._seconds_until(decision) if told else self._pause(memory, decision)
+        again = self._seconds_until(decision) if told else self._pause(memory, decision)
+        return min((again, *waits) if again is not None else waits, default=None)
 
     def _pause(self, memory: _Memory, decision: Decision) -> float:
         """Until the pass after actions of which nobody tells what became; a bake that ends meanwhile is not put off."""
@@ -369,10 +379,11 @@ class EndpointReconciler:
                     await self._store_revision(action, endpoint)
                 except REFUSALS as refusal:  # told, and no attempt at the call that was to follow
                     raise ActFailed(refused("StoreRevision", refusal)) from refusal
-            case MarkRevision():
-                await self._mark_revision(action, endpoint)
-            case DropRevision():
-                await self._drop_revision(action, endpoint)
+            case MarkRevision() | DropRevision():
+                try:
+                    await self._books.enter(action, endpoint)
+                except REFUSALS as refusal:  # told, and the finalizer stays until it is done
+                    raise ActFailed(refused(type(action).__name__, refusal)) from refusal
             case _:
                 try:
                     await self._sites[endpoint["spec"]["backend"]].act(given, action)
@@ -427,25 +438,6 @@ class EndpointReconciler:
                 raise ActFailed(problem) from None
             return
         self._feed.seen(stored, Source.OWN)
-
-    async def _mark_revision(self, action: MarkRevision, endpoint: Object) -> None:
-        key = Key(CONTROLLER_REVISION, endpoint["metadata"]["namespace"], action.name)
-        notes = {ANNOTATION_OUTCOME: action.outcome, ANNOTATION_OUTCOME_MESSAGE: action.message or None}
-        try:
-            marked = await self._kube.patch_metadata(
-                key.kind, key.namespace, key.name, resource_version=None, annotations=notes
-            )
-        except Gone:
-            await self._feed.read(key)
-            return
-        self._feed.seen(marked, Source.OWN)
-
-    async def _drop_revision(self, action: DropRevision, endpoint: Object) -> None:
-        namespace = endpoint["metadata"]["namespace"]
-        await self._kube.delete(CONTROLLER_REVISION, namespace, action.name)
-        known = self._cache.get(CONTROLLER_REVISION, namespace, action.name)
-        if known is not None:
-            self._feed.gone(known, Source.OWN)
 
     def _seconds_until(self, decision: Decision) -> float | None:
         if decision.look_again is None:
