@@ -1,7 +1,9 @@
 """A status that is lost: commands that were acted on are not repeated, holds stay, and a rolling deployment that was
 under way goes back with its capacity before its traffic."""
 
+import pytest
 from tests.core.cluster_stage import ClusterStage, blue_green, rolling
+from tests.core.test_cluster_replacing import at_work, check
 from tests.core.watched import deployment, ended, name_of, reach, served
 
 from sluice.api.reasons import Cause, CommandResult
@@ -171,3 +173,39 @@ def test_in_a_blue_green_deployment_the_old_fleet_is_whole_and_takes_all_at_once
     stage.step()
     assert stage.status.deployment is None
     assert stage.percent_new() == 0
+
+
+@pytest.mark.parametrize("image", ["old:1", "new:1", "third:1"])
+@pytest.mark.parametrize("standing", [0, 2])
+def test_a_batch_that_had_gone_for_new_instances_without_traffic_comes_back(image: str, standing: int) -> None:
+    """Whatever the spec asks for by then; in its place stands nothing yet, or instances that start."""
+    stage = at_work(4, 50, model_spec={"primaryContainer": {"image": "old:1"}})
+    [old] = stage.cluster.fleets.values()
+    stage.image("new:1")
+    for _ in range(60):
+        stage.step()
+        new = sum(fleet.replicas for fleet in stage.cluster.fleets.values() if fleet is not old)
+        if (old.replicas, new) == (2, standing):
+            break
+    assert (old.replicas, stage.percent_new()) == (2, 0)
+    lose(stage)
+    stage.image(image)
+    most = 0
+    for _ in range(120):
+        stage.step()
+        check(stage, 4, 2)
+        most = max(most, old.ready)
+    assert most == 4
+    assert [(fleet.image, fleet.replicas, fleet.ready) for fleet in stage.cluster.fleets.values()] == [(image, 4, 4)]
+    assert stage.condition("Ready") == ("True", "InService")
+
+
+def test_what_a_scaler_left_of_the_fleets_in_service_is_no_deployment() -> None:
+    """Nothing stands beside them."""
+    stage = at_work(4, 50)
+    [fleet] = stage.cluster.fleets.values()
+    stage.scale(fleet, 2)
+    stage.run(5)
+    lose(stage)
+    stage.run(60)
+    assert (stage.status.deployment, fleet.replicas) == (None, 2)

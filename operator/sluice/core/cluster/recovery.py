@@ -109,13 +109,14 @@ def _hold_again(d: Draft) -> None:
 
 
 def _rolling_back(d: Draft, serving: Revision) -> None:
-    """The fleets in service have fewer ready instances than they should, and another revision answers for the rest: a
-    rolling deployment was under way. It goes back in its order, capacity before traffic, and starts anew then."""
+    """The fleets in service have fewer ready instances than they should, and another revision answers for the rest, or
+    was to: a rolling deployment was under way. It goes back in its order, capacity before traffic, and starts anew."""
     seen, old = keeping.seen(d), spec_counts(serving.endpoint_config)
     # Pods that answer: on its way back, fleets are told their full size before they have it.
     standing = {fleet.variant: fleet.ready for fleet in seen.fleets if fleet.fleet_hash == serving.fleet_hash}
-    other = _other(d, serving)
     config = plans.config_of(d.spec, d.status)
+    replaces = plans.replaces(d.spec, config)
+    other = _other(d, serving, replaces=replaces)
     if (
         guardrails.policy_name(config) != guardrails.ROLLING
         or other is None
@@ -150,7 +151,7 @@ def _rolling_back(d: Draft, serving: Revision) -> None:
             ),
             plan=(last,),
             before=instances.at_start(old, new),
-            replace_first=plans.replaces(d.spec, config) or None,
+            replace_first=replaces or None,
             cause=Cause.UNKNOWN,
             message=LOST,
         ),
@@ -169,15 +170,20 @@ def others_answer(d: Draft, wanted: tuple[fleets.Wanted, ...]) -> bool:
     return any(f.ready and f.name in taking and f.fleet_hash not in created for f in seen.fleets)
 
 
-def _other(d: Draft, serving: Revision) -> Revision | None:
-    """The revision beside the one in service that requests go to."""
-    route = keeping.seen(d).route
+def _other(d: Draft, serving: Revision, *, replaces: bool) -> Revision | None:
+    """The revision beside the one in service that most requests go to or, where a batch goes before its successors come
+    (`replaces`), that has fleets and never was in service: old instances have gone for it before its first request."""
+    seen = keeping.seen(d)
+    proven = {s.fleet_hash for s in d.given.stored if s.outcome == Outcome.SUCCEEDED}
+    coming = {fleet.fleet_hash for fleet in seen.fleets if replaces and not fleet.deleting} - proven
     stored = [revision.revision(d.given.resolution.owner) for revision in d.given.stored]
-    for revision in (*([d.desired] if d.desired is not None else []), *stored):
-        beside = revision.fleet_hash != serving.fleet_hash and route is not None
-        if beside and route is not None and percent_on(route.spec, _fleets(d, revision)) > 0.0:
-            return revision
-    return None
+    found = [
+        (percent_on(seen.route.spec, _fleets(d, revision)) if seen.route is not None else 0.0, revision)
+        for revision in (*([d.desired] if d.desired is not None else []), *stored)
+        if revision.fleet_hash != serving.fleet_hash
+    ]
+    beside = [(percent, revision) for percent, revision in found if percent > 0.0 or revision.fleet_hash in coming]
+    return max(beside, key=lambda pair: pair[0], default=(0.0, None))[1]
 
 
 def _fleets(d: Draft, revision: Revision) -> frozenset[str]:
