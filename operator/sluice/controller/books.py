@@ -109,7 +109,7 @@ class Books:
 
 
 def _note(entry: Entry, endpoint: Object, refusal: Refusal) -> EventNote:
-    """The object, what was refused, what that costs, what to do, and why it was: last, as an Event is cut at its end."""
+    """The object, what was refused, what that costs, what to do; the reason last, as an Event is cut at its end."""
     name = f"ControllerRevision {endpoint['metadata']['namespace']}/{entry.name}"
     remedy = "It is tried again by itself: let the operator {} it (its ClusterRole, admission webhooks and policies)."
     match entry:
