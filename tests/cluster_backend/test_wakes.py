@@ -158,6 +158,20 @@ def test_a_report_in_parts_is_one_routers(woken: Woken) -> None:
     assert woken.moved(kind, spec={"podUID": "two", "routes": [route("steady", 1)]}, name="two") == []
 
 
+def test_a_router_whose_end_no_watch_told_is_waited_for_no_more(woken: Woken) -> None:
+    kind = names.ROUTER_REPORT
+    for uid in ("one", "two"):
+        for part, name in (("", "moving"), (".7", "steady")):
+            woken.moved(kind, spec={"podUID": uid, "routes": [route(name, 1)]}, name=uid + part)
+    woken.wakes.lost("Pod", "team", "one")
+    woken.moved(kind, spec={"podUID": "two", "routes": [route("moving", 2)]}, name="two")
+    assert (woken.at_once, woken.soon) == ([], ["moving"])
+    for name in ("one", "one.7"):
+        woken.wakes.lost(kind, "team", name)
+    woken.moved(kind, spec={"podUID": "two", "routes": [route("moving", 3)]}, name="two")
+    assert (woken.at_once, woken.soon) == (["moving"], [])
+
+
 def test_what_concerns_everybody_wakes_every_cluster_endpoint(woken: Woken) -> None:
     woken.wakes.everybody()
     assert sorted(woken.soon) == ["elsewhere", "going", "moving", "steady", "steady-too"]

@@ -1,6 +1,7 @@
 """The watches that only wake: which of them is dead, and how the health probe tells."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 from kubernetes.aio.client import Configuration
@@ -25,7 +26,10 @@ class World:
     def __init__(self) -> None:
         self.kube = MemoryKube()
         self.clock = SteppedClock()
-        self.hearing = Hearing(self.kube, WAKING, (), sleep=self.clock.sleep)
+        self.lost: list[tuple[str, str, str]] = []
+        self.hearing = Hearing(
+            self.kube, WAKING, (), lost=lambda *place: self.lost.append(place), sleep=self.clock.sleep
+        )
 
     def put(self, kind: str, name: str, *, told: bool = True) -> Object:
         """Somebody writes an object."""
@@ -114,6 +118,26 @@ async def test_what_is_gone_is_not_remembered_told_or_not(world: World) -> None:
     world.drop(world.put("Pod", "three"), told=False)
     assert await world.judged() == frozenset()
     assert {name for kind, _, name in world.hearing._told if kind == "Pod"} == {"one"}
+    assert world.lost == [("Pod", "team", "two"), ("Pod", "team", "three")]
+
+
+async def test_what_is_made_anew_while_it_is_looked_for_is_not_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.drop(world.put("Pod", "two"), told=False)
+    listing = world.kube.list_metadata
+
+    async def slow(kind: str, *rest: str) -> AsyncIterator[Object]:
+        async for item in listing(kind, *rest):
+            yield item
+        if kind == "Pod":
+            world.put("Pod", "two")
+
+    monkeypatch.setattr(world.kube, "list_metadata", slow)
+    await world.judged()
+    monkeypatch.undo()
+    assert await world.judged() == frozenset()
+    assert world.lost == []
 
 
 async def test_it_goes_on_when_the_api_server_is_away(world: World) -> None:
@@ -127,7 +151,7 @@ async def test_it_goes_on_when_the_api_server_is_away(world: World) -> None:
     running.cancel()
 
 
-async def test_the_health_probe_names_dead_watches_of_the_cluster_backend() -> None:
+async def test_the_operator_is_told_of_dead_watches_and_of_what_they_have_lost() -> None:
     kube = KubeClient(Configuration(), identity="test")
     operator = Operator(Settings(), kube, Metrics(CollectorRegistry(), "test"), "prod", in_cluster=True)
     try:
@@ -135,5 +159,6 @@ async def test_the_health_probe_names_dead_watches_of_the_cluster_backend() -> N
         assert operator._cluster is not None
         operator._cluster._hearing.dead_watches = frozenset({"Pod"})
         assert [*operator.unhealthy()] == ["dead watch: Pod"]
+        assert operator._cluster._hearing._lost == operator._cluster.wakes.lost
     finally:
         await kube.close()

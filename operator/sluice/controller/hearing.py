@@ -6,7 +6,7 @@ by its resourceVersion alone and compared with a listing now and then; the healt
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from sluice.controller.cache import version_of
@@ -26,12 +26,19 @@ class Hearing:
     """Told of every watch event; compares once a minute."""
 
     def __init__(
-        self, kube: Kube, kinds: Mapping[str, str], namespaces: tuple[str, ...], *, sleep: Sleep = asyncio.sleep
+        self,
+        kube: Kube,
+        kinds: Mapping[str, str],
+        namespaces: tuple[str, ...],
+        *,
+        lost: Callable[[str, str, str], None] = lambda _kind, _namespace, _name: None,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """kinds: kind -> the label selector that it is watched with."""
+        """kinds: kind -> the label selector that it is watched with. lost: called for what is listed no more."""
         self._kube = kube
         self._kinds = kinds
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
+        self._lost = lost
         self._sleep = sleep
         self._told: dict[Place, int] = {}
         """What is gone is in it until the next comparison: the listing before may still have had it."""
@@ -67,14 +74,15 @@ class Hearing:
         watch told or not: deletions while a watch is opened anew are held against nobody."""
         missed: dict[Place, int] = {}
         for kind, selector in self._kinds.items():
-            before = [place for place in self._told if place[0] == kind]
+            before = {place: version for place, version in self._told.items() if place[0] == kind}
             listed: dict[Place, int] = {}
             for namespace in self._namespaces:
                 async for item in self._kube.list_metadata(kind, namespace, selector):
                     listed[_place(item)] = version_of(item)
-            for place in before:
-                if place not in listed:
-                    self._told.pop(place, None)
+            for place, version in before.items():
+                if place not in listed and self._told.get(place) == version:  # else it was made anew meanwhile
+                    del self._told[place]
+                    self._lost(*place)
             missed |= {place: version for place, version in listed.items() if self._told.get(place, 0) < version}
         return missed
 

@@ -52,6 +52,14 @@ class Wakes:
         else:
             self._endpoint(item)
 
+    def lost(self, kind: str, namespace: str, name: str) -> None:
+        """An object is not there any more, whether a watch told or not. A router that stayed in here would never agree
+        with the others."""
+        if kind == names.ROUTER_REPORT:
+            routers = self._reported.get(namespace, {})
+            for router in [router for router, parts in routers.items() if name in parts]:
+                self._drop(namespace, router, name)
+
     def everybody(self) -> None:
         """Something changed that concerns every Cluster Endpoint."""
         for key in self._cache.keys(names.ENDPOINT):
@@ -88,15 +96,12 @@ class Wakes:
         is the last router that tells of these routes; the others of a namespace are moments behind the first."""
         namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
         router = str((item.get("spec") or {}).get("podUID") or name)
+        if gone:
+            self._drop(namespace, router, name)
+            return
         routers = self._reported.setdefault(namespace, {})
         parts = routers.setdefault(router, {})
         before = parts.pop(name, {})
-        if gone:
-            if not parts:
-                del routers[router]
-            if not routers:
-                del self._reported[namespace]
-            return
         after = parts[name] = _entries(item)
         for endpoint in sorted(before.keys() | after.keys()):
             if before.get(endpoint) == after.get(endpoint):
@@ -108,6 +113,15 @@ class Wakes:
                 self._wake(key)
             else:
                 self._wake_after(key, SETTLE_SECONDS)
+
+    def _drop(self, namespace: str, router: str, report: str) -> None:
+        routers = self._reported.get(namespace, {})
+        parts = routers.get(router, {})
+        parts.pop(report, None)
+        if not parts:
+            routers.pop(router, None)
+        if not routers:
+            self._reported.pop(namespace, None)
 
 
 def _entries(report: Object) -> Entries:

@@ -82,7 +82,7 @@ class ClusterParts:
         metrics: Metrics,
     ) -> None:
         self.wakes = Wakes(cache, queue.add, queue.add_after)
-        self._hearing = Hearing(kube, WAKING, settings.watch_namespaces)
+        self._hearing = Hearing(kube, WAKING, settings.watch_namespaces, lost=self.wakes.lost)
         file = InstanceTypesFile()
         self._types: ConfigMapReader[InstanceTypes] = ConfigMapReader(
             kube,
