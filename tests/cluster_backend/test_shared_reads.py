@@ -9,10 +9,12 @@ from tests.cluster_backend.test_router_turns import Upgrade, look
 from tests.cluster_backend.world import World
 from tests.controller.clock import settle
 from tests.controller.conftest import Telemetry
+from tests.controller.memory_kube import MemoryKube
 
 from sluice.api import names
 from sluice.cluster.shared import MOST_NAMES, Rounds, SharedReads
 from sluice.core.cluster.actions import EnsureRouter, WriteRoute
+from sluice.core.revision import LABEL_ENDPOINT
 from sluice.kube.client import KubeClient
 from sluice.ports.kube import KubeUnavailable
 
@@ -113,6 +115,22 @@ async def test_a_failure_is_everybodys_who_asked_and_nobody_elses() -> None:
     _, answer = await place.read(1)
     answer.set_result("back")
     assert await after == "back"
+
+
+@pytest.mark.parametrize("kind", ["ReplicaSet", "Service"])
+async def test_of_what_is_remembered_for_every_endpoint_only_what_is_read_is_kept(kind: str) -> None:
+    kube = MemoryKube()
+    metadata = {"name": "churn-a", "namespace": "team", "labels": {LABEL_ENDPOINT: "churn"}, "uid": "u"}
+    kube.put(
+        {
+            "apiVersion": "v1",
+            "kind": kind,
+            "metadata": {**metadata, "managedFields": [{"manager": "sluice"}]},
+            "spec": {"template": {}},
+        }
+    )
+    (found,) = await SharedReads(kube).of_endpoint(kind, "team", "churn")
+    assert found == {"apiVersion": "v1", "kind": kind, "metadata": {**metadata, "resourceVersion": "1000"}}
 
 
 async def test_passes_at_the_same_time_list_the_nodes_once() -> None:

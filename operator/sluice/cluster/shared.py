@@ -17,6 +17,9 @@ HELD_UP_SECONDS: Final = 0.2
 """The next read waits for the one under way no longer than this."""
 MOST_NAMES: Final = 50
 """Endpoints in one selector: it travels in the address, and proxies cut long ones off."""
+BARE: Final = frozenset({"ReplicaSet", "Service"})
+"""Kinds of which only the metadata is read: what they are called and whose they are. They are remembered for every
+Endpoint, and a ReplicaSet holds its pods' whole template."""
 
 A = TypeVar("A")
 
@@ -113,7 +116,12 @@ class SharedReads:
         return found
 
     async def _list(self, kind: str, namespace: str, selector: str) -> list[Object]:
-        return [item async for item in self._kube.list(kind, namespace, selector)]
+        if kind not in BARE:
+            return [item async for item in self._kube.list(kind, namespace, selector)]
+        found = [item async for item in self._kube.list_metadata(kind, namespace, selector)]
+        for item in found:
+            item["metadata"].pop("managedFields", None)  # often larger than the rest
+        return found
 
 
 P = TypeVar("P")
