@@ -10,11 +10,12 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Sample
 from prometheus_client.registry import Collector
+from tests.controller.clock import SteppedClock
 from tests.controller.memory_kube import MemoryKube
 from tests.controller.objects import endpoint
 from tests.controller.waiting import until
 
-from sluice.controller.events import MAX_WAITING, EventRecorder
+from sluice.controller.events import MAX_WAITING, TOLD_EVERY_SECONDS, EventRecorder
 from sluice.controller.health import LAG_BOUND_SECONDS, HealthServer, LoopLag
 from sluice.core.decision import EventNote
 
@@ -47,6 +48,31 @@ async def test_the_oldest_are_dropped_when_too_many_wait() -> None:
     await recorder.flush()
     assert len(kube.events) == MAX_WAITING
     assert kube.events[-1][2] == str(MAX_WAITING + 4)
+
+
+async def test_that_events_are_dropped_is_told_while_they_are_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kube, clock, told = MemoryKube(), SteppedClock(), list[str]()
+    recorder = EventRecorder(kube, monotonic=clock.monotonic)
+    writes = 0
+
+    async def more_come_than_are_written(*_: object, **__: object) -> None:
+        nonlocal writes
+        writes += 1
+        if writes <= 3:
+            recorder.note(endpoint(), [EventNote("Normal", "N", "")] * 2)  # for one that has gone
+        told.append(caplog.text)
+        caplog.clear()
+        clock.skip(TOLD_EVERY_SECONDS / 2)
+
+    monkeypatch.setattr(kube, "event", more_come_than_are_written)
+    monkeypatch.setattr("sluice.controller.events.MAX_WAITING", 10)
+    recorder.note(endpoint(), [EventNote("Normal", "N", "")] * 15)
+    await recorder.flush()
+    assert "6 events were dropped" in told[1]
+    assert told[2] == ""
+    assert "2 events were dropped" in told[3]
 
 
 @pytest.mark.parametrize("problems", [(), ("stuck queue", "dead watch: Model")])

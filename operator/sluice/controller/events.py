@@ -4,8 +4,10 @@ Events are a courtesy: they are dropped when too many wait, and never hold a pas
 
 import asyncio
 import logging
+import math
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sluice.core.decision import EventNote
 from sluice.ports.kube import Kube, Object
@@ -15,16 +17,21 @@ logger = logging.getLogger(__name__)
 MAX_WAITING = 5000
 AT_ONCE = 8
 MAX_MESSAGE_LENGTH = 1024
+TOLD_EVERY_SECONDS = 60.0
+"""How often the log says at most that events were dropped."""
 
 
 class EventRecorder:
     """Keeps notes in order; those of one object are written one after the other."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._kube = kube
+        self._monotonic = monotonic
         self._waiting: deque[tuple[Object, EventNote]] = deque()
         self._some = asyncio.Event()
         self.dropped = 0
+        """Since this was last told."""
+        self._tell_at = -math.inf
 
     def note(self, regarding: Object, notes: Iterable[EventNote]) -> None:
         """Record these about an object as it was persisted."""
@@ -52,10 +59,16 @@ class EventRecorder:
         """Write what waits."""
         while self._waiting:
             await asyncio.gather(*(self._write(about, note) for about, note in self._batch()))
+            self._tell_dropped()
         self._some.clear()
-        if self.dropped:
-            logger.warning("%d events were dropped: too many waited", self.dropped)
-            self.dropped = 0
+
+    def _tell_dropped(self) -> None:
+        """Not at the end only: while more come than can be written there is none."""
+        now = self._monotonic()
+        if not self.dropped or now < self._tell_at:
+            return
+        logger.warning("%d events were dropped: too many waited", self.dropped)
+        self.dropped, self._tell_at = 0, now + TOLD_EVERY_SECONDS
 
     def _batch(self) -> list[tuple[Object, EventNote]]:
         """The next notes of different objects."""
