@@ -312,7 +312,9 @@ def kubernetes_call(method: str, raw_path: str, headers: Any, body: bytes) -> Ca
         words.append(str(json.loads(body)["metadata"]["annotations"].get("sluice.dev/outcome")))
         polling = True
     elif method == "PATCH":
-        words.append("+".join(sorted(json.loads(body).get("metadata") or rest[1:])))
+        patch = json.loads(body)
+        marks = patch.get("metadata") if isinstance(patch, dict) else None  # a scale's is a list of operations
+        words.append("+".join(sorted(marks or rest[1:])))
     elif resource == "events":
         words.append(json.loads(body)["reason"])
         polling = True
