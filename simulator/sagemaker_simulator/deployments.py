@@ -180,6 +180,14 @@ def _deadline(world: World, endpoint: Endpoint, deployment: Deployment) -> None:
     )
 
 
+def overdue(world: World, endpoint: Endpoint) -> None:
+    """The deadline of the deployment under way is now; raises ValueError if there is none."""
+    if not isinstance(endpoint.activity, Deployment):
+        raise ValueError(f"endpoint {endpoint.name}: no deployment is under way")
+    endpoint.activity.deadline = world.now
+    _deadline(world, endpoint, endpoint.activity)
+
+
 def alarms_changed(world: World) -> None:
     """Looks at every deployment whose alarms may have changed or whose bake waited for this reading."""
     for endpoint, deployment in under_way(world):

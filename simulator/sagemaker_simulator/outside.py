@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from . import declared, endpoints, fleets, updates
+from . import declared, deployments, endpoints, fleets, updates
 from .errors import ServiceError
 from .faults import Fault, FaultKind
 from .names import Kind
@@ -17,7 +17,10 @@ from .state import Endpoint, World
 log = logging.getLogger(__name__)
 
 STATUSES = tuple(service(SAGEMAKER).shape_for("EndpointStatus").metadata["enum"])
-_KEYS = {"endpointConfigName", "weights", "counts", "tags", "status", "failureReason", "maintenanceSeconds", "delete"}
+_KEYS = {
+    *("endpointConfigName", "weights", "counts", "tags", "status", "failureReason", "maintenanceSeconds", "delete"),
+    "overdue",
+}
 
 
 def _force(world: World, endpoint: Endpoint, body: Mapping[str, Any]) -> None:
@@ -57,7 +60,8 @@ def _as_somebody_else(world: World, endpoint: Endpoint, body: Mapping[str, Any])
 
 
 def change(world: World, endpoint: Endpoint, body: Mapping[str, Any]) -> None:
-    """Changes config, weights, counts, tags or status; ``immediate: true`` leaves out the Updating in between."""
+    """Changes config, weights, counts, tags or status; ``immediate: true`` leaves out the Updating in between.
+    ``overdue: true``: the deployment under way reaches its deadline now."""
     unknown = body.keys() - _KEYS - {"immediate"}
     if unknown:
         raise ValueError(f"unknown keys {sorted(unknown)}; known are {sorted(_KEYS)} and immediate")
@@ -65,6 +69,9 @@ def change(world: World, endpoint: Endpoint, body: Mapping[str, Any]) -> None:
         raise ValueError(f"status {body['status']!r} is unknown; known are {', '.join(STATUSES)}")
     if body.get("delete", False):
         endpoints.begin_deletion(world, endpoint)
+        return
+    if body.get("overdue", False):
+        deployments.overdue(world, endpoint)
         return
     if body.get("immediate", False):
         _force(world, endpoint, body)

@@ -298,6 +298,22 @@ def test_the_deadline_rolls_back(hosting: Hosting, simulator: Simulator) -> None
     assert "MaximumExecutionTimeoutInSeconds" in shown["FailureReason"]
 
 
+def test_a_deadline_can_be_brought_to_now(hosting: Hosting, simulator: Simulator) -> None:
+    hosting.endpoint()
+    with pytest.raises(RuntimeError, match="no deployment is under way"):
+        simulator.change_endpoint("churn", overdue=True)
+    hosting.next_config()
+    hosting.update(
+        blue_green("LINEAR", wait=400, LinearStepSize=percent(25), MaximumExecutionTimeoutInSeconds=1800),
+    )
+    simulator.advance(100)
+    simulator.change_endpoint("churn", overdue=True)
+    simulator.advance(20)
+    shown = hosting.describe()
+    assert (shown["EndpointStatus"], shown["EndpointConfigName"]) == ("InService", "c1")
+    assert "MaximumExecutionTimeoutInSeconds" in shown["FailureReason"]
+
+
 def test_a_failed_rollback_serves_both_and_another_update_mends_it(hosting: Hosting, simulator: Simulator) -> None:
     hosting.endpoint()
     hosting.next_config()
