@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from tests.conformance.drive import Images, Site, run
+from tests.conformance.drive import Images, Site, name_of, run
 from tests.conformance.recorder import Recorder
 from tests.conformance.table import TABLE, Scenario, Seen
-from tests.operator.harness.kube import Kube, install_crds
+from tests.operator.harness.kube import Kube, install_crds, until
 from tests.operator.harness.nursery import Nursery
 from tests.operator.harness.operator_process import Operator
 from tests.operator.harness.world import ALLOW_ALL, FAST
@@ -31,14 +31,21 @@ ROOT = Path(__file__).parents[2]
 WAITS = 30
 """Every wait of the table, two seconds mostly, takes so many times longer: alarms are read once a minute or so."""
 HOURS = 1.5
-"""How long one scenario may take, at most; it is given up then, and deleted."""
+"""How long the endpoint of one scenario may stand, at most."""
+DELETION_HOURS = 0.5
+"""So much of them is kept for its deletion: a scenario that takes longer than the rest is given up."""
 SIDE_BY_SIDE = 4
 
 
 def dollars(scenarios: tuple[Scenario, ...], per_instance_hour: float) -> float:
     """The most that these can cost: old and new fleets at full size for as long as a scenario may take."""
-    instances = sum(2 * (sum(scenario.counts.values()) + 1) for scenario in scenarios)
-    return instances * HOURS * per_instance_hour
+    return sum(map(_instances, scenarios)) * HOURS * per_instance_hour
+
+
+def _instances(scenario: Scenario) -> int:
+    """At once, at most: before and after the change, each with what events add."""
+    before, after = sum(scenario.counts.values()), sum(count for count, _ in scenario.becomes.values())
+    return before + (after or before) + 2 * (1 + sum(event.do == "counts" for event in scenario.events))
 
 
 def _say(text: str) -> None:
@@ -58,15 +65,38 @@ def main(arguments: list[str]) -> int:
     prefix = f"sluice-{uuid.uuid4().hex[:8]}"
     try:
         with _site(given, prefix) as site, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-            runs = {scenario: pool.submit(run, scenario, site) for scenario in scenarios}
-            return sum([_tell(scenario, ended.result) for scenario, ended in runs.items()]) and 1
+            runs = [(scenario, pool.submit(_run, scenario, site)) for scenario in scenarios]
+            try:
+                return sum([_tell(scenario, ended.result) for scenario, ended in runs]) and 1
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                site.recorder.close()  # those under way end, and are deleted
+                raise
     finally:
         _delete(boto3.Session(region_name=given.region), prefix)
 
 
+def _run(scenario: Scenario, site: Site) -> Seen:
+    """What was seen; its endpoint is gone then, and costs no more while others go on."""
+    try:
+        return run(scenario, site)
+    finally:
+        name = name_of(scenario, site)
+        site.kube.delete("Endpoint", site.namespace, name)
+        try:
+            until(
+                lambda: site.kube.get("Endpoint", site.namespace, name) is None or None,
+                seconds=DELETION_HOURS * 3600,
+                what=lambda: "it is still there",
+                every=1,
+            )
+        except AssertionError as error:
+            _say(f"NOT DELETED so far {name}: {error}")
+
+
 def _tell(scenario: Scenario, result: Callable[[], Seen]) -> int:
     """One line of the outcome; 1: not as expected."""
-    wanted = scenario.differs.get("SageMaker", scenario.seen)
+    wanted = scenario.wanted("SageMaker")
     try:
         seen = result()
     except AssertionError as error:
@@ -135,7 +165,7 @@ def _site(given: argparse.Namespace, prefix: str) -> Iterator[Site]:
                 role=given.role,
                 model={"modelDataUrl": given.model_data_url} if given.model_data_url else {},
                 waits=WAITS,
-                patience=HOURS * 3600,
+                patience=(HOURS - DELETION_HOURS) * 3600,
                 prefix=f"{prefix}-",
             )
         finally:

@@ -1,15 +1,17 @@
 """Takes one scenario through one backend: declares it, does what somebody does in it, and says what was seen."""
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.conformance.recorder import Recorder
-from tests.conformance.table import Backend, Event, Scenario, Seen
+from tests.conformance.table import EDITED, Backend, Event, Scenario, Seen
 from tests.operator.harness.kube import Kube, Object
 from tests.operator.harness.manifests import Manifest, config, manifest, variant
 
 SECONDS = 400.0
-"""How long anything is waited for, at most."""
+"""How long a scenario may take, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Site:
     set_alarm: Callable[[str, str], None]
     prepare: Callable[[Scenario, str], None] = lambda _scenario, _name: None
     """Called before the change with the Endpoint's name: makes the new fleet unhealthy, where images do not."""
+    overtake: Callable[[str], None] = lambda _name: None
+    """The Endpoint's name -> the deadline of its deployment is reached, where that is not to be waited for."""
     instance_type: str = "ml.m5.large"
     role: str = "arn:aws:iam::111122223333:role/churn"
     model: Manifest = field(default_factory=dict)
@@ -57,35 +61,49 @@ def run(scenario: Scenario, site: Site) -> Seen:
     return _Run(scenario, site).run()
 
 
+def name_of(scenario: Scenario, site: Site) -> str:
+    """Of the Endpoint and all that belongs to it."""
+    return f"{site.prefix}{scenario.name}" if site.prefix else f"{scenario.name}-{site.backend.lower()}"
+
+
 class _Run:
     def __init__(self, scenario: Scenario, site: Site) -> None:
         self._scenario = scenario
         self._site = site
-        self._name = f"{site.prefix}{scenario.name}" if site.prefix else f"{scenario.name}-{site.backend.lower()}"
+        self._name = name_of(scenario, site)
         self._alarm = f"{site.prefix or site.namespace}-{self._name}"
+        self._over = time.monotonic() + site.patience
+        # What is declared now.
+        self._model_name = self._name
+        self._sizes: dict[str, tuple[int, float]] = {name: (count, 1.0) for name, count in scenario.counts.items()}
+        self._declared: dict[tuple[str, str], Manifest] = {}
+        self._served = ""
+        """The revision that served before the change."""
 
     def run(self) -> Seen:
         scenario, site = self._scenario, self._site
         self._declare(site.images.old)
         first = self._until(lambda seen: _is(seen[-1], "True", "InService"), "the first revision in service")
-        served = first[-1]["status"]["revision"]["name"]
+        self._served = first[-1]["status"]["revision"]["name"]
         if scenario.alarm in ("quiet", "firing"):
             site.make_alarm(self._alarm, "OK" if scenario.alarm == "quiet" else "ALARM")
-        since = site.recorder.mark(self._name) - 1
+        since = last = site.recorder.mark(self._name) - 1
         site.prepare(scenario, self._name)
         self._change(site.images.unhealthy if scenario.unhealthy else site.images.new)
         for event in scenario.events:
-            self._until(lambda seen, at=event.at: at in (*_stages(seen), _reason(seen[-1])), event.at, since)  # type: ignore[misc]
-            self._do(event, served)
-        wanted = scenario.differs.get(site.backend, scenario.seen)
+            self._until(lambda seen, at=event.at: at in _moments(seen), event.at, last)  # type: ignore[misc]
+            last = site.recorder.mark(self._name) - 1
+            self._do(event)
+        wanted = scenario.wanted(site.backend)
         seen = self._until(
             lambda seen: (
                 self._seen(seen).end == wanted.end
                 and len(self._seen(seen).outcomes) == len(wanted.outcomes)
                 and (not wanted.outcomes or seen[-1]["status"].get("deployment") is None)
-                and self._followed(seen[-1])
+                and self._seen(seen).sizes == wanted.sizes
+                and self._serves(seen[-1]["status"]) != ""
             ),
-            f"the end: {wanted.end} after {len(wanted.outcomes)} deployments",
+            f"the end: {wanted.end} after {len(wanted.outcomes)} deployments with {wanted.sizes}",
             since,
         )
         return self._seen(seen)
@@ -99,25 +117,30 @@ class _Run:
         match self._scenario.change:
             case "image":
                 self._apply(self._endpoint(deploying=True), self._model(image))
+            case "config":
+                self._model_name = f"{self._name}-2"
+                self._sizes = dict(self._scenario.becomes)
+                self._apply(self._endpoint(deploying=True), self._model(image), self._config())
             case "weights":
-                self._apply(self._config(weight=3))
+                self._edit(weight=EDITED)
             case "counts":
-                self._apply(self._config(more=1))
+                self._edit(more=1)
+
+    def _edit(self, *, weight: float | None = None, more: int = 0) -> None:
+        """Of the variant a."""
+        count, before = self._sizes["a"]
+        self._sizes["a"] = (count + more, before if weight is None else weight)
+        self._apply(self._config())
 
     def _model(self, image: str) -> Manifest:
         container = {"image": image, **self._site.model}
-        return manifest("Model", self._name, {"primaryContainer": container, "executionRoleArn": self._site.role})
+        spec = {"primaryContainer": container, "executionRoleArn": self._site.role}
+        return manifest("Model", self._model_name, spec)
 
-    def _config(self, weight: float = 1, more: int = 0) -> Manifest:
+    def _config(self) -> Manifest:
         variants = [
-            variant(
-                name,
-                model=self._name,
-                count=count + (more if name == "a" else 0),
-                weight=weight if name == "a" else 1,
-                instanceType=self._site.instance_type,
-            )
-            for name, count in self._scenario.counts.items()
+            variant(name, model=self._model_name, count=count, weight=weight, instanceType=self._site.instance_type)
+            for name, (count, weight) in self._sizes.items()
         ]
         return config(*variants, name=self._name)
 
@@ -131,7 +154,7 @@ class _Run:
                 spec["deploymentConfig"] = {**spec["deploymentConfig"], "autoRollbackConfiguration": watched}
         return manifest("Endpoint", self._name, spec)
 
-    def _do(self, event: Event, served: str) -> None:
+    def _do(self, event: Event) -> None:
         match event.do:
             case "alarm":
                 self._site.set_alarm(self._alarm, "ALARM")
@@ -141,15 +164,37 @@ class _Run:
                 self._apply(self._model(self._site.images.third))
             case "revert":
                 self._apply(self._model(self._site.images.old))
+            case "weights":
+                self._edit(weight=EDITED)
+                self._until(lambda seen: _sizes(seen[-1])["a"][1] == EDITED, "the weight in force")
+            case "counts":
+                self._edit(more=1)
+                count = self._sizes["a"][0]
+                self._until(lambda seen: _sizes(seen[-1])["a"][0] == count, "the count in force")
+            case "same again":
+                self._apply(*self._declared.values())
             case "pause":
                 self._annotate("pause", "true")
                 self._until(lambda seen: _commands(seen[-1]) != "", "an answer to pause")
+            case "resume":
                 self._annotate("pause", None)
+            case "promote":
+                deployment = self._now()["deployment"]
+                self._annotate("promote", f"{deployment['revision']}/{deployment['step']}")
+            case "retry":
+                self._annotate("retry", "once")
             case "rollback":
-                self._annotate("rollback", served)
+                self._annotate("rollback", self._served)
+            case "deadline":
+                self._site.overtake(self._name)
+
+    def _now(self) -> Object:
+        status: Object = self._site.recorder.seen(self._name)[-1]["status"]
+        return status
 
     def _apply(self, *objects: Manifest) -> None:
         for item in objects:
+            self._declared[item["kind"], item["metadata"]["name"]] = item
             self._site.kube.apply(item, self._site.namespace)
 
     def _annotate(self, command: str, value: str | None) -> None:
@@ -160,20 +205,19 @@ class _Run:
 
     def _until(self, look: Callable[[list[Object]], bool], what: str, since: int = 0) -> list[Object]:
         return self._site.recorder.until(
-            self._name, lambda seen: bool(seen) and look(seen), what, self._site.patience, since
+            self._name, lambda seen: bool(seen) and look(seen), what, self._over - time.monotonic(), since
         )
 
     def _seen(self, seen: list[Object]) -> Seen:
         last = seen[-1]["status"]
-        before = (seen[0].get("status") or {}).get("history") or ()
-        history = (last.get("history") or ())[: len(last.get("history") or ()) - len(before)]
         return Seen(
             stages=tuple(_stages(seen)),
-            outcomes=tuple(f"{one['outcome']} {one.get('cause') or 'None'}" for one in reversed(history)),
+            outcomes=tuple(_outcomes(seen)),
             serves=self._serves(last),
             end=f"{last.get('endpointStatus')} {_reason(seen[-1])}",
             words=tuple(_once(str((one.get("status") or {}).get("endpointStatus")) for one in seen)),
             acknowledged=_commands(seen[-1]),
+            sizes=_sizes(seen[-1]),
         )
 
     def _serves(self, status: Object) -> str:
@@ -183,16 +227,6 @@ class _Run:
             for image in one.get("deployedImages") or ()
         }
         return ", ".join(sorted(self._site.images.name(image) for image in images))
-
-    def _followed(self, seen: Object) -> bool:
-        """Weights and counts that were changed are in force."""
-        variants = seen["status"].get("productionVariants") or ()
-        a: Object = next((one for one in variants if one["variantName"] == "a"), {})
-        if self._scenario.change == "weights":
-            return bool(a.get("currentWeight") == 3)
-        if self._scenario.change == "counts":
-            return bool(a.get("currentInstanceCount") == self._scenario.counts["a"] + 1)
-        return all(one.get("deployedImages") for one in variants)
 
 
 def _waits(policy: Manifest, factor: int) -> Manifest:
@@ -215,6 +249,25 @@ def _stages(seen: list[Object]) -> list[str]:
             stage += f" {round(deployment.get('trafficPercent') or 0, 1):g}%"
         found.append(stage)
     return _once(found)
+
+
+def _outcomes(seen: list[Object]) -> list[str]:
+    """Of the deployments that ended since the first of these, in order."""
+    before, after = ((one.get("status") or {}).get("history") or () for one in (seen[0], seen[-1]))
+    return [f"{one['outcome']} {one.get('cause') or 'None'}" for one in reversed(after[: len(after) - len(before)])]
+
+
+def _moments(seen: list[Object]) -> tuple[str, ...]:
+    """What an event may wait for."""
+    return (*_stages(seen), *_outcomes(seen), _reason(seen[-1]))
+
+
+def _sizes(one: Object) -> dict[str, Any]:
+    """Of each variant what is in force: instances and weight."""
+    return {
+        variant["variantName"]: (variant.get("currentInstanceCount"), variant.get("currentWeight"))
+        for variant in one["status"].get("productionVariants") or ()
+    }
 
 
 def _once(items: Iterable[str]) -> list[str]:

@@ -29,8 +29,11 @@ class Recorder:
         self._thread.start()
 
     def close(self) -> None:
-        """No more is kept."""
-        self._ended = True
+        """No more is kept; who still waits is told."""
+        with self._changed:
+            self._ended = True
+            self.failure = self.failure or RuntimeError("the recorder was closed")
+            self._changed.notify_all()
         self._pool.clear()
 
     def seen(self, name: str) -> list[Object]:

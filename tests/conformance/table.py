@@ -4,7 +4,7 @@ A scenario is declared in the words of the API alone, so that the same manifests
 on its simulator and in the cluster. What is seen is what a person sees in the Endpoint's status."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tests.operator.harness.manifests import Manifest
@@ -25,12 +25,33 @@ def final(share: float = 100) -> str:
     return f"FinalBaking {share:g}%"
 
 
+Sizes = Mapping[str, tuple[int, float]]
+"""Variant -> instances and weight."""
+EDITED = 3.0
+"""The weight that an edit gives the variant a."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What somebody does once the endpoint is seen in a stage (see Seen.stages), or under a condition's reason."""
+    """What somebody does once the endpoint is seen, since the event before, in a stage (see Seen.stages), with a new
+    outcome (see Seen.outcomes) or under a condition's reason."""
 
     at: str
-    do: Literal["alarm", "alarm is quiet", "third revision", "revert", "pause", "rollback"]
+    do: Literal[
+        "alarm",
+        "alarm is quiet",
+        "third revision",
+        "revert",
+        "weights",  # of the variant a, until they are in force
+        "counts",  # the same
+        "same again",  # what is declared is applied once more, as by a Git sync
+        "pause",
+        "resume",
+        "promote",
+        "retry",
+        "rollback",
+        "deadline",  # the time that the deployment may take is over
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +68,9 @@ class Seen:
     words: tuple[str, ...] = ()
     """endpointStatus, without repetitions, from the moment of the change on."""
     acknowledged: str = ""
-    """What became of a command."""
+    """What became of commands."""
+    sizes: Sizes = field(default_factory=dict)
+    """What is in force of each variant at the end. Absent: what the revision that serves was declared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +78,12 @@ class Scenario:
     """One line of the table."""
 
     name: str
-    change: Literal["image", "weights", "counts", "nothing"] = "image"
+    change: Literal["image", "config", "weights", "counts"] = "image"
+    """config: one edit of the EndpointConfig brings the new image and what `becomes` says."""
     policy: Manifest | None = None
     counts: Mapping[str, int] = field(default_factory=lambda: {"a": 4})
+    becomes: Sizes = field(default_factory=dict)
+    """The variants that come with the new image."""
     alarm: Literal["none", "quiet", "firing", "absent"] = "none"
     unhealthy: bool = False
     """The new image's containers never answer."""
@@ -67,6 +93,13 @@ class Scenario:
     """What this backend shows instead, where it must."""
     source: str = ""
     """Why it must, and where that is written."""
+
+    def wanted(self, backend: Backend) -> Seen:
+        """What this backend is to show, with the sizes."""
+        seen = self.differs.get(backend, self.seen)
+        first: Sizes = {name: (count, 1.0) for name, count in self.counts.items()}
+        declared = self.becomes if self.becomes and seen.serves == "new" else first
+        return replace(seen, sizes=seen.sizes or declared)
 
 
 def blue_green(routing: Manifest, final_wait: int = 2) -> Manifest:
@@ -102,7 +135,12 @@ def rolling(value: int = 50, wait: int = 2, **policy: Any) -> Manifest:
 ALL_AT_ONCE = blue_green({"type": "ALL_AT_ONCE", "waitIntervalInSeconds": 0})
 DONE = "Succeeded None"
 UPDATED = ("InService", "Updating", "InService")
+AGAIN = UPDATED[1:]
 CANARY_STAGES = (PROVISIONING, SHIFTING, baking(25), SHIFTING, final(), CLEANING)
+WITHOUT_BAKES = (PROVISIONING, SHIFTING, CLEANING)
+AT_ONCE = (PROVISIONING, SHIFTING, final(), CLEANING)
+HALVES = (PROVISIONING, SHIFTING, baking(50), SHIFTING, final(), CLEANING)
+NO_BAKE = "SageMaker tells of no bake that takes no time; in the cluster the pods are looked at once more in it"
 BATCHES = (PROVISIONING, SHIFTING, baking(50), PROVISIONING, SHIFTING, final(), CLEANING)
 ROLLED_BACK = "InService RolledBack"
 
@@ -126,14 +164,21 @@ LONG = 30
 """Seconds of a bake that something is to interrupt."""
 CAUGHT = 10
 """The same where one of the backends waits for its end."""
+DEADLINE = {
+    "blueGreenUpdatePolicy": {
+        **canary(wait=18, final_wait=1)["blueGreenUpdatePolicy"],
+        "maximumExecutionTimeoutInSeconds": 600,
+    }
+}
+"""On AWS, where waits are 30 times as long, the canary's bake does not end by then."""
 
 TABLE = (
-    Scenario("all-at-once", policy=ALL_AT_ONCE, seen=succeeded(PROVISIONING, SHIFTING, final(), CLEANING)),
+    Scenario("all-at-once", policy=ALL_AT_ONCE, seen=succeeded(*AT_ONCE)),
     Scenario(
         "no-policy",
-        seen=succeeded(PROVISIONING, SHIFTING, CLEANING),
-        differs={"Cluster": succeeded(PROVISIONING, SHIFTING, final(), CLEANING)},
-        source="SageMaker tells of no bake that takes no time; in the cluster the pods are looked at once more in it",
+        seen=succeeded(*WITHOUT_BAKES),
+        differs={"Cluster": succeeded(*AT_ONCE)},
+        source=NO_BAKE,
     ),
     Scenario("canary-percent", policy=canary(), seen=succeeded(*CANARY_STAGES)),
     Scenario(
@@ -146,12 +191,12 @@ TABLE = (
         "canary-two-variants",
         policy=canary(50),
         counts={"a": 2, "b": 2},
-        seen=succeeded(PROVISIONING, SHIFTING, baking(50), SHIFTING, final(), CLEANING),
+        seen=succeeded(*HALVES),
     ),
     Scenario(
         "linear-halves",
         policy=linear(50),
-        seen=succeeded(PROVISIONING, SHIFTING, baking(50), SHIFTING, final(), CLEANING),
+        seen=succeeded(*HALVES),
     ),
     Scenario(
         "linear-thirds",
@@ -212,29 +257,27 @@ TABLE = (
         change="weights",
         policy=canary(),
         counts={"a": 2, "b": 2},
-        seen=Seen((), (), "old", "InService InService", UPDATED),
+        seen=Seen((), (), "old", "InService InService", UPDATED, sizes={"a": (2, EDITED), "b": (2, 1)}),
     ),
     Scenario(
         "counts",
         change="counts",
         policy=canary(),
         counts={"a": 2},
-        seen=Seen((), (), "old", "InService InService", UPDATED),
+        seen=Seen((), (), "old", "InService InService", UPDATED, sizes={"a": (3, 1)}),
     ),
     Scenario(
         "third-revision",
         policy=canary(wait=CAUGHT),
         events=(Event(baking(25), "third revision"),),
-        seen=Seen(
-            (*CANARY_STAGES, *CANARY_STAGES), (DONE, DONE), "third", "InService InService", (*UPDATED, *UPDATED[1:])
-        ),
+        seen=Seen((*CANARY_STAGES, *CANARY_STAGES), (DONE, DONE), "third", "InService InService", (*UPDATED, *AGAIN)),
         differs={
             "Cluster": Seen(
                 (PROVISIONING, SHIFTING, baking(25), BACK, *CANARY_STAGES),
                 ("Superseded Person", DONE),
                 "third",
                 "InService InService",
-                (*UPDATED, *UPDATED[1:]),
+                (*UPDATED, *AGAIN),
             )
         },
         source="SageMaker has no way to stop an update; in the cluster a third revision rolls back, then starts anew",
@@ -243,9 +286,7 @@ TABLE = (
         "revert",
         policy=canary(wait=CAUGHT),
         events=(Event(baking(25), "revert"),),
-        seen=Seen(
-            (*CANARY_STAGES, *CANARY_STAGES), (DONE, DONE), "old", "InService InService", (*UPDATED, *UPDATED[1:])
-        ),
+        seen=Seen((*CANARY_STAGES, *CANARY_STAGES), (DONE, DONE), "old", "InService InService", (*UPDATED, *AGAIN)),
         differs={
             "Cluster": Seen(
                 (PROVISIONING, SHIFTING, baking(25), BACK),
@@ -276,7 +317,7 @@ TABLE = (
     Scenario(
         "pause",
         policy=canary(wait=CAUGHT),
-        events=(Event(baking(25), "pause"),),
+        events=(Event(baking(25), "pause"), Event(baking(25), "resume")),
         seen=Seen(CANARY_STAGES, (DONE,), "new", "InService InService", UPDATED, "pause Refused"),
         differs={"Cluster": Seen(CANARY_STAGES, (DONE,), "new", "InService InService", UPDATED, "pause Done")},
         source="SageMaker has no way to pause an update",
@@ -290,7 +331,7 @@ TABLE = (
             (DONE, DONE),
             "old",
             "InService HeldByRollback",
-            (*UPDATED, *UPDATED[1:]),
+            (*UPDATED, *AGAIN),
             "rollback Done",
         ),
         differs={
@@ -304,5 +345,157 @@ TABLE = (
             )
         },
         source="SageMaker has no way to stop an update: the rollback is queued until it has ended",
+    ),
+    Scenario(
+        "promote",
+        policy=canary(wait=CAUGHT),
+        # Without the second the pause would last for ever.
+        events=(Event(baking(25), "pause"), Event(baking(25), "promote"), Event(final(), "resume")),
+        seen=Seen(CANARY_STAGES, (DONE,), "new", "InService InService", UPDATED, "pause Refused, promote Refused"),
+        differs={
+            "Cluster": Seen(CANARY_STAGES, (DONE,), "new", "InService InService", UPDATED, "pause Done, promote Done")
+        },
+        source="SageMaker has no way to pause an update, or to skip a bake of it",
+    ),
+    Scenario(
+        "retry",
+        policy=canary(wait=CAUGHT),
+        alarm="quiet",
+        events=(
+            Event(baking(25), "alarm"),
+            Event("RolledBack", "same again"),
+            Event("RolledBack", "alarm is quiet"),
+            Event("RolledBack", "retry"),
+        ),
+        seen=Seen(
+            (PROVISIONING, SHIFTING, baking(25), BACK, *CANARY_STAGES),
+            ("RolledBack Alarm", DONE),
+            "new",
+            "InService InService",
+            (*UPDATED, *AGAIN),
+            "retry Done",
+        ),
+    ),
+    Scenario(
+        "revert-after-a-rollback",
+        policy=canary(),
+        unhealthy=True,
+        events=(Event("RolledBack", "revert"),),
+        seen=Seen((PROVISIONING, BACK), ("RolledBack Health",), "old", "InService InService", UPDATED),
+    ),
+    Scenario(
+        "rollback-after-the-end",
+        policy=ALL_AT_ONCE,
+        counts={"a": 2, "b": 1},
+        events=(
+            Event(DONE, "rollback"),
+            Event("HeldByRollback", "same again"),
+            Event("HeldByRollback", "weights"),
+            Event("HeldByRollback", "counts"),
+        ),
+        seen=Seen(
+            (*AT_ONCE, *WITHOUT_BAKES),
+            (DONE, DONE),
+            "old",
+            "InService HeldByRollback",
+            (*UPDATED, *AGAIN, *AGAIN, *AGAIN),
+            "rollback Done",
+            {"a": (3, EDITED), "b": (1, 1)},
+        ),
+        differs={
+            "Cluster": Seen(
+                (*AT_ONCE, *AT_ONCE),
+                (DONE, DONE),
+                "old",
+                "InService HeldByRollback",
+                (*UPDATED, *AGAIN, *AGAIN, *AGAIN),
+                "rollback Done",
+                {"a": (3, EDITED), "b": (1, 1)},
+            )
+        },
+        source=NO_BAKE,
+    ),
+    Scenario(
+        "edits-after-a-rollback",
+        policy=canary(50),
+        counts={"a": 2, "b": 2},
+        unhealthy=True,
+        events=(Event("RolledBack", "weights"), Event("RolledBack", "counts")),
+        seen=replace(
+            turned_back("Health", PROVISIONING),
+            words=(*UPDATED, *AGAIN, *AGAIN),
+            sizes={"a": (3, EDITED), "b": (2, 1)},
+        ),
+    ),
+    Scenario(
+        "sizes-with-a-revision",
+        change="config",
+        policy=canary(50),
+        counts={"a": 2, "b": 2},
+        becomes={"a": (4, 5), "b": (2, 1)},
+        seen=succeeded(*HALVES),
+    ),
+    Scenario(
+        "sizes-with-what-fails",
+        change="config",
+        policy=canary(50),
+        counts={"a": 2, "b": 2},
+        becomes={"a": (4, 5), "b": (1, 1)},
+        unhealthy=True,
+        events=(Event("RolledBack", "weights"),),
+        seen=replace(
+            turned_back("Health", PROVISIONING), words=(*UPDATED, *AGAIN), sizes={"a": (2, EDITED), "b": (2, 1)}
+        ),
+    ),
+    Scenario(
+        "deadline",
+        policy=DEADLINE,
+        events=(Event(baking(25), "deadline"),),
+        seen=turned_back("Deadline", PROVISIONING, SHIFTING, baking(25)),
+    ),
+    Scenario(
+        "variant-added",
+        change="config",
+        counts={"a": 2},
+        becomes={"a": (2, 1), "b": (1, 2)},
+        seen=succeeded(*WITHOUT_BAKES),
+        differs={"Cluster": succeeded(*AT_ONCE)},
+        source=NO_BAKE,
+    ),
+    Scenario(
+        "variant-removed",
+        change="config",
+        counts={"a": 2, "b": 1},
+        becomes={"a": (2, 1)},
+        seen=succeeded(*WITHOUT_BAKES),
+        differs={"Cluster": succeeded(*AT_ONCE)},
+        source=NO_BAKE,
+    ),
+    Scenario(
+        "variant-renamed",
+        change="config",
+        counts={"a": 2, "b": 1},
+        becomes={"c": (2, 1), "b": (1, 1)},
+        seen=succeeded(*WITHOUT_BAKES),
+        differs={"Cluster": succeeded(*AT_ONCE)},
+        source=NO_BAKE,
+    ),
+    Scenario(
+        "variant-renamed-with-what-fails",
+        change="config",
+        counts={"a": 2},
+        becomes={"c": (2, 1)},
+        unhealthy=True,
+        seen=turned_back("Health", PROVISIONING),
+    ),
+    Scenario(
+        "variants-under-a-policy",
+        change="config",
+        policy=canary(50),
+        counts={"a": 2},
+        becomes={"a": (2, 1), "b": (2, 1)},
+        seen=untouched("InvalidDeploymentConfig"),
+        differs={"Cluster": succeeded(*HALVES)},
+        source="SageMaker's guardrails ask for the same variants before and after; the cluster's do not",
     ),
 )

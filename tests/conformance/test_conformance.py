@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(1800)]
 @pytest.mark.parametrize("scenario", TABLE, ids=lambda scenario: scenario.name)
 def test_a_scenario(scenario: Scenario, backend: Backend, results: Results) -> None:
     seen = results[(scenario.name, backend)].result()
-    wanted = scenario.differs.get(backend, scenario.seen)
+    wanted = scenario.wanted(backend)
     for one in fields(wanted):
         assert getattr(seen, one.name) == getattr(wanted, one.name), f"{one.name} of {seen}"
 
