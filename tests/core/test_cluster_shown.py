@@ -45,6 +45,24 @@ def test_a_fleet_of_which_nobody_knows_how_it_would_be_made_now_is_not_outdated(
     assert stage.condition("TemplateOutdated")[0] == "True"
 
 
+@pytest.mark.parametrize(
+    ("strangers", "told"),
+    [(100, "they get no requests"), (130, "30 of them get requests, as a route leaves out at most 100")],
+)
+def test_pods_of_another_image_that_a_route_has_no_room_for_are_not_said_to_get_no_requests(
+    strangers: int, told: str
+) -> None:
+    stage = ClusterStage()
+    stage.in_service()
+    stage.run(3)
+    [fleet] = stage.cluster.fleets.values()
+    fleet.strangers = tuple(f"churn-a-{number:03}" for number in range(strangers))
+    stage.step()
+    assert len(stage.cluster.route.spec.fleets[0].excluded_pods) == 100  # type: ignore[union-attr]
+    assert told in stage.message("ImageDrift")
+    assert ("get no requests" in stage.message("ImageDrift")) == (strangers == 100)
+
+
 def test_instances_that_a_scaler_takes_away_during_a_canary_are_not_told_as_the_variants_deletion() -> None:
     stage = served(blue_green("CANARY", wait=600))
     stage.image("new:1")

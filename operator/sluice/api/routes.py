@@ -21,6 +21,7 @@ WEIGHT_TOTAL = 1_000_000
 DEFAULT_TIMEOUT_SECONDS = 60
 DEFAULT_MAX_PAYLOAD_BYTES = 6_291_456
 """SageMaker's limits of InvokeEndpoint."""
+MAX_EXCLUDED = 100
 LONGEST_STREAM_SECONDS = 480
 """SageMaker's limit of a whole stream. An Endpoint whose invocations may take longer has that limit for its streams."""
 
@@ -70,7 +71,7 @@ class RouteFleet(RouteModel):
     containers: Annotated[tuple[RouteContainer, ...], Field(max_length=15)] = ()
     """Containers that Target-Container-Hostname may name; empty unless mode is Direct."""
     sample: RouteSample | None = None
-    excluded_pods: Annotated[tuple[Annotated[str, Field(max_length=253)], ...], Field(max_length=100)] = ()
+    excluded_pods: Annotated[tuple[Annotated[str, Field(max_length=253)], ...], Field(max_length=MAX_EXCLUDED)] = ()
     """Pods that get no requests although they are ready (another image digest or model data than the fleet's)."""
 
 

@@ -12,6 +12,7 @@ from sluice.api.routes import (
     DEFAULT_MAX_PAYLOAD_BYTES,
     DEFAULT_TIMEOUT_SECONDS,
     LONGEST_STREAM_SECONDS,
+    MAX_EXCLUDED,
     SCHEMA_VERSION,
     WEIGHT_TOTAL,
     EndpointRouteSpec,
@@ -187,7 +188,7 @@ def _fleet(
         max_requests_per_instance=(variant.get("kubernetes") or {}).get("maxConcurrentRequestsPerInstance"),
         containers=_containers(model),
         sample=_sample(model),
-        excluded_pods=tuple(sorted(split.excluded.get(name, ()))[:100]),
+        excluded_pods=tuple(sorted(split.excluded.get(name, ()))[:MAX_EXCLUDED]),
     )
 
 

@@ -2,6 +2,7 @@
 conditions that never affect Ready."""
 
 from sluice.api.reasons import ConditionType
+from sluice.api.routes import MAX_EXCLUDED
 from sluice.api.status import VariantSummary
 from sluice.core import conditions, guardrails
 from sluice.core.cluster import fleets, keeping, routers, sides, words
@@ -42,7 +43,7 @@ def take_conditions(d: Draft) -> None:
         bool(drifted),
         "; ".join(
             f"fleet {fleet.name}: {len(fleet.strangers)} pods run another image or model data than its first ready "
-            f"pod ({', '.join(fleet.strangers[:3])}); they get no requests"
+            f"pod ({', '.join(fleet.strangers[:3])}); {_left_out(len(fleet.strangers))}"
             for fleet in drifted
         ),
     )
@@ -72,6 +73,13 @@ def take_conditions(d: Draft) -> None:
     )
     failing = _failing_sample(d)
     _tell(d, ConditionType.SAMPLE_INVOCATION_FAILING, bool(failing), "; ".join(failing))
+
+
+def _left_out(strangers: int) -> str:
+    beyond = strangers - MAX_EXCLUDED
+    if beyond <= 0:
+        return "they get no requests"
+    return f"{beyond} of them get requests, as a route leaves out at most {MAX_EXCLUDED} of a fleet"
 
 
 def _failing_sample(d: Draft) -> list[str]:
