@@ -12,6 +12,7 @@ from sluice.api.reasons import Reason
 from sluice.controller.cache import Source
 from sluice.controller.reconcile_endpoint import ACT_WITHIN_SECONDS, AFTER_FAILURE_SECONDS
 from sluice.core.observation import CallProblem
+from sluice.core.permission import Policy
 from sluice.ports.kube import Forbidden, KubeUnavailable, Rejected
 
 
@@ -58,6 +59,15 @@ async def test_what_the_policy_does_not_permit_makes_no_call_at_all(rules: list[
     await world.run(3)
     assert world.aws.calls == []
     assert world.condition("Stalled") == ("True", "NotPermitted")
+
+
+async def test_what_the_policy_permits_no_more_is_watched_no_more(world: World) -> None:
+    await world.run_until_ready()
+    assert world.aws.forgotten == []
+    world.policy = Policy.parse({"rules": []})
+    await world.run(2)
+    assert world.condition("Stalled") == ("True", "NotPermitted")
+    assert set(world.aws.forgotten) == {KEY}
 
 
 async def test_an_account_that_is_not_permitted_is_asked_for_its_number_only() -> None:

@@ -84,6 +84,7 @@ class SageMakerSite:
         permitted, account_id = await self._is_permitted(given, target)
         given = replace(given, observation=replace(given.observation, account_id=account_id))
         if not permitted:
+            self._backend.forget(key)  # it may have been before, and is listed as long as it is watched
             return given
         status = given.status
         self._backend.watch(key, target, moving=status.endpoint_status in MOVING)
