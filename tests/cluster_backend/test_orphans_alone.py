@@ -2,6 +2,7 @@
 what it does with one is in test_orphans.py."""
 
 import logging
+from collections.abc import Callable
 
 import pytest
 from tests.controller.clock import SteppedClock
@@ -9,7 +10,8 @@ from tests.controller.memory_kube import MemoryKube
 
 from sluice.cluster.labels import endpoint_labels
 from sluice.cluster.orphans import EVERY_SECONDS, GRACE_SECONDS, OrphanSweep
-from sluice.core.cluster.names import ANNOTATION_OWNER, LABEL_FLEET, record_name
+from sluice.core.cluster.names import ANNOTATION_OWNER, LABEL_FLEET, LABEL_ROUTER, ROUTER, record_name
+from sluice.core.revision import LABEL_MANAGED_BY, MANAGED_BY
 from sluice.ports.kube import Forbidden, Object
 
 API_VERSIONS = {"NetworkPolicy": "networking.k8s.io/v1", "PodDisruptionBudget": "policy/v1", "Deployment": "apps/v1"}
@@ -43,14 +45,14 @@ def kube() -> Guarded:
     return Guarded()
 
 
-def sweep_of(kube: Guarded, clock: SteppedClock) -> OrphanSweep:
+def sweep_of(kube: Guarded, clock: SteppedClock, neighbours: Callable[[], int] = lambda: 1) -> OrphanSweep:
     return OrphanSweep(
         kube,
         clock,
         installation_id="prod",
         namespaces=(),
         exists=lambda _namespace, _name: False,
-        neighbours=lambda _namespace, _name: 1,
+        neighbours=lambda _namespace, _name: neighbours(),
         held=lambda: True,
     )
 
@@ -107,6 +109,38 @@ async def test_what_a_restore_brought_into_another_namespace_is_left_alone(kube:
     copy["metadata"]["annotations"][ANNOTATION_OWNER] = "prod/elsewhere/churn"
     kube.put(copy)
     assert await swept(kube) == {("NetworkPolicy", "team", "churn-1")}
+
+
+ENDPOINT = {**thing("Endpoint", "team", "swift"), "spec": {"backend": "Cluster"}}
+ROUTE = thing("EndpointRoute", "team", "swift")
+COMES: list[tuple[Object | None, int]] = [(None, 1), (ENDPOINT, 0), (ROUTE, 0)]
+
+
+@pytest.mark.parametrize(("comes", "known"), COMES, ids=["it is known", "the cache lacks it", "it has a route"])
+async def test_a_router_that_an_endpoint_needs_by_now_stays(comes: Object | None, known: int) -> None:
+    """What is collected before it in the same sweep may take minutes, and the listings are from before."""
+    neighbours = 0
+
+    class Meanwhile(Guarded):
+        async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None = None) -> None:
+            nonlocal neighbours
+            await super().delete(kind, namespace, name, uid=uid)
+            neighbours = known
+            if comes is not None:
+                self.put(comes)
+
+    kube, clock = Meanwhile(), SteppedClock()
+    kube.put(thing("Deployment", "elsewhere", "churn-1", "churn-1"))
+    router = kube.put(thing("Deployment", "team", ROUTER))
+    router["metadata"]["labels"] = {LABEL_ROUTER: ROUTER, LABEL_MANAGED_BY: MANAGED_BY}
+    router["metadata"]["annotations"] = {ANNOTATION_OWNER: "prod"}
+    kube.put(router)
+    sweep = sweep_of(kube, clock, lambda: neighbours)
+    await sweep.once()
+    clock.skip(GRACE_SECONDS)
+    await sweep.once()
+    assert ("Deployment", "elsewhere", "churn-1") not in kube.objects
+    assert ("Deployment", "team", ROUTER) in kube.objects
 
 
 def pod(name: str, fleet: str, phase: str = "Running") -> Object:

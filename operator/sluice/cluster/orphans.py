@@ -119,7 +119,7 @@ class OrphanSweep:
                 if _orphan(item, (namespace, name)) == orphan:
                     metadata = item["metadata"]
                     await self._kube.delete(item["kind"], namespace, metadata["name"], uid=metadata["uid"])
-        else:
+        elif not await self._routes(namespace):
             logger.warning("removing the router of namespace %s: no Endpoint needs it", namespace)
             await remove_router(self._kube, namespace)
 
@@ -130,6 +130,17 @@ class OrphanSweep:
         self._emptied = {place: when for place, when in self._emptied.items() if place in self._since}
         grace = {"policy": EVERY_SECONDS}
         return [place for place in found if now - self._since[place] >= grace.get(place[0], GRACE_SECONDS)]
+
+    async def _routes(self, namespace: str) -> bool:
+        """Whether a namespace needs its router by now: what was listed may be minutes old."""
+        if self._neighbours(namespace, ""):
+            return True
+        async for endpoint in self._kube.list(names.ENDPOINT, namespace):
+            if endpoint["spec"].get("backend") == names.BACKEND_CLUSTER:
+                return True  # the cache is behind
+        async for _ in self._kube.list_metadata(names.ENDPOINT_ROUTE, namespace, MANAGED):
+            return True
+        return False
 
     async def _has_pods(self, namespace: str, fleet: str) -> bool:
         """Whether pods of a fleet run, be it on their way out."""
