@@ -187,6 +187,8 @@ class Operator:
         stopping = asyncio.create_task(stop.wait(), name="stop")
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
         code = await self._stop(holding) if stopping in done else _exit_code(done)
+        if stopping not in done:  # what passes go by is void, or the Lease is another's
+            await self._queue.stop(0)
         for task in (*tasks, stopping):
             task.cancel()
         await asyncio.wait([*tasks, stopping], timeout=10)
