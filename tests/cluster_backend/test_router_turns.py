@@ -15,7 +15,7 @@ from sluice.cluster.backend import KubernetesBackend
 from sluice.cluster.rendering import Installation, Rendering
 from sluice.cluster.router import RouterSettings
 from sluice.cluster.template import FleetDefaults
-from sluice.cluster.turns import LONG_SECONDS
+from sluice.cluster.turns import LONG_SECONDS, RouterTurns
 from sluice.core.cluster.actions import EnsureRouter
 from sluice.core.cluster.names import ROUTER
 from sluice.core.cluster.observation import ClusterObservation, RouterDeployment
@@ -134,6 +134,18 @@ async def test_a_look_from_before_anothers_turn_is_void(upgrade: Upgrade) -> Non
     assert (await look(backend, "b")).held == ""
     await backend.act(Owner("prod", "b", "churn"), EnsureRouter(update=True), ClusterObservation())
     assert upgrade.replaced() == ["a", "b"]
+
+
+async def test_of_namespaces_that_nobody_looks_at_any_more_nothing_is_remembered(upgrade: Upgrade) -> None:
+    backend, turns = upgrade.backend("router:1"), RouterTurns(monotonic=upgrade.clock.monotonic)
+    for space in SPACES:
+        await look(backend, space)
+        turns.looked(space, since=0, free=True)
+    assert backend._observer._complete.keys() == turns._free.keys() == set(SPACES)
+    upgrade.clock.skip(LONG_SECONDS)
+    await look(backend, "a")
+    turns.looked("a", since=0, free=True)
+    assert backend._observer._complete.keys() == turns._free.keys() == {"a"}
 
 
 async def test_those_who_wait_do_not_all_list_every_router(upgrade: Upgrade) -> None:

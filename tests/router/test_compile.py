@@ -230,6 +230,9 @@ def test_pods_of_a_service_are_those_of_all_its_slices_as_they_are_now() -> None
     assert objects.pods("churn-a") is objects.pods("churn-a"), "nothing changed, so nothing is compiled anew"
     objects.drop_slice(made("one", "10.0.0.1"))
     assert addresses() == ["10.0.0.2"]
+    objects.drop_slice(made("two", "10.0.0.2"))
+    assert addresses() == []
+    assert (objects._by_service, objects._pods) == ({}, {}), "fleets come and go"
 
 
 def test_a_route_that_was_made_again_is_another_one() -> None:

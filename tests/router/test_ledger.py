@@ -286,12 +286,13 @@ def test_refused_together_but_not_alone_is_refused_in_the_end() -> None:
         assert "b1" not in step.clusters.resources, "what stands is what Envoy takes"
         bench.takes(step)
         bench.ledger.judge({}, step.suspects)
-    assert bench.ledger.bad.keys() == {("u-b", 1)}
     bench.settle()
+    assert bench.ledger.bad.keys() == {("u-b", 1)}
     assert bench.confirmed() == {"a": 1}
     bench.put("b", 2, "b1")
     bench.settle()
     assert bench.confirmed() == {"a": 1, "b": 2}
+    assert (bench.ledger.bad, bench.ledger._cleared) == ({}, set()), "of what is gone nothing is remembered"
 
 
 def test_only_what_was_refused_is_suspected() -> None:

@@ -236,6 +236,8 @@ class Observer:
             if item["kind"] != "Deployment"
         }
         found = await asyncio.gather(*(self._kube.get(kind, namespace, ROUTER) for kind in wanted))
+        # Namespaces come and go.
+        self._complete = {place: one for place, one in self._complete.items() if now - one[0] < REMEMBERED_SECONDS}
         self._complete.pop(namespace, None)
         standing = [item for item in found if item is not None]
         if len(standing) < len(wanted):

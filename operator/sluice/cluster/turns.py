@@ -3,7 +3,8 @@ namespaces' routers and its write, another pass writes. A look that is older tha
 holds the others up for long is named in the log."""
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -23,13 +24,14 @@ _FORGOTTEN_SECONDS: Final = 120.0
 class RouterTurns:
     """Shared by looks and acts; belongs to the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._written = 0
         """How many routers were replaced."""
         self._writing = False
-        self._free: dict[str, int] = {}
-        """Namespace -> how many there were before the look that found all other routers at rest; -1: it found one that
-        is being replaced."""
+        self._free: dict[str, tuple[float, int]] = {}
+        """Namespace -> when it looked, and how many there were before that look, which found all other routers at rest;
+        -1: it found one that is being replaced."""
 
     @property
     def written(self) -> int:
@@ -38,12 +40,15 @@ class RouterTurns:
 
     def looked(self, namespace: str, *, since: int, free: bool) -> None:
         """A pass of the namespace has looked at the others' routers. since: `written` before."""
-        self._free[namespace] = since if free else -1
+        now = self._monotonic()
+        # Namespaces come and go; no pass writes so long after its look.
+        self._free = {place: look for place, look in self._free.items() if now - look[0] < LONG_SECONDS}
+        self._free[namespace] = now, since if free else -1
 
     @contextmanager
     def write(self, namespace: str) -> Iterator[None]:
         """The namespace's router is replaced. Raises Conflict if another one was since its look, or is just now."""
-        if self._writing or self._free.get(namespace, self._written) != self._written:
+        if self._writing or (namespace in self._free and self._free[namespace][1] != self._written):
             raise Conflict("another namespace's router was replaced since this one's turn was looked for")
         self._writing = True
         try:

@@ -112,6 +112,7 @@ class Ledger:
 
     def step(self, wanted: Wanted, pods: PodsOf, view: View, activity: Activity, now: float) -> Step:
         """What Envoy is to have next, if that is something else."""
+        self._forget_verdicts(wanted, view)
         suspects = self._refused(wanted, view)
         self._note_active(view)
         chosen = {
@@ -250,6 +251,17 @@ class Ledger:
         )
         self._held |= {route.key for route in suspects}
         return suspects
+
+    def _forget_verdicts(self, wanted: Wanted, view: View) -> None:
+        """Of generations that are neither there nor served any more."""
+        if not self._cleared:
+            return
+        rejected = (route for route, _ in wanted.rejected)
+        living = {route.key for route in (*wanted.routes.values(), *wanted.retired, *rejected)}
+        accepted = self._versions.get(view.scopes, _Scopes()).served
+        living |= {(one.uid, one.generation) for one in (*self.served.values(), *accepted.values())}
+        self._cleared &= living
+        self.bad = {key: reason for key, reason in self.bad.items() if key in living}
 
     def _note_active(self, view: View) -> None:
         """Which clusters Envoy uses; once in use, they stay so while they stand."""

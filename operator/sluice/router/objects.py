@@ -134,14 +134,19 @@ class Objects:
         name = item["metadata"]["name"]
         before = self._slices.pop(name, None)
         if before is not None:
-            self._by_service[before[0]].discard(name)
-            self._pods.pop(before[0], None)
+            service = before[0]
+            self._by_service[service].discard(name)
+            if not self._by_service[service]:
+                del self._by_service[service]
+            self._pods.pop(service, None)
 
     def pods(self, service: str) -> tuple[Pod, ...]:
         """All pods of a Service, over its slices: the same tuple while none of them changed."""
+        if service not in self._by_service:
+            return ()
         found = self._pods.get(service)
         if found is None:
-            names = sorted(self._by_service.get(service, ()))
+            names = sorted(self._by_service[service])
             found = self._pods[service] = tuple(pod for name in names for pod in self._slices[name][1])
         return found
 
