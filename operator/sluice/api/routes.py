@@ -1,8 +1,8 @@
 """The two kinds between the operator and the routers. People do not write them.
 
 EndpointRoute: one per Cluster Endpoint, of the same name, written only by that Endpoint's pass: what every router of
-the namespace is to apply. Its `metadata.generation` is the generation that routers report. RouterReport: one per router
-pod, of the pod's name, written only by the agent in that pod: what its Envoy has applied.
+the namespace is to apply. Its `metadata.generation` is the generation that routers report. RouterReport: written only
+by the agent of a router pod, what its Envoy has applied; of the pod's name, and with many Endpoints in several parts.
 """
 
 from typing import Annotated, Literal

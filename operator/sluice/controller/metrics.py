@@ -104,7 +104,7 @@ class Metrics:
             self.registry.register(_ReadBySource(name, text, read))
 
     def pass_ended(self, kind: str, outcome: str, seconds: float) -> None:
-        """One pass ended. outcome: unchanged, persisted, acted, dropped, failed, gone."""
+        """One pass ended. outcome: unchanged, persisted, acted, dropped, failed, refused, gone."""
         self._passes.labels(kind, outcome).inc()
         self._pass_duration.labels(kind).observe(seconds)
 

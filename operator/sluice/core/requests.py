@@ -13,7 +13,6 @@ from sluice.api.names import OWNER_TAG
 from sluice.core.hashing import canonical, digest, short
 from sluice.core.identity import Owner
 
-MAX_NAME = 63
 _FREE_MAPS = frozenset({"environment"})
 _NOT_SENT = frozenset({"kubernetes", "tags"})
 

@@ -80,7 +80,7 @@ class ClusterBackend(Protocol):
 
 
 class AlarmReader(Protocol):
-    """CloudWatch alarms by name; one poller per account and region serves all Endpoints."""
+    """CloudWatch alarms by name; one poller serves all Endpoints with the same credentials."""
 
     async def read(self, target: Target, names: tuple[str, ...], not_before: datetime) -> tuple[AlarmReading, ...]:
         """A reading of each name taken at or after not_before. Unreachable or denied: state Unreadable."""

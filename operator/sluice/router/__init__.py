@@ -1,2 +1,2 @@
-"""The agent beside Envoy: compiles EndpointRoutes and EndpointSlices into Envoy's files, in an order that loses
+"""The agent beside Envoy: compiles EndpointRoutes and EndpointSlices into what Envoy is told, in an order that loses
 nothing, and reports what Envoy has in force. A process of its own (`python -m sluice.router`)."""

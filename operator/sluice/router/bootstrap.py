@@ -35,7 +35,7 @@ class BootstrapSettings:
     """What an installation chooses."""
 
     directory: Path
-    """Where the agent writes and Envoy reads; it survives a restart of either."""
+    """Where the sockets are by which the agent and Envoy speak."""
     namespace: str = "default"
     port: int = ROUTER_PORT
     metrics_port: int = ROUTER_METRICS_PORT

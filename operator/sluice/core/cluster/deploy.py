@@ -72,7 +72,7 @@ def _forward(d: Draft, blue: Side, green: Side, wanted: tuple[fleets.Wanted, ...
     if deployment.stage == "Provisioning":
         if progress.done and not instances.short(d, wanted, 100.0):
             if may_go_on(d, deployment):
-                _next_step(d, blue, green, held, wanted)
+                _next_step(d, blue, green, wanted)
             return
         d.again(keeping.WAIT_SECONDS)
         say(d, not_there(d, wanted, progress), progress.rejected)
@@ -86,7 +86,7 @@ def _forward(d: Draft, blue: Side, green: Side, wanted: tuple[fleets.Wanted, ...
     elif not progress.done:
         say(d, f"waiting for {progress.waiting_for}", progress.rejected)
     elif (deployment.step or 0) < len(deployment.plan):
-        _next_step(d, blue, green, held, wanted)
+        _next_step(d, blue, green, wanted)
     elif lacking := instances.short(d, wanted, 100.0):
         d.again(keeping.WAIT_SECONDS)
         say(d, f"the old fleets go when the new ones are all there: {fleets.starting(keeping.seen(d), lacking)}")
@@ -94,13 +94,7 @@ def _forward(d: Draft, blue: Side, green: Side, wanted: tuple[fleets.Wanted, ...
         promote(d, green, deployment)
 
 
-def _next_step(
-    d: Draft,
-    blue: Side,
-    green: Side,
-    held: tuple[fleets.Wanted, ...],
-    wanted: tuple[fleets.Wanted, ...],
-) -> None:
+def _next_step(d: Draft, blue: Side, green: Side, wanted: tuple[fleets.Wanted, ...]) -> None:
     deployment = d.status.deployment
     assert deployment is not None  # noqa: S101
     step = (deployment.step or 0) + 1

@@ -15,8 +15,8 @@ ANNOTATION_FLEET_HASH: Final = f"{GROUP}/fleet-hash"
 ANNOTATION_OWNER: Final = f"{GROUP}/owner"
 """installation/namespace/name of the Endpoint, as the AWS tag of the same name."""
 ANNOTATION_TEMPLATE: Final = f"{GROUP}/template"
-"""Digest of what the pod template was rendered from besides the revision (instance types, images, defaults): tells
-whether a newer operator or an edited instance type would render it differently (TemplateOutdated)."""
+"""Digest of the pod template as it was rendered: tells whether a newer operator or an edited instance type would render
+it differently (TemplateOutdated)."""
 ANNOTATION_REPLICAS: Final = f"{GROUP}/replicas"
 """On a router's Deployment: how many pods the installation asked for when it was last written. Where it has another
 count, that is a person's or a scaler's, and stays until the installation asks for something else."""

@@ -13,8 +13,8 @@ class PodTrouble:
     """What blocks pods of a fleet, in words a person can act on."""
 
     reason: str
-    """Unschedulable, ImagePull, CrashLoop, ModelDataFailed, PingFailing, Quota, Starting (nothing wrong yet),
-    SampleInvocationFailed, SourceMoved, ImageDrift."""
+    """Unschedulable, ImagePull, CrashLoop, ModelDataFailed, PingFailing, Quota, Refused, ContainerConfig, Starting
+    (nothing wrong yet), SampleInvocationFailed, SourceMoved, ImageDrift."""
     message: str
     pods: int = 1
     """How many pods are blocked like this (the message is one of theirs)."""

@@ -175,7 +175,7 @@ def _forward(d: Draft, blue: Side, green: Side, deployment: DeploymentStatus) ->
         starting = fleets.starting(keeping.seen(d), lacking)
         deploy.say(d, f"old instances go when the new ones that answer for them are there: {starting}")
     elif (deployment.step or 0) < len(deployment.plan):
-        _next_batch(d, blue, deployment, target)
+        _next_batch(d, blue, deployment)
     else:
         deploy.promote(d, green, deployment)
 
@@ -213,7 +213,7 @@ def _shift(d: Draft, blue: Side, green: Side) -> None:
     deploy.say(d, f"moving {share:g}% of the traffic")
 
 
-def _next_batch(d: Draft, blue: Side, deployment: DeploymentStatus, done: PlanStep) -> None:
+def _next_batch(d: Draft, blue: Side, deployment: DeploymentStatus) -> None:
     """The batch has baked: the old instances that it replaces go, the next new ones come."""
     left = batches.left(deployment, deployment.step or 0, instances.whole(deployment, new=False))
     for fleet in _standing(d, blue):
