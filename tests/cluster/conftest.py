@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.hosting import Hosting
+from tests.cluster.patience import NAMESPACE, Patience
 from tests.operator.harness.kube import Kube
 
 from demo import install, steps
@@ -112,8 +113,20 @@ def stage(surroundings: Surroundings, told: Told) -> Iterator[steps.Stage]:
 
 
 @pytest.fixture(scope="session")
-def hosting(stage: steps.Stage, cluster: Cluster, mlflow: ModelServer) -> Iterator[Hosting]:
+def patience(stage: steps.Stage, cluster: Cluster, contrary_image: str) -> Patience:
+    """Deployments that take their time, under way."""
+    begun = Patience(Hosting(stage, cluster, Kube(stage.surroundings.kubeconfig), contrary_image, NAMESPACE))
+    begun.begin()
+    return begun
+
+
+@pytest.fixture(scope="session")
+def hosting(
+    request: pytest.FixtureRequest, stage: steps.Stage, cluster: Cluster, mlflow: ModelServer
+) -> Iterator[Hosting]:
     """A namespace for Cluster Endpoints beside the demo's, driven by the demo's operator."""
+    if any("patience" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        request.getfixturevalue("patience")  # it is asked for last, and may as well have its time now
     kube = Kube(stage.surroundings.kubeconfig)
     hosting = Hosting(stage, cluster, kube, mlflow.image, "hosted")
     hosting.open()

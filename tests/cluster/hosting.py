@@ -71,8 +71,13 @@ def parrot(name: str, answer: str = "") -> bytes:
     return archive({"MLmodel": _MLMODEL, "code/parrot.py": code})
 
 
+def named(name: str) -> bytes:
+    """A model archive for the contrary server, which answers like the parrot and starts at once."""
+    return archive({"name": name})
+
+
 def asked(*words: str) -> bytes:
-    """The body that says this to a parrot."""
+    """The body that says this to a model."""
     return json.dumps({"inputs": [words]}).encode()
 
 

@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from tests.cluster import pods
 from tests.cluster.chance import is_too_much
-from tests.cluster.hosting import BODY, ROUTERS, Hosting, Loads, ask, asked, container_status, is_ready, parrot, server
+from tests.cluster.hosting import BODY, ROUTERS, Hosting, Loads, ask, asked, container_status, is_ready, named, server
 from tests.operator.harness.kube import Object
 
 from localcluster import Cluster
 
 ENDPOINT = "matrix"
 IS_FULL = os.environ.get("SLUICE_MATRIX") == "full"
-"""Each with each, the policies side by side, every one at an Endpoint of its own."""
+"""Each with each."""
 INSTANCES = 2
 ENDS_SECONDS = 420.0
 """A router whose agent is frozen ends only when its grace period is over; a process that was killed several times is
@@ -39,12 +39,12 @@ MODEL_ERROR = "424"
 """What the router makes of a model's 5xx, as SageMaker does."""
 
 Policy = Literal["ALL_AT_ONCE", "CANARY", "LINEAR", "ROLLING"]
-Trigger = Literal["none", "alarm", "model data", "person", "revert"]
+Trigger = Literal["none", "alarm", "model data", "person", "revert", "third revision"]
 Stage = Literal["Provisioning", "Shifting", "Baking", "FinalBaking", "CleaningUp", "RollingBack"]
 Disturbance = Literal["operator killed", "router deleted", "agent frozen", "API server frozen"]
 
 POLICIES: tuple[Policy, ...] = ("ALL_AT_ONCE", "CANARY", "LINEAR", "ROLLING")
-TRIGGERS: tuple[Trigger, ...] = ("none", "alarm", "model data", "person", "revert")
+TRIGGERS: tuple[Trigger, ...] = ("none", "alarm", "model data", "person", "revert", "third revision")
 STAGES: tuple[Stage, ...] = ("Provisioning", "Shifting", "Baking", "FinalBaking", "CleaningUp", "RollingBack")
 DISTURBANCES: tuple[Disturbance, ...] = ("operator killed", "router deleted", "API server frozen", "agent frozen")
 
@@ -57,6 +57,7 @@ OUTCOMES: dict[Trigger, tuple[str, str]] = {
     "model data": ("RolledBack", "ModelData"),
     "person": ("RolledBack", "Person"),
     "revert": ("Superseded", "Person"),
+    "third revision": ("Superseded", "Person"),
 }
 ALARM: Object = {
     "name": "answers",
@@ -74,22 +75,15 @@ class Row:
     stage: Stage
     disturbance: Disturbance
 
-    @property
-    def name(self) -> str:
-        """For pytest."""
-        return "-".join((self.policy, self.trigger, self.stage, self.disturbance)).replace(" ", "-").lower()
-
-    @property
-    def kind(self) -> str:
-        """What rows side by side have in common."""
-        return self.name.partition("-")[2]
-
     def happens(self) -> bool:
-        """Whether a deployment like this comes to this stage."""
+        """Whether a deployment like this comes to this stage. Until it turns back, it is nothing to a deployment
+        whether a third revision or the old one is asked for."""
         if self.stage == "Baking" and self.policy == "ALL_AT_ONCE":
             return False
         if self.stage == "RollingBack":
             return self.trigger != "none"
+        if self.trigger == "third revision":
+            return False
         if self.trigger == "none":
             return True
         return self.stage != "CleaningUp" and (self.trigger != "model data" or self.stage == "Provisioning")
@@ -101,12 +95,17 @@ class Row:
     @property
     def is_turned(self) -> bool:
         """Whether something is to happen to it while it bakes."""
-        return self.trigger in ("alarm", "person", "revert")
+        return self.trigger in ("alarm", "person", "revert", "third revision")
+
+    @property
+    def serves(self) -> bool:
+        """Whether it ends with the spec's revision in service."""
+        return self.trigger in ("none", "revert", "third revision")
 
 
 def endpoint_of(row: Row) -> str:
     """The Endpoint that a row deploys."""
-    return f"{ENDPOINT}-{row.policy.replace('_', '-').lower()}" if IS_FULL else ENDPOINT
+    return f"{ENDPOINT}-{row.policy.replace('_', '-').lower()}"
 
 
 class Gate:
@@ -132,7 +131,7 @@ class Gate:
 
 
 class Round:
-    """Some rows with the same trigger, stage and disturbance, at the same time."""
+    """Some rows with the same stage and disturbance, at the same time."""
 
     def __init__(self, rows: Sequence[Row], hosting: Hosting, cluster: Cluster) -> None:
         self.hosting, self.cluster, self.rows = hosting, cluster, rows
@@ -141,10 +140,10 @@ class Round:
         """Nobody looks while something is broken: what happens then is between two looks."""
         passing = rows[0].stage in ("Shifting", "CleaningUp", "RollingBack")
         self.strike = Gate(rows, PASSING_SECONDS if passing else GATHER_SECONDS, self._strike)
-        self.turn = Gate(rows, GATHER_SECONDS, lambda: None)
+        self.turn = Gate([row for row in rows if row.is_turned], GATHER_SECONDS, lambda: None)
         """Those that are to be struck in their rollback begin it together."""
-        self.callers, self.pause = (2, 0.15) if IS_FULL else (6, 0.0)
         self.alone = len(rows) == 1
+        self.callers, self.pause = (6, 0.0) if self.alone else (2, 0.15)
         self._deployed = [Deployed(row, self) for row in rows]
         self._mending = threading.Lock()
         self._heal: Callable[[], None] = lambda: None
@@ -179,7 +178,8 @@ class Deployed:
         self.row, self.endpoint, self._round, self._hosting = row, endpoint_of(row), of, of.hosting
         self._old = model_of(of.hosting, self.endpoint)
         self._new = f"{ENDPOINT}-{next(_shipped)}"
-        self._revision = ""
+        self._third = new_model(of.hosting) if row.trigger == "third revision" else ""
+        self._revision = self._before = ""
 
     def status(self) -> Object:
         """The Endpoint's."""
@@ -191,8 +191,10 @@ class Deployed:
         self._hosting.endpoint(
             self.endpoint, variants(self.endpoint), deploymentConfig=deployment, kubernetes={"alarms": [ALARM]}
         )
-        self._revision = str(self._hosting.ready(self.endpoint)["revision"]["name"])
-        self._hosting.upload(self._new, b"no archive" if self.row.trigger == "model data" else parrot(self._new))
+        status = self._hosting.ready(self.endpoint)
+        self._revision = str(status["revision"]["name"])
+        self._before = max((str(one["endTime"]) for one in status.get("history", ())), default="")
+        self._hosting.upload(self._new, b"no archive" if self.row.trigger == "model data" else named(self._new))
 
     def run(self) -> None:
         """Deploy it under load, until it has ended, and judge."""
@@ -207,7 +209,7 @@ class Deployed:
                 self._turn_back()
             if row.stage == "RollingBack":
                 seen.until(self._is_struck_in_its_rollback)
-            ended = seen.until(lambda _, ended: ended)
+            ended = seen.until(lambda _, ended: ended and len(self._ends(self.status())) > bool(self._third))
             self._round.mend()
             gone = self._old if row.trigger == "none" else self._new
             last = seen.answers(gone)
@@ -218,16 +220,21 @@ class Deployed:
             f"{self.endpoint}: lost {loads.lost()} of {loads.total}: {loads.samples()}"
         )
         seen.judge()
-        status = hosting.ready(self.endpoint) if row.trigger in ("none", "revert") else ended
+        status = hosting.ready(self.endpoint) if row.serves else ended
         said = f"{self.endpoint}: {json.dumps(status, indent=1)}"
         assert status["endpointStatus"] == "InService", said
-        assert (status["revision"]["name"] == self._revision) == (row.trigger != "none"), said
-        last_deployment = status["lastDeployment"]
-        assert (last_deployment["outcome"], last_deployment.get("cause", "None")) == OUTCOMES[row.trigger], said
+        assert (status["revision"]["name"] == self._revision) == (row.trigger not in ("none", "third revision")), said
+        assert self._ends(status) == [OUTCOMES[row.trigger], *([OUTCOMES["none"]] if self._third else [])], said
 
     def put_back(self) -> None:
         """The spec asks for the model that serves; nothing is held any more."""
-        put(self._hosting, self.endpoint, self._new if self.row.trigger == "none" else self._old)
+        served = {"none": self._new, "third revision": self._third}
+        put(self._hosting, self.endpoint, served.get(self.row.trigger, self._old))
+
+    def _ends(self, status: Object) -> list[tuple[str, str]]:
+        """Outcome and cause of the deployments that have ended meanwhile, in their order."""
+        ended = [one for one in status.get("history", ()) if str(one["endTime"]) > self._before]
+        return [(one["outcome"], one.get("cause", "None")) for one in reversed(ended)]
 
     def _may_be_turned(self, stage: str, ended: bool) -> bool:
         """Pods go bad only where there are some that are asked."""
@@ -241,8 +248,8 @@ class Deployed:
 
     def _turn_back(self) -> None:
         """A person wants the old one back, by a command or by the spec; or the new pods go bad."""
-        if self.row.trigger == "revert":
-            put(self._hosting, self.endpoint, self._old)
+        if self.row.trigger in ("revert", "third revision"):
+            put(self._hosting, self.endpoint, self._third or self._old)
         elif self.row.trigger == "alarm":
             for pod in filter(is_ready, self._hosting.fleet(self.endpoint, "main")):
                 if ask(pod, BODY)["predictions"] == [self._new]:
@@ -267,7 +274,7 @@ def policy(row: Row, *, side_by_side: bool = False) -> dict[str, Any]:
     waited for."""
     bake = final = 5 if row.trigger == "none" else 45
     if side_by_side and row.stage == "Baking":
-        bake = max(bake, 20)
+        bake = max(bake, GATHER_SECONDS + 5)
     if row.stage == "FinalBaking" and (side_by_side or row.trigger != "none"):
         bake, final = 3, 45
     # While the API server is away nobody can turn anything back.
@@ -300,7 +307,7 @@ def put(hosting: Hosting, endpoint: str, model: str) -> None:
 def new_model(hosting: Hosting) -> str:
     """A good one, uploaded."""
     name = f"{ENDPOINT}-{next(_shipped)}"
-    hosting.upload(name, parrot(name))
+    hosting.upload(name, named(name))
     return name
 
 
@@ -363,6 +370,8 @@ class Shares:
     new: str
     _looks: list[tuple[float, int, int]] = field(default_factory=list)
     """(most percent, answers of the new, of all), so far."""
+    _revision: str = ""
+    """The new model's, once it is known."""
     _stages: list[str] = field(default_factory=list)
 
     def until(self, wanted: Callable[[str, bool], bool]) -> Object:
@@ -372,7 +381,7 @@ class Shares:
             with self.round.looks:
                 counted = (self.answers(self.new), self.loads.total)
                 status = self.deployed.status()
-                self._looks.append((_most(status.get("deployment")), *counted))
+                self._looks.append((self._most(status.get("deployment")), *counted))
                 stage = stage_of(status)
                 if not self._stages or self._stages[-1] != stage:
                     self._stages.append(stage)
@@ -394,6 +403,19 @@ class Shares:
             said = f"{new} of {total} where {share:.0%} were planned: {self._stages}"
             assert not is_too_much(new, total, share, under_way=self.round.callers), said
 
+    def _most(self, deployment: Object | None) -> float:
+        """The most that the new revision may have by now, in percent: its step's, also while the routers move to it;
+        nothing any more while a third one is deployed."""
+        if deployment is None:
+            return 100.0
+        self._revision = self._revision or str(deployment["revision"])
+        if deployment["revision"] != self._revision:
+            return 0.0
+        plan, step = deployment.get("plan") or (), deployment.get("step") or 0
+        if deployment["stage"] == "CleaningUp":
+            return 100.0
+        return float(plan[step - 1]["trafficPercent"]) if step else 0.0
+
     def _merged(self) -> list[tuple[float, int, int]]:
         """Looks, where of several with one share only the first and the last count."""
         found: list[tuple[float, int, int]] = []
@@ -406,13 +428,3 @@ class Shares:
 def stage_of(status: Object) -> str:
     """The deployment's; "" without one."""
     return str((status.get("deployment") or {}).get("stage", ""))
-
-
-def _most(deployment: Object | None) -> float:
-    """The most that the new revision may have by now, in percent: its step's, also while the routers move to it."""
-    if deployment is None:
-        return 100.0
-    plan, step = deployment.get("plan") or (), deployment.get("step") or 0
-    if deployment["stage"] == "CleaningUp":
-        return 100.0
-    return float(plan[step - 1]["trafficPercent"]) if step else 0.0

@@ -8,7 +8,7 @@ from sluice.api.routes import LONGEST_STREAM_SECONDS
 from sluice.cluster.orphans import AFTER_LONGEST_REQUEST_SECONDS, EVERY_SECONDS, GRACE_SECONDS, OrphanSweep
 from sluice.core.cluster.actions import DeleteFleet, EnsureFleet, EnsureRouter, RecordFleet, RetainRoute, WriteRoute
 from sluice.core.cluster.names import ROUTER
-from sluice.core.cluster.observation import FleetRecord
+from sluice.core.cluster.observation import ClusterObservation, FleetRecord
 from sluice.kube.client import KubeClient
 from sluice.ports.kube import Object
 
@@ -126,7 +126,7 @@ async def test_what_was_retained_serves_on(sweeps: Sweeps) -> None:
 async def test_another_installations_objects_are_left_alone(sweeps: Sweeps) -> None:
     foreign = World(sweeps.world.kube, sweeps.world.namespace, name="foreign")
     owner = foreign.owner.__class__("another", foreign.namespace, foreign.name)
-    await foreign.actor().act(owner, foreign.fleet())
+    await foreign.actor().act(owner, foreign.fleet(), ClusterObservation())
     before = await sweeps.standing()
     await sweeps.for_seconds(5 * GRACE_SECONDS)
     assert await sweeps.standing() == before

@@ -3,7 +3,10 @@
 
 Its environment says how it begins: LAST_WORDS (it ends with them), PING (the status of /ping), DEAF (it ignores
 SIGTERM), NAME (what it calls itself). A request whose body is {"ping": 500} changes the answer to /ping. Every
-invocation is answered with what was received, and with the variables that {"variables": [...]} names."""
+invocation is answered with what was received, and with the variables that {"variables": [...]} names.
+
+With model data, a file `name`, it predicts that name, until {"inputs": [["spoil"]]}: from then on each answer is a
+500. It starts in a fraction of the time of a real model server."""
 
 import json
 import os
@@ -13,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 TERMINATION_LOG = Path("/dev/termination-log")
+MODEL = Path("/opt/ml/model/name")
 FAILED = 3
 
 
@@ -21,6 +25,8 @@ class Contrary(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     ping = int(os.environ.get("PING", "200"))
+    model = MODEL.read_text() if MODEL.is_file() else ""
+    spoilt = False
 
     def do_GET(self) -> None:
         """Answer /ping as told."""
@@ -31,6 +37,9 @@ class Contrary(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         order = json.loads(body) if body.startswith(b"{") else {}
         Contrary.ping = order.get("ping", Contrary.ping)
+        if self.model:
+            self._predict(order["inputs"][0])
+            return
         told = {
             "name": os.environ.get("NAME", ""),
             "body": body.decode(errors="replace"),
@@ -38,6 +47,13 @@ class Contrary(BaseHTTPRequestHandler):
             "variables": {name: os.environ.get(name) for name in order.get("variables", ())},
         }
         self._answer(200, json.dumps(told).encode())
+
+    def _predict(self, words: list[str]) -> None:
+        if Contrary.spoilt:
+            self._answer(500, b"")
+        else:
+            Contrary.spoilt = words[0] == "spoil"
+            self._answer(200, json.dumps({"predictions": [self.model]}).encode())
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: its log is for last words."""
