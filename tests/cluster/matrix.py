@@ -248,6 +248,9 @@ class Deployed:
 
     def _turn_back(self) -> None:
         """A person wants the old one back, by a command or by the spec; or the new pods go bad."""
+        if self._third:  # under short bakes, which count from its deployment on
+            short = policy(Row(self.row.policy, "none", "Provisioning", self.row.disturbance))
+            self._hosting.endpoint(self.endpoint, variants(self.endpoint), deploymentConfig=short)
         if self.row.trigger in ("revert", "third revision"):
             put(self._hosting, self.endpoint, self._third or self._old)
         elif self.row.trigger == "alarm":

@@ -58,10 +58,14 @@ PAIRS = (
     together("FinalBaking", "operator killed", at_once="none", canary="revert", linear="person", rolling="alarm"),
     together("CleaningUp", "router deleted", at_once="none", canary="none", linear="none", rolling="none"),
     together(
-        "RollingBack", "router deleted", at_once="revert", canary="third revision", linear="alarm", rolling="person"
+        "RollingBack",
+        "router deleted",
+        at_once="third revision",
+        canary="alarm",
+        linear="third revision",
+        rolling="person",
     ),
-    together("RollingBack", "agent frozen", at_once="third revision", canary="person", rolling="third revision"),
-    together("RollingBack", "operator killed", canary="alarm", linear="third revision"),
+    together("RollingBack", "operator killed", at_once="revert", canary="third revision", rolling="third revision"),
     together("RollingBack", "operator killed", linear="model data"),
 )
 """On every run."""
@@ -81,13 +85,13 @@ def pairs(rows: Iterable[Row]) -> set[tuple[str, str]]:
 
 
 def test_everything_occurs() -> None:
-    """The rows that always run hold each pair of policy, trigger and stage that can be, and each disturbance with each
-    policy; the others are each with each."""
+    """The rows that always run hold each pair of policy, trigger and stage that can be, and each disturbance; the
+    others are each with each."""
     some, whole = [row for rows in PAIRS for row in rows], [row for rows in SIDE_BY_SIDE for row in rows]
     assert len(whole) == len(set(whole)) == 352
     assert set(some) <= set(whole)
     assert pairs(some) == pairs(whole)
-    assert {(row.policy, row.disturbance) for row in some} == set(itertools.product(POLICIES, DISTURBANCES))
+    assert {row.disturbance for row in some} == set(DISTURBANCES)
 
 
 @pytest.fixture(scope="module")
