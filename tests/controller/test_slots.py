@@ -253,20 +253,24 @@ async def test_a_deleted_endpoint_gives_its_place_up() -> None:
     assert len(woken) == 1
 
 
-def waiting(reason: str) -> EndpointStatus:
-    """Without a deployment, as it waits for something."""
-    noon = "2026-01-01T00:00:00Z"
-    return EndpointStatus.from_manifest(
-        {
-            "settle": {"fleetHash": "f", "contentHash": "c", "since": noon, "until": noon},
-            "conditions": [
-                {"type": "Reconciling", "status": "True", "reason": reason, "lastTransitionTime": noon},
-            ],
-        }
-    )
-
-
-QUEUED, READING, HELD = waiting("DeploymentQueued"), waiting("Deploying"), waiting("AlarmFiring")
+QUEUED = EndpointStatus.from_manifest(
+    {
+        "settle": {
+            "fleetHash": "f",
+            "contentHash": "c",
+            "since": "2026-01-01T00:00:00Z",
+            "until": "2026-01-01T00:00:00Z",
+        },
+        "conditions": [
+            {
+                "type": "Reconciling",
+                "status": "True",
+                "reason": "DeploymentQueued",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }
+        ],
+    }
+)
 DEPLOYING = EndpointStatus.from_manifest(
     {"deployment": {"revision": "r", "fleetHash": "f", "policy": "CANARY", "stage": "Baking"}}
 )
@@ -311,13 +315,4 @@ def test_who_waits_no_more_wakes_who_is_next() -> None:
     slots.moved(QUEUED, QUEUED)
     assert woken == []
     slots.moved(QUEUED, EndpointStatus())
-    assert woken == [NEXT]
-
-
-def test_what_its_alarms_hold_when_its_turn_has_come_wakes_who_is_next() -> None:
-    """It has kept its place while they were read."""
-    slots, woken = places()
-    slots.moved(QUEUED, READING)
-    assert woken == []
-    slots.moved(READING, HELD)
     assert woken == [NEXT]

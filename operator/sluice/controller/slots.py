@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sluice.api import names
-from sluice.api.reasons import ConditionType
+from sluice.api.reasons import ConditionType, Reason
 from sluice.api.status import EndpointStatus
 from sluice.controller.cache import Cache
 from sluice.core import conditions
 from sluice.core.cluster import limits
-from sluice.core.cluster.peers import IN_QUEUE, Bounds, Peer
+from sluice.core.cluster.peers import Bounds, Peer
 from sluice.core.identity import Key
 
 
@@ -66,5 +66,4 @@ class Slots:
 
 def _waits(status: EndpointStatus) -> bool:
     found = conditions.find(status.conditions, ConditionType.RECONCILING)
-    in_queue = found is not None and found.status == "True" and found.reason in IN_QUEUE
-    return in_queue and status.deployment is None
+    return found is not None and (found.status, found.reason) == ("True", Reason.DEPLOYMENT_QUEUED)
