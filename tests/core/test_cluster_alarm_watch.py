@@ -1,12 +1,8 @@
 """What the readers of alarms are told of a deployment."""
 
-from dataclasses import replace
-from typing import Any
-
 from tests.core.watched import TRAFFIC, deployment, reach, watched
 
 from sluice.core.cluster import alarms
-from sluice.core.cluster.peers import Bounds, ImageRollback, Peer, peer_of
 
 
 def test_readers_know_since_when_there_is_traffic() -> None:
@@ -39,50 +35,6 @@ def test_while_a_person_pauses_no_reading_is_asked_for_at_the_end_of_the_bake() 
     stage.endpoint["metadata"]["annotations"].clear()
     stage.run(2)
     assert stage.watched.read_after == deployment(stage).bake_until
-
-
-def _waits_for(stage: Any, reason: str, **rest: str) -> None:
-    stage.until(reason, **rest)
-    stage.run(2)
-    assert stage.watched is None, "nothing of it is read meanwhile"
-    stage.alarms["errors"].state = "ALARM"
-    stage.run(2)
-    assert stage.condition(rest.get("type_", "Reconciling"))[1] == reason
-
-
-def test_what_waits_for_its_turn_has_its_alarms_read_when_that_comes_and_keeps_its_place_meanwhile() -> None:
-    stage = watched()
-    stage.settings = replace(stage.settings, bounds=Bounds(1))
-    stage.peers = (Peer("b", "one", deploying=True),)
-    stage.image("new:1")
-    _waits_for(stage, "DeploymentQueued", type_="Reconciling")
-    stage.peers = ()
-    stage.step()
-    assert stage.condition("Reconciling") == ("True", "Deploying")
-    assert stage.message() == (
-        "The deployment starts when its alarms have been read (CloudWatch alarm errors: not read yet)."
-    )
-    me = peer_of({**stage.endpoint, "status": stage.status.to_manifest()})
-    assert me is not None
-    assert me.waiting_since is not None, "nobody else takes its place"
-    stage.step()
-    assert stage.condition("Reconciling") == ("True", "AlarmFiring")
-    assert peer_of({**stage.endpoint, "status": stage.status.to_manifest()}) is None, "it could be anybody's now"
-    stage.alarms["errors"].state = "OK"
-    reach(stage, "Provisioning")
-
-
-def test_what_the_brake_stops_has_its_alarms_read_once_it_may_go_on() -> None:
-    stage = watched()
-    stage.settings = replace(stage.settings, bounds=Bounds(0, 0, 1, 36000))
-    rollback = ImageRollback(frozenset({"new:1"}), stage.now)
-    stage.peers = (Peer("b", "one", rollbacks=(rollback,)),)
-    stage.image("new:1")
-    _waits_for(stage, "ImageBraked", type_="Stalled")
-    stage.annotate(retry="1")
-    stage.until("AlarmFiring", type_="Reconciling")
-    stage.alarms["errors"].state = "OK"
-    reach(stage, "Provisioning")
 
 
 def test_an_alarm_on_a_variant_that_does_not_exist_keeps_the_deployment_from_starting() -> None:

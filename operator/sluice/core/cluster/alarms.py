@@ -1,7 +1,6 @@
 """The alarms of deployments in the cluster: which are read when, and what their readings mean. Pure.
 
 before the start     firing: the start waits; missing, unfit or not permitted: refused; unreadable: the start waits
-queued, or braked     nothing is read: it would slow the readings of those under traffic; then all are read anew
 before first traffic  firing, or not readable: the first traffic waits
 under traffic        ALARM, once, rolls back; what cannot be read, or has lost its data, holds bakes until the deadline
 rolling back         nothing is read: all traffic goes back whatever alarms say
@@ -30,9 +29,6 @@ HEEDED_IN = frozenset({"Provisioning", "Shifting", "Baking", "FinalBaking"})
 EXPECTED_SECONDS = 5
 """At each bake's end a reading is waited for; only one that does not come for so long is told as trouble."""
 
-_BEFORE_ITS_TURN = frozenset({Reason.DEPLOYMENT_QUEUED, Reason.IMAGE_BRAKED})
-"""Why a deployment does not start for a long time, whatever its alarms say."""
-
 _SOURCES: tuple[tuple[str, AlarmSource], ...] = (
     ("prometheusAlert", "PrometheusAlert"),
     ("promql", "PromQL"),
@@ -60,8 +56,7 @@ def asked(endpoint_spec: Mapping[str, Any], config: Mapping[str, Any] | None) ->
 
 
 def watch(endpoint: Mapping[str, Any], status: EndpointStatus, resolution: Resolution) -> AlarmWatch | None:
-    """What is to be read now: while a deployment's alarms can still change its way, and while one could start but
-    for them."""
+    """What is to be read now: while a deployment's alarms can still change its way, and while one is about to start."""
     deployment, spec = status.deployment, endpoint["spec"]
     if deletion_asked(endpoint) or status.revision is None:
         return None
@@ -90,8 +85,6 @@ def watch(endpoint: Mapping[str, Any], status: EndpointStatus, resolution: Resol
 def _about_to_deploy(spec: Mapping[str, Any], status: EndpointStatus, resolution: Resolution) -> bool:
     desired, serving = resolution.revision, status.revision
     if desired is None or serving is None or resolution.finding is not None:
-        return False
-    if any(said.status == "True" and said.reason in _BEFORE_ITS_TURN for said in status.conditions):
         return False
     return desired.fleet_hash != serving.fleet_hash and not latches.holds(status.latch, spec, desired)
 
@@ -271,8 +264,6 @@ def judge_start(d: Draft, questions: tuple[AlarmQuestion, ...]) -> tuple[Hold | 
             else f"{_words(question)}: not read yet"
             for question, reading in unread
         )
-        if all(reading is None for _, reading in unread):
-            return Hold(Reason.DEPLOYING, f"The deployment starts when its alarms have been read ({why})"), ()
         return Hold(Reason.ALARMS_UNREADABLE, f"Alarms cannot be read, the deployment waits ({why})"), ()
     return None, tuple(_told(r) + _more(r) for _, r in read if r is not None and r.state == "ALARM")
 

@@ -35,13 +35,13 @@ def _guarded(d: Draft, desired: Revision) -> bool:
 
 
 def _alarms_quiet(d: Draft, desired: Revision) -> bool:
-    """No alarm that was read holds: firing before the start waits, or a person says ignore-firing."""
+    """Every alarm was read, and none fires: firing before the start waits, or a person says ignore-firing."""
     questions = alarms.asked(d.spec, plans.config_of(d.spec, d.status))
     if not questions:
         return False
     held, firing = alarms.judge_start(d, questions)
     held = alarms.unknown_variant(questions, spec_counts(desired.endpoint_config)) or held
-    if held is not None and held.reason is not Reason.DEPLOYING:
+    if held is not None:
         d.again(d.given.settings.look_seconds)
         _say(d, held)
         return True
@@ -64,30 +64,13 @@ def _alarms_quiet(d: Draft, desired: Revision) -> bool:
     return True
 
 
-def _alarms_read(d: Draft, desired: Revision) -> bool:
-    """Every alarm was read: those of what waited for its turn are read when that has come."""
-    held, _ = alarms.judge_start(d, alarms.asked(d.spec, plans.config_of(d.spec, d.status)))
-    if held is None:
-        return False
-    d.again(d.given.settings.look_seconds)
-    _say(d, held)
-    return True
-
-
 def _say(d: Draft, held: Hold) -> None:
-    if held.reason in {Reason.DEPLOYING, Reason.ALARMS_UNREADABLE}:
+    if held.reason is Reason.ALARMS_UNREADABLE:
         d.reconciling(held.reason, f"{held.text}.")
     else:
         d.stalled(held.reason, f"{held.text}.")
 
 
-GATES: tuple[Gate, ...] = (
-    deployment.settling,
-    _guarded,
-    limits.braked,
-    _alarms_quiet,
-    limits.queued,
-    _alarms_read,
-)
+GATES: tuple[Gate, ...] = (deployment.settling, _guarded, limits.braked, _alarms_quiet, limits.queued)
 """In this order: what a person must mend comes before what is waited for, and a place among the deployments that may
-run at once is taken last, by what could start. It is kept while alarms are read anew."""
+run at once is taken last, by what could start."""

@@ -87,14 +87,10 @@ def image_key(image: str) -> str:
     return image.rpartition("@")[2]
 
 
-_IN_QUEUE = frozenset({Reason.DEPLOYMENT_QUEUED, Reason.DEPLOYING})
-"""Without a deployment: it waits for its turn; it is its turn, and its alarms are being read."""
-
-
 def _waiting_since(status: Mapping[str, Any]) -> datetime | None:
     waits = any(
-        (condition.get("type"), condition.get("status")) == (ConditionType.RECONCILING, "True")
-        and condition.get("reason") in _IN_QUEUE
+        (condition.get("type"), condition.get("status"), condition.get("reason"))
+        == (ConditionType.RECONCILING, "True", Reason.DEPLOYMENT_QUEUED)
         for condition in status.get("conditions") or ()
     )
     return _time((status.get("settle") or {}).get("since")) if waits else None
