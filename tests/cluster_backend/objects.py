@@ -78,12 +78,11 @@ async def replica_set_of(kube: KubeClient, namespace: str, fleet: str, labels: d
 
 
 async def scale(kube: Kube, namespace: str, name: str, replicas: int) -> None:
-    """As a scaler does, whatever the count is. Raises Conflict if it changed in that moment, and Gone."""
+    """As a scaler does. Raises Gone, and Conflict where it was made anew in that moment."""
     found = await kube.get("Deployment", namespace, name)
     if found is None:
         raise Gone(name)
-    uid, observed = found["metadata"]["uid"], found["spec"]["replicas"]
-    await kube.scale("Deployment", namespace, name, replicas, uid=uid, observed=observed)
+    await kube.scale("Deployment", namespace, name, replicas, uid=found["metadata"]["uid"])
 
 
 async def create(kube: KubeClient, *manifests: Object) -> list[Object]:

@@ -101,11 +101,11 @@ class MemoryKube:
             raise Conflict("it has another uid")
         self.objects.pop((kind, namespace, name), None)
 
-    async def scale(self, kind: str, namespace: str, name: str, replicas: int, *, uid: str, observed: int) -> None:
+    async def scale(self, kind: str, namespace: str, name: str, replicas: int, *, uid: str) -> None:
         self._call("scale", kind, name)
         item = deepcopy(self._check((kind, namespace, name), None))
-        if (item["metadata"]["uid"], item["spec"]["replicas"]) != (uid, observed):
-            raise Conflict("not as it was observed")
+        if item["metadata"]["uid"] != uid:
+            raise Conflict("it has another uid")
         item["spec"]["replicas"] = replicas
         self.put(item)
 

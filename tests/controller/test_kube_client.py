@@ -209,7 +209,7 @@ async def test_the_lease_is_asked_for_when_a_write_has_its_connection() -> None:
         client.replace_status("Endpoint", "a", body),
         client.patch_metadata("Endpoint", "a", "x", resource_version=None, annotations={"a": "b"}),
         client.delete("Deployment", "a", "x"),
-        client.scale("Deployment", "a", "x", 3, uid="u", observed=2),
+        client.scale("Deployment", "a", "x", 3, uid="u"),
         client.evict("a", "x", uid="u", grace_seconds=1),
         client.get("Endpoint", "a", "after"),
         client.replace("Lease", "a", body),

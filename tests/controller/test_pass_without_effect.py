@@ -23,7 +23,7 @@ from sluice.controller.reconcile_endpoint import (
 from sluice.controller.sites import ClusterSite
 from sluice.controller.slots import Slots
 from sluice.controller.wakes import Wakes
-from sluice.core.cluster.actions import EnsureFleet, EnsureRouter, ScaleFleet
+from sluice.core.cluster.actions import EnsureFleet, EnsureRouter
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.cluster.peers import Bounds
 from sluice.core.endpoint.draft import DecideSettings
@@ -53,10 +53,6 @@ class Nodes:
     async def act(self, _owner: Any, action: Any, seen: ClusterObservation) -> None:
         before, self.before_act = self.before_act, lambda action: None
         before(action)
-        if isinstance(action, ScaleFleet):
-            here, found = self.stage.cluster.fleets[action.name], seen.fleet(action.name)
-            if found is None or found.replicas != here.replicas:
-                raise Conflict(f"Deployment {action.name} has another count")
         if not self.in_vain(action):
             self.stage.do(action)
         elif self.conflicts:

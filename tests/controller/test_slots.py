@@ -23,7 +23,7 @@ from sluice.controller.reconcile_endpoint import EndpointReconciler, EndpointSet
 from sluice.controller.sites import ClusterSite
 from sluice.controller.slots import Slots
 from sluice.controller.wakes import Wakes
-from sluice.core.cluster.actions import ClusterAction, ScaleFleet
+from sluice.core.cluster.actions import ClusterAction
 from sluice.core.cluster.observation import ClusterObservation
 from sluice.core.cluster.peers import Bounds
 from sluice.core.endpoint.draft import DecideSettings
@@ -74,10 +74,6 @@ class Stages:
         return ClusterSight(self.stages[endpoint["metadata"]["namespace"]].observe())
 
     async def act(self, owner: Owner, action: ClusterAction, seen: ClusterObservation) -> None:
-        if isinstance(action, ScaleFleet):
-            here, found = self.stages[owner.namespace].cluster.fleets[action.name], seen.fleet(action.name)
-            assert found is not None
-            assert found.replicas == here.replicas, "else the API server refuses it"
         self.stages[owner.namespace].do(action)
 
 

@@ -150,14 +150,12 @@ class Actor:
             await self._kube.create(POLICY, namespace, manifest)
 
     async def _scale(self, owner: Owner, fleet: FleetSeen | None, replicas: int) -> None:
-        """From the count that was decided on: what somebody has made of it since, a scaler or the operator that has
-        taken over, is for a pass that has seen it."""
+        """The one that was seen, whatever count a scaler has given it since: a step that is decided goes by its own
+        counts, and would take a scaler's, which were for the share before it, for growth."""
         if fleet is None:
             return
         try:
-            await self._kube.scale(
-                "Deployment", owner.namespace, fleet.name, replicas, uid=fleet.uid, observed=fleet.replicas
-            )
+            await self._kube.scale("Deployment", owner.namespace, fleet.name, replicas, uid=fleet.uid)
         except Gone:
             return
 

@@ -216,15 +216,12 @@ class KubeClient:
         except Gone:
             return
 
-    async def scale(self, kind: str, namespace: str, name: str, replicas: int, *, uid: str, observed: int) -> None:
+    async def scale(self, kind: str, namespace: str, name: str, replicas: int, *, uid: str) -> None:
         """Write replicas through the scale subresource: nothing else of the object can change. Raises Conflict if it
-        has another uid, or other replicas than were observed; Gone."""
+        has another uid; Gone."""
         resource = RESOURCES[kind]
-        # Not the resourceVersion: it moves with each pod that comes or goes. A Scale of 0 has no member `replicas`, and
-        # null is what a test finds there.
         patch: list[Object] = [
             {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "test", "path": "/spec/replicas", "value": observed or None},
             {"op": "add", "path": "/spec/replicas", "value": replicas},
         ]
         try:
@@ -234,9 +231,8 @@ class KubeClient:
             found = await self.get(kind, namespace, name)
             if found is None:
                 raise Gone(f"{kind} {namespace}/{name} went meanwhile") from None
-            now = (found["metadata"]["uid"], int(found["spec"]["replicas"]))
-            if now != (uid, observed):
-                text = f"{kind} {namespace}/{name} has uid and replicas {now}, and had {(uid, observed)} when observed"
+            if found["metadata"]["uid"] != uid:
+                text = f"{kind} {namespace}/{name} has uid {found['metadata']['uid']}, and had {uid} when observed"
                 raise Conflict(text) from None
             raise
 

@@ -114,9 +114,9 @@ class Kube(Protocol):
         """Delete, dependants in the background; a missing object is fine. Raises Conflict if it has another uid."""
         ...
 
-    async def scale(self, kind: str, namespace: str, name: str, replicas: int, *, uid: str, observed: int) -> None:
+    async def scale(self, kind: str, namespace: str, name: str, replicas: int, *, uid: str) -> None:
         """Write replicas through the scale subresource: nothing else of the object can change. Raises Conflict if it
-        has another uid, or other replicas than were observed; Gone."""
+        has another uid; Gone."""
         ...
 
     async def evict(self, namespace: str, pod: str, *, uid: str, grace_seconds: int) -> None:
