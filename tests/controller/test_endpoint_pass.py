@@ -72,8 +72,12 @@ async def test_what_the_policy_permits_no_more_is_watched_no_more(world: World) 
 
 async def test_an_account_that_is_not_permitted_is_asked_for_its_number_only() -> None:
     world = World({"rules": [{"namespaces": ["team"], "accounts": ["999999999999"]}]})
-    await world.run(2)
+    again = await world.run(2)
     assert set(world.aws.calls) == {"account"}
+    assert again is not None, "nothing else tells when the credentials become another's"
+    world.aws.account = "999999999999"
+    await world.clock.step(again)
+    await world.run_until_ready()
 
 
 async def test_without_the_lease_nothing_is_done(world: World) -> None:

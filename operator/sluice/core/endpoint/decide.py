@@ -35,6 +35,9 @@ from sluice.core.resolve import pin
 
 __all__ = ["Pass", "ask", "decide"]
 
+ACCOUNT_SECONDS = 300.0
+"""How often an Endpoint that the policy refuses for its credentials' account asks whose they are now: nothing tells."""
+
 
 def decide(given: Pass) -> Decision:
     """Decide one pass."""
@@ -83,7 +86,10 @@ def _not_admitted(d: Draft) -> bool:
         return True
     finding = d.given.resolution.finding
     if finding is None:
-        finding = d.given.policy.judge(ask(d.given, account_id=d.observation.account_id))
+        account_id = d.observation.account_id
+        finding = d.given.policy.judge(ask(d.given, account_id=account_id))
+        if finding is not None and account_id is not None:  # it is that account's: credentials may become another's
+            d.again(ACCOUNT_SECONDS)
     if finding is not None:
         _facts_only(d)
         d.stalled(finding.reason, finding.text())
