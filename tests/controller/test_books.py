@@ -115,6 +115,28 @@ async def test_a_revision_that_may_not_go_is_told_and_stops_nothing_on_sagemaker
     assert len(marks(world)) < kept
 
 
+async def test_an_endpoint_that_is_let_go_waits_for_its_revisions_and_says_so(world: World) -> None:
+    """Without a call to AWS there is nothing else that would slow it down."""
+    await world.run_until_ready()
+    world.kube.refused = {("delete", CONTROLLER_REVISION): DENIED}
+    item = world.object
+    item["spec"]["deletionPolicy"] = "Retain"
+    item["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
+    world.feed.seen(world.kube.put(item), Source.WATCH)
+    began, before = world.clock.monotonic(), len(world.kube.calls)
+    for _ in range(40):
+        await world.clock.step(await world.run() or 60.0)
+    tries = [call for call in world.kube.calls[before:] if call[:2] == ("delete", CONTROLLER_REVISION)]
+    assert world.condition("Stalled") == ("True", "RejectedByKubernetes")
+    assert (world.clock.monotonic() - began) / len(tries) > 20
+    world.kube.refused.clear()
+    for _ in range(40):
+        if ("Endpoint", "team", "churn") not in world.kube.objects:
+            break
+        await world.clock.step(await world.run() or 60.0)
+    assert marks(world) == {}
+
+
 @pytest.mark.parametrize("backend", ["SageMaker", "Cluster"])
 async def test_an_endpoint_that_is_deleted_keeps_its_finalizer_until_its_revisions_may_go(backend: str) -> None:
     """Another Endpoint of its name would take them for its own."""

@@ -39,6 +39,10 @@ def decide(d: Draft) -> None:
     """One pass of an Endpoint that is being deleted."""
     if not has_finalizer(d.given.endpoint):
         return
+    problem = d.status.problem
+    if problem is not None and problem.operation == DropRevision.__name__ and lets_go(d) and facts.waiting(d):
+        facts.say_problem(d)
+        return
     if retains(d):
         d.act(*(DropRevision(stored.name) for stored in d.given.stored), PatchEndpoint(remove_finalizer=True))
         d.reconciling(Reason.DELETING, "deletionPolicy Retain: AWS keeps the endpoint.")
