@@ -201,6 +201,49 @@ async def test_queries_that_hang_keep_no_other_from_its_turn() -> None:
         await made.close()
 
 
+async def test_queries_that_fill_the_round_keep_no_alert_from_its_turn() -> None:
+    """Of more alerts than one call asks for the last ones were read in no round."""
+    names = [f"a{index:03}" for index in range(250)]
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("query"):
+            await asyncio.sleep(60)
+        now = SystemClock().now().isoformat()
+        asked = request.query.getall("rule_name[]", [])
+        rules = [{"name": name, "health": "ok", "lastEvaluation": now} for name in asked]
+        return web.json_response({"status": "success", "data": {"groups": [{"interval": 1, "rules": rules}]}})
+
+    async with Served(answer) as url:
+        made = source(url, call_seconds=5.0, round_seconds=1.5)
+        found = await made.read([*(above(f"hangs{index}") for index in range(60)), *(Alert(name) for name in names)])
+        await made.close()
+    assert {found[Alert(name)].state for name in names} == {"OK"}
+
+
+async def test_calls_for_alerts_of_which_a_round_has_room_for_one_take_turns() -> None:
+    names = [f"a{index:03}" for index in range(250)]
+    room = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal room
+        if not room:
+            await asyncio.sleep(60)
+        room -= 1
+        now = SystemClock().now().isoformat()
+        rules = [{"name": name, "health": "ok", "lastEvaluation": now} for name in request.query.getall("rule_name[]")]
+        return web.json_response({"status": "success", "data": {"groups": [{"interval": 1, "rules": rules}]}})
+
+    read: set[str] = set()
+    async with Served(answer) as url:
+        made = source(url, call_seconds=5.0, round_seconds=1.0)
+        for _ in range(3):
+            room = 1
+            found = await made.read([Alert(name) for name in names])
+            read |= {name for name in names if found[Alert(name)].state == "OK"}
+        await made.close()
+    assert read == set(names)
+
+
 async def test_more_queries_than_a_round_has_room_for_take_turns() -> None:
     served = Room()
     asked = {above(f"x{index}") for index in range(60)}

@@ -110,6 +110,8 @@ class PrometheusSource:
         self._held: dict[Query, _Held] = {}
         self._turns = Turns[str](settings.concurrency)
         """By expression. One that the end of a round cut off has not had its turn."""
+        self._rule_turns = Turns[tuple[str, ...]](1)
+        """The same of the alerts' names that one call asks for."""
 
     @property
     def period_seconds(self) -> float:
@@ -144,7 +146,7 @@ class PrometheusSource:
         try:
             headers = self._headers()
             self._open()
-            rules = self._ask_rules(slots, headers, sorted({alert.name for alert in alerts}))
+            rules = self._ask_rules(headers, sorted({alert.name for alert in alerts}))
             tasks = {text: asyncio.create_task(self._query(slots, headers, text)) for text in expressions}
             await asyncio.wait({*tasks.values(), *rules.values()}, timeout=self._settings.round_seconds)
         except (OSError, ValueError) as error:  # of the files with token and certificates
@@ -172,8 +174,9 @@ class PrometheusSource:
         trusted: ssl.SSLContext | bool = True
         if self._settings.ca_file is not None:
             trusted = ssl.create_default_context(cafile=str(self._settings.ca_file))
+        at_once = self._settings.concurrency + 1  # queries, and one call for alerts
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._settings.concurrency, ssl=trusted),
+            connector=aiohttp.TCPConnector(limit=at_once, ssl=trusted),
             timeout=aiohttp.ClientTimeout(total=self._settings.call_seconds),
         )
 
@@ -182,25 +185,27 @@ class PrometheusSource:
             return {}
         return {"Authorization": f"Bearer {self._settings.token_file.read_text().strip()}"}
 
-    def _ask_rules(
-        self, slots: asyncio.Semaphore, headers: Mapping[str, str], names: Sequence[str]
-    ) -> dict[str, "asyncio.Task[_Answer]"]:
+    def _ask_rules(self, headers: Mapping[str, str], names: Sequence[str]) -> dict[str, "asyncio.Task[_Answer]"]:
         """For each name the call that it is a part of."""
         turn = asyncio.Lock()
         rules: dict[str, asyncio.Task[_Answer]] = {}
-        for first in range(0, len(names), _NAMES_OF_A_CALL):
-            some = names[first : first + _NAMES_OF_A_CALL]
-            rules |= dict.fromkeys(some, asyncio.create_task(self._rules(turn, slots, headers, some)))
+        parts = [tuple(names[first : first + _NAMES_OF_A_CALL]) for first in range(0, len(names), _NAMES_OF_A_CALL)]
+        for some in self._rule_turns.order(parts):
+            rules |= dict.fromkeys(some, asyncio.create_task(self._rules(turn, headers, some)))
         return rules
 
-    async def _rules(
-        self, turn: asyncio.Lock, slots: asyncio.Semaphore, headers: Mapping[str, str], names: Sequence[str]
-    ) -> _Answer:
-        # Servers before 2.44 do not know rule_name[] and send all rules: one such answer at a time is held.
+    async def _rules(self, turn: asyncio.Lock, headers: Mapping[str, str], names: tuple[str, ...]) -> _Answer:
+        # Servers before 2.44 do not know rule_name[] and send all rules: one such answer at a time is held. Not among
+        # the queries: these may be slow enough to take a whole round.
         params = [("type", "alert"), *(("rule_name[]", name) for name in names)]
-        async with turn, slots:
-            longest = self._settings.longest_answer_bytes
-            answer = await self._call("GET", "/api/v1/rules", headers, longest=longest, params=params)
+        async with turn:
+            begun, longest = self._clock.monotonic(), self._settings.longest_answer_bytes
+            try:
+                answer = await self._call("GET", "/api/v1/rules", headers, longest=longest, params=params)
+            except _NotRead:
+                self._rule_turns.had(names, begun, in_vain=True)
+                raise
+            self._rule_turns.had(names, begun, in_vain=False)
             return replace(answer, data=rules_by_name(answer.data, names))
 
     async def _query(self, slots: asyncio.Semaphore, headers: Mapping[str, str], expression: str) -> _Answer:
