@@ -30,8 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         needed = set(getattr(item, "fixturenames", ()))
         seconds = DEMO_SECONDS * ("told" in needed) + BUILD_SECONDS * bool(needed & {"mlflow", "mms"})
+        own = next((mark.args[0] for mark in item.iter_markers("timeout")), 300)
         if seconds:
-            item.add_marker(pytest.mark.timeout(300 + seconds))
+            item.add_marker(pytest.mark.timeout(own + seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +114,12 @@ def stage(surroundings: Surroundings, told: Told) -> Iterator[steps.Stage]:
 
 
 @pytest.fixture(scope="session")
-def patience(stage: steps.Stage, cluster: Cluster, contrary_image: str) -> Patience:
+def patience(stage: steps.Stage, cluster: Cluster, contrary_image: str) -> Iterator[Patience]:
     """Deployments that take their time, under way."""
     begun = Patience(Hosting(stage, cluster, Kube(stage.surroundings.kubeconfig), contrary_image, NAMESPACE))
     begun.begin()
-    return begun
+    yield begun
+    begun.end()
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import urllib3
+from tests.cluster import pods
 from tests.cluster.hosting import BUCKET, Hosting, Loads, is_ready, named
-from tests.operator.harness.kube import Object, T
+from tests.operator.harness.kube import ApiError, Object, T
 
 NAMESPACE = "patience"
 SLOT = "example.com/slot"
@@ -27,9 +28,10 @@ LATE_SECONDS = 300.0
 """The API server may be away for a minute when a time is over, and the operator with it."""
 CORNERED_BAKE_SECONDS = 90
 """Long enough that somebody acts in it."""
-BLIND_AFTER_SECONDS = 200
-BLIND_BAKE_SECONDS = 300
+BLIND_AFTER_SECONDS = 300
+BLIND_BAKE_SECONDS = 400
 """Longer than until the alarm cannot be read any more, shorter than the deadline."""
+TOO_MANY_REQUESTS = 429
 SHORTEST = {"containerStartupHealthCheckTimeoutInSeconds": 60, "modelDataDownloadTimeoutInSeconds": 60}
 SMALL = {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "768Mi"}}
 HALF = {"type": "CAPACITY_PERCENT", "value": 50}
@@ -46,7 +48,8 @@ class Patience:
 
     def __init__(self, hosting: Hosting) -> None:
         self.hosting = hosting
-        [self._node] = [one["metadata"]["name"] for one in hosting.kube.request("GET", "/api/v1/nodes")["items"]]
+        [operator] = pods.operator_pods(hosting.stage)
+        self._node = operator["spec"]["nodeName"]
         self._ends: dict[str, Future[None]] = {}
 
     def begin(self) -> None:
@@ -75,7 +78,7 @@ class Patience:
 
     def paused(self, name: str) -> None:
         """A person's pause that is forgotten: the deadline rolls back."""
-        old = self._serves(name, canary(5, maximumExecutionTimeoutInSeconds=DEADLINE_SECONDS))
+        old = self._serves(name, canary(60, maximumExecutionTimeoutInSeconds=DEADLINE_SECONDS))
         with self._load(name) as loads:
             self._ship(name)
             baking = self._until(name, lambda: self._in(name, "Baking"))
@@ -115,7 +118,7 @@ class Patience:
         old = self._serves(name, canary(5))
         with self._load(name) as loads:
             self._ship(name, resources={"requests": {"cpu": "640"}})
-            self._until(name, lambda: "Unschedulable" in self.hosting.says(name) or None)
+            self._until(name, lambda: "no node takes the pod" in self.hosting.says(name) or None)
             ended = self._until(name, lambda: self._over(name), BUDGET_SECONDS + LATE_SECONDS)
             self._nothing_to_the_new(name, loads)
         loads.assert_none_lost()
@@ -132,7 +135,7 @@ class Patience:
         with self._load(name) as loads:
             self._ship(name, resources=slotted)
             self._until(name, lambda: self._in(name, "FinalBaking"))
-            self._slots(SLOTS - 1)
+            self._until(name, lambda: self._slots(SLOTS - 1))
             self._annotate(name, f"sluice.dev/rollback={old}")
             failed = self._until(name, lambda: self._shows(name, "UpdateRollbackFailed"), BUDGET_SECONDS + LATE_SECONDS)
             assert f"Insufficient {SLOT}" in failed["failureReason"]
@@ -142,7 +145,6 @@ class Patience:
             self._nothing_to_the_new(name, loads)
         loads.assert_none_lost()
         self._turned_back(ended, old, "Person", "annotation sluice.dev/rollback")
-        self._until(name, lambda: self._slots(None))
 
     # Eyes and hands -----------------------------------------------------------------------------------------------
 
@@ -158,7 +160,11 @@ class Patience:
         self.hosting.endpoint(name, [variant], deploymentConfig=policy, **spec)
 
     def _ship(self, name: str, resources: Any = SMALL) -> None:
-        self.hosting.model(name, _data(_new(name)), resources=resources)
+        def shipped() -> bool:
+            self.hosting.model(name, _data(_new(name)), resources=resources)
+            return True
+
+        self._until(name, shipped)
 
     @contextmanager
     def _load(self, name: str) -> Iterator[Loads]:
@@ -174,9 +180,14 @@ class Patience:
         self.hosting.kube.request("PATCH", path, status, content_type="application/merge-patch+json")
         return True
 
+    def end(self) -> None:
+        """The namespace goes, with whoever still waits in it."""
+        self._slots(None)
+        self.hosting.close()
+
     def _annotate(self, name: str, *words: str) -> None:
-        run = self.hosting.stage.surroundings.run_kubectl
-        run("annotate", "sep", name, "-n", self.hosting.namespace, "--overwrite", *words)
+        said = {"metadata": {"annotations": dict(word.split("=", 1) for word in words)}}
+        self._until(name, lambda: self.hosting.kube.patch("Endpoint", self.hosting.namespace, name, said))
 
     def _until(self, name: str, look: Callable[[], T | None], seconds: float = SOON_SECONDS) -> T:
         """As Hosting's; an API server that is away shows nothing."""
@@ -185,6 +196,10 @@ class Patience:
             try:
                 return look()
             except urllib3.exceptions.HTTPError:
+                return None
+            except ApiError as error:
+                if error.status < TOO_MANY_REQUESTS:
+                    raise
                 return None
 
         return self.hosting.until(name, tolerant, seconds)

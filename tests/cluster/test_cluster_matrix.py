@@ -1,5 +1,5 @@
-"""Deployments under constant load on the real cluster while something is broken: each policy, stage, trigger, outcome
-and disturbance at least once (SLUICE_MATRIX=full, as `make soak` sets it: each with each, the policies side by side).
+"""Deployments under constant load on the real cluster while something is broken, side by side: each pair of policy,
+trigger and stage, and each disturbance (SLUICE_MATRIX=full, as `make soak` sets it: each with each).
 
 Of every row: no request is lost (but what the bad model itself answered), the new revision never gets more than its
 step's share, and after a rollback it gets nothing any more."""
