@@ -38,8 +38,8 @@ SIDE_BY_SIDE = 4
 
 
 def dollars(scenarios: tuple[Scenario, ...], per_instance_hour: float) -> float:
-    """The most that these can cost: old and new fleets at full size for as long as a scenario may take. An endpoint that
-    AWS does not delete in its time is named, and stands until all is deleted at the end: that is not in here."""
+    """The most that these can cost: old and new fleets at full size for as long as a scenario may take. An endpoint
+    that AWS does not delete in its time is named, and stands until all is deleted at the end: that is not in here."""
     return sum(map(_instances, scenarios)) * HOURS * per_instance_hour
 
 
