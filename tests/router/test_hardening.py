@@ -6,6 +6,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,22 @@ def test_of_the_admin_interface_only_metrics_and_readiness_are_open(envoy: Envoy
     assert caught.value.code in {400, 404}
     with urllib.request.urlopen(envoy.metrics + "/ready", timeout=5) as answer:  # noqa: S310 - loopback
         assert answer.read() == b"LIVE\n"
+
+
+def test_who_asks_for_metrics_again_and_again_gets_few_answers_and_holds_up_no_probe(envoy: Envoy) -> None:
+    """Envoy's main thread writes them, and answers the liveness probe."""
+    host, port = envoy.metrics.removeprefix("http://").split(":")
+    asking = [socket.create_connection((host, int(port)), timeout=30) for _ in range(100)]
+    try:
+        for one_of_them in asking:
+            one_of_them.sendall(b"GET /stats/prometheus HTTP/1.1\r\nhost: x\r\n\r\n")
+        with urllib.request.urlopen(envoy.metrics + "/ready", timeout=30) as answer:  # noqa: S310 - loopback
+            assert answer.read() == b"LIVE\n"
+        statuses = Counter(one_of_them.recv(12)[9:] for one_of_them in asking)
+    finally:
+        for one_of_them in asking:
+            one_of_them.close()
+    assert statuses.keys() == {b"200", b"503"}, statuses
 
 
 def test_without_memory_it_refuses_requests_and_lives(tmp_path: Path, container: Start) -> None:
