@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,9 @@ from tests.operator.harness.kube import Object
 
 from sluice.core.cluster.names import LABEL_FLEET
 
-DEPLOYMENTS, DEPLOYMENTS_QUICK = 100, 10
-LONGEST_SECONDS = 300.0
-"""No deployment begins after so long: on a busy machine there are fewer."""
-INSTANCES, PERCENT, WAIT_SECONDS = 3, 40, 3
-"""One instance is a canary or a batch."""
-ADDRESSES = 80
-PER_SECOND, KEPT, SINGLES = 40, 3, 1
-"""Of each Endpoint: requests a second, connections that are kept alive, and for one request each."""
+PERCENT, WAIT_SECONDS = 40, 3
+"""Of three instances one is a canary or a batch."""
+ADDRESSES = 120
 RESTART_SECONDS, CHURN_SECONDS = 20.0, 3.0
 """From one restart of a router to the next, and from one pod that goes to the next."""
 CONTROL_WAIT_SECONDS = 60
@@ -42,31 +37,72 @@ ALARMS = (FIRST_BAD, PROMQL)
 """Any bad answer within 5 s, as the routers count; a share of more than 2 %, as Prometheus has it."""
 
 
-def clean(directory: Path, *, quick: bool) -> list[Figure]:
-    """One Endpoint for each policy, side by side, until there were so many deployments of all of them."""
-    deployments = DEPLOYMENTS_QUICK if quick else DEPLOYMENTS
-    configs = policies(WAIT_SECONDS, PERCENT)
-    with scraped(directory, INSTANCES, addresses=ADDRESSES) as (first, _):
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """Who deploys how often under which load."""
+
+    deployments: int
+    longest_seconds: float
+    """No deployment begins after so long: on a busy machine there are fewer."""
+    copies: int
+    """Endpoints of each policy."""
+    instances: int
+    per_second: int
+    """Requests of each Endpoint."""
+    kept: int
+    """Connections of each Endpoint that are kept alive; one more is for one request each."""
+    must_be_all: bool = False
+    """Fewer deployments are a failure."""
+
+    def policies(self, wait_seconds: int = WAIT_SECONDS) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+        """Of each Endpoint: the name, the DeploymentConfig, the Endpoint's `kubernetes`. Not a policy whose only
+        instance would go before its successor comes: that loses requests by design."""
+        found = policies(wait_seconds, PERCENT).items()
+        kept = [(name, *both) for name, both in found if self.instances > 1 or not both[1].get("replaceFirst")]
+        return kept * self.copies
+
+
+DISTURBED = Clean(deployments=100, longest_seconds=300, copies=1, instances=3, per_second=40, kept=3)
+THOUSAND = Clean(deployments=1000, longest_seconds=2400, copies=5, instances=1, per_second=10, kept=1, must_be_all=True)
+
+
+def disturbed(directory: Path, *, quick: bool) -> list[Figure]:
+    """One Endpoint for each policy, side by side, under load, while pods come and go."""
+    return clean(directory, replace(DISTURBED, deployments=10) if quick else DISTURBED)
+
+
+def thousand(directory: Path, *, quick: bool) -> list[Figure]:
+    """Many Endpoints of one instance each, whose pods live as long as they are wanted."""
+    return clean(directory, replace(THOUSAND, deployments=40) if quick else THOUSAND)
+
+
+def clean(directory: Path, shape: Clean) -> list[Figure]:
+    """Endpoints deploy side by side, until there were so many deployments of all of them."""
+    configs = shape.policies()
+    settings = {"SLUICE_MAX_CONCURRENT_DEPLOYMENTS_PER_NAMESPACE": "0"}
+    with scraped(directory, shape.instances, addresses=ADDRESSES, **settings) as (first, _):
         stages = [first, *(first.beside(f"e{number}") for number in range(1, len(configs)))]
-        for stage, (config, kubernetes) in zip(stages, configs.values(), strict=True):
+        for stage, (_, config, kubernetes) in zip(stages, configs, strict=True):
             stage.guard(config, {**kubernetes, "alarms": list(ALARMS)})
-        recorder, load, disturbed = Recorder(first.world.kube, NAMESPACE), _Load(stages), _Disturbed()
-        began, tickets = time.monotonic(), iter(range(deployments))
-        latest = began + LONGEST_SECONDS
+        recorder, load, disturbed = Recorder(first.world.kube, NAMESPACE), _Load(stages, shape), _Disturbed(shape)
+        began, tickets = time.monotonic(), iter(range(shape.deployments))
+        latest = began + shape.longest_seconds
+        every = LOOK_SECONDS * shape.copies
         ended = _side_by_side(
-            stages, lambda stage: _deployed(stage, tickets, latest), lambda: disturbed.once(first.world, load)
+            stages, lambda stage: _deployed(stage, tickets, latest, every), lambda: disturbed.once(first.world, load)
         )
         seconds, called = time.monotonic() - began, load.finish()
         read = _read([one for stage in stages for one in recorder.seen(stage.endpoint)])
         recorder.close()
-        turned_back = _control(stages)
+        turned_back = _control(stages, shape)
     lasts = [last for one in ended for last in one]
     wrong = [last for last in lasts if last["outcome"] != "Succeeded"]
     lost, total = sum(one.lost_count for one in called), sum(one.total for one in called)
     return [
         Figure(
-            f"false rollbacks in {len(lasts)} deployments of good revisions: {len(stages)} Endpoints of one policy "
-            f"each, under {PER_SECOND} requests/s each, alarms by traffic (any 5xx) and PromQL (2 %), with "
+            f"false rollbacks in {len(lasts)} deployments of good revisions: {len(stages)} Endpoints of "
+            f"{shape.instances} instances, {shape.copies} for each policy, under {shape.per_second} requests/s each, "
+            "alarms by traffic (any 5xx) and PromQL (2 %), with "
             f"{disturbed.routers} restarts of routers and {disturbed.pods} pods replaced",
             f"{len(wrong)}; {lost} requests lost of {total:,} (95 %: < {1e6 * upper_bound(lost) / total:.0f} per "
             f"million); read with data in {read['traffic']} (traffic) and {read['promql']} (PromQL) of them; then "
@@ -76,7 +112,9 @@ def clean(directory: Path, *, quick: bool) -> list[Figure]:
             {
                 "seconds": round(seconds),
                 "outcomes": dict(Counter(last["outcome"] for last in lasts)),
-                "byPolicy": {name: len(one) for name, one in zip(configs, ended, strict=True)},
+                "byPolicy": dict(
+                    sum((Counter({config[0]: len(one)}) for config, one in zip(configs, ended, strict=True)), Counter())
+                ),
                 "wrong": [{key: last.get(key) for key in ("outcome", "cause", "message")} for last in wrong],
                 "requests": total,
                 "lost": lost,
@@ -84,6 +122,12 @@ def clean(directory: Path, *, quick: bool) -> list[Figure]:
                 "samples": [sample for one in called for sample in one.lost][:20],
                 "readWithData": read,
                 "turnedBack": turned_back,
+            },
+            {
+                "false rollbacks": len(wrong),
+                "lost": lost,
+                "bad revisions that were not turned back": len(stages) - sum(turned_back.values()),
+                "deployments too few": shape.deployments - len(lasts) if shape.must_be_all else 0,
             },
         )
     ]
@@ -100,25 +144,25 @@ def _side_by_side(
         return [one.result() for one in running]
 
 
-def _deployed(stage: Rollouts, tickets: Iterator[int], latest: float) -> list[dict[str, Any]]:
+def _deployed(stage: Rollouts, tickets: Iterator[int], latest: float, every: float) -> list[dict[str, Any]]:
     """One deployment after the other, as long as there are tickets and it is not too late: how each ended."""
     ended = []
     while time.monotonic() < latest and next(tickets, None) is not None:
-        ended.append(stage.try_out(every=LOOK_SECONDS)["lastDeployment"])
+        ended.append(stage.try_out(every=every)["lastDeployment"])
     return ended
 
 
 class _Load:
     """A caller for each Endpoint, through both routers."""
 
-    def __init__(self, stages: Sequence[Rollouts]) -> None:
-        world = stages[0].world
+    def __init__(self, stages: Sequence[Rollouts], shape: Clean) -> None:
+        world, rate = stages[0].world, shape.per_second
         self._calls: list[Calls] = [
-            world.call(stage.endpoint, *world.routers, concurrency=KEPT, singles=SINGLES, per_second=PER_SECOND)
+            world.call(stage.endpoint, *world.routers, concurrency=shape.kept, singles=1, per_second=rate)
             for stage in stages
         ]
         for calls in self._calls:
-            calls.until_total(PER_SECOND, 60)
+            calls.until_total(rate, 60)
 
     def use(self, *routers: Any) -> None:
         """New connections go to these alone."""
@@ -134,6 +178,7 @@ class _Load:
 class _Disturbed:
     """What has happened beside the deployments."""
 
+    shape: Clean
     routers: int = 0
     pods: int = 0
     _restart_at: float = field(default_factory=lambda: time.monotonic() + RESTART_SECONDS / 2)
@@ -147,26 +192,26 @@ class _Disturbed:
             load.use(*world.routers)
             self.routers += 1
             self._restart_at = time.monotonic() + RESTART_SECONDS
-        elif pods := _whole_fleets(world):
+        elif self.shape.instances > 1 and (pods := _whole_fleets(world, self.shape.instances)):
             world.kube.delete("Pod", NAMESPACE, random.choice(pods))  # noqa: S311 - any of them
             self.pods += 1
         time.sleep(CHURN_SECONDS)
 
 
-def _whole_fleets(world: Routing) -> list[str]:
+def _whole_fleets(world: Routing, instances: int) -> list[str]:
     """Pods of fleets that have all their instances, ready: so that others are left, as a disruption budget sees to it,
     also where the operator takes the next one of a rolling deployment away at the same moment."""
     whole = {
         deployment["metadata"]["name"]
         for deployment in world.kube.list("Deployment", NAMESPACE)
-        if deployment["spec"]["replicas"] == INSTANCES
+        if deployment["spec"]["replicas"] == instances
     }
     ready: dict[str, list[str]] = {}
     for pod in world.kube.list("Pod", NAMESPACE, labelSelector=LABEL_FLEET):
         if any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions") or ()):
             ready.setdefault(pod["metadata"]["labels"][LABEL_FLEET], []).append(pod["metadata"]["name"])
     return list(
-        itertools.chain(*(ready[fleet] for fleet in ready if fleet in whole and len(ready[fleet]) == INSTANCES))
+        itertools.chain(*(ready[fleet] for fleet in ready if fleet in whole and len(ready[fleet]) == instances))
     )
 
 
@@ -182,15 +227,15 @@ def _read(seen: list[Object]) -> dict[str, int]:
     return {source.lower(): len(which) for source, which in found.items()}
 
 
-def _control(stages: Sequence[Rollouts]) -> dict[str, int]:
+def _control(stages: Sequence[Rollouts], shape: Clean) -> dict[str, int]:
     """Kind of alarm -> bad revisions that it turned back, of one for each Endpoint under one alarm each."""
     guarded = dict(zip((stage.endpoint for stage in stages), itertools.cycle(ALARMS), strict=False))
-    for stage, (config, kubernetes) in zip(stages, policies(CONTROL_WAIT_SECONDS, PERCENT).values(), strict=True):
+    for stage, (_, config, kubernetes) in zip(stages, shape.policies(CONTROL_WAIT_SECONDS), strict=True):
         stage.guard(config, {**kubernetes, "alarms": [guarded[stage.endpoint]]})
     standins = stages[0].standins
     assert standins is not None
     standins.record = stages[0].world.directory / "bad"
-    load = _Load(stages)
+    load = _Load(stages, shape)
     ended = _side_by_side(
         stages, lambda stage: stage.try_out(every=LOOK_SECONDS)["lastDeployment"], lambda: time.sleep(LOOK_SECONDS)
     )
@@ -205,5 +250,8 @@ def _control(stages: Sequence[Rollouts]) -> dict[str, int]:
     }
 
 
-PARTS: dict[str, Callable[..., list[Figure]]] = {"deployments-clean-traffic": clean}
+PARTS: dict[str, Callable[..., list[Figure]]] = {
+    "deployments-clean-traffic": disturbed,
+    "deployments-clean-thousand": thousand,
+}
 """Each takes a directory of its own and `quick`."""

@@ -93,6 +93,7 @@ def _rounds(stage: Crowd, endpoints: int, rounds: int) -> list[Figure]:
             f"{wrong}; {said(calls)}",
             "0",
             {"outcomes": dict(outcomes), "calls": asdict(calls)},
+            {"false rollbacks": wrong},
         ),
     ]
 

@@ -70,6 +70,7 @@ def emergency(directory: Path, *, quick: bool) -> list[Figure]:
             f"< {1e6 * upper_bound(called.lost_count) / called.total:.0f} per million",
             "0",
             {"statuses": called.statuses, "samples": called.lost[:20]},
+            {"lost": called.lost_count},
         ),
     ]
 

@@ -76,6 +76,7 @@ def counted(case: str, world: Routing, run: Callable[[], Outcome]) -> Figure:
             "samples": called.lost[:20],
             **outcome.more,
         },
+        {"lost": lost},
     )
 
 

@@ -31,7 +31,8 @@ def measure(directory: Path, requests: int) -> list[Figure]:
             )
     lost, total = (sum(figure.detail[word] for figure in figures) for word in ("lost", "requests"))
     every = f"{lost} lost of {total:,}; 95 %: < {1e6 * upper_bound(lost) / total:.0f} per million"
-    return [*figures, Figure("lost, deployments of all policies", every, "0", {"lost": lost, "requests": total})]
+    detail = {"lost": lost, "requests": total}
+    return [*figures, Figure("lost, deployments of all policies", every, "0", detail, {"lost": lost})]
 
 
 def _deployed(stage: Rollouts, config: Mapping[str, Any], kubernetes: Mapping[str, Any], requests: int) -> Outcome:

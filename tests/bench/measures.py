@@ -123,6 +123,7 @@ def steady(world: World, count: int, window_seconds: float) -> list[Figure]:
             f"{total(served_now, WRITES)}",
             "0",
             {"leaseRequestsOfTheOperator": leases, "requestsThroughTheAdapter": _named(asked_now)},
+            {"writes": total(served_now, WRITES)},
         ),
         Figure(
             f"memory, {count} endpoints",
@@ -227,7 +228,7 @@ def throttled(world: World, count: int, seconds: float, share: float = 0.3, edit
     done = sum(_flips(world, name, began) == 2 and _in_service(world.watch.shown[name][-1]) for name in chosen)
     when = f"{seconds:.0f} s under {share:.0%} throttling, {count} endpoints"
     return [
-        Figure(f"Ready flips of endpoints nobody edited in {when}", str(flips), "0"),
+        Figure(f"Ready flips of endpoints nobody edited in {when}", str(flips), "0", zero={"flips": flips}),
         Figure(f"edits deployed in {when}", f"{done} of {edited}", "all"),
         Figure(
             f"AWS calls in {when}",

@@ -225,6 +225,7 @@ def _figures(kind: str, state: str, measured: Measured) -> list[Figure]:
             f"{measured.late} reached it after the confirmation",
             "0 and 0",
             {"statuses": dict(measured.statuses), "bad": measured.bad, "late": measured.late, "lost": measured.lost},
+            {"lost": measured.lost, "after the confirmation": measured.late},
         ),
     ]
 

@@ -158,13 +158,13 @@ def rollouts(
 
 @contextmanager
 def scraped(
-    directory: Path, instances: int, *rules: dict[str, Any], addresses: int = ADDRESSES
+    directory: Path, instances: int, *rules: dict[str, Any], addresses: int = ADDRESSES, **settings: str
 ) -> Iterator[tuple[Rollouts, Prometheus]]:
     """A real stage whose routers a Prometheus scrapes every second, which the operator asks."""
     (files := directory / "prometheus").mkdir(parents=True)
     with ExitStack() as stack:
         prometheus = stack.enter_context(Prometheus(files))
-        settings = {"SLUICE_PROMETHEUS_URL": prometheus.url}
+        settings["SLUICE_PROMETHEUS_URL"] = prometheus.url
         made = rollouts(directory / "stage", instances, real=True, addresses=addresses, **settings)
         stage = stack.enter_context(made)
         connects = [
