@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 from tests.cluster.chance import is_too_little, is_too_much
 from tests.cluster.conftest import ModelServer
-from tests.cluster.hosting import Hosting, Loads, parrot
+from tests.cluster.hosting import BODY, Hosting, Loads, ask, parrot, server
+from tests.operator.harness.kube import Object
 
 pytestmark = pytest.mark.cluster
 
@@ -23,6 +24,10 @@ POLICY = {
 }
 CALLERS = 6
 """Of a load."""
+LONG_SECONDS = 120
+"""A bake that ends before its time."""
+NO_POD, BROKEN_OFF = "503", "424"
+"""What a caller gets where no pod of a variant is left, and where one dies with its request."""
 CRASHES_SECONDS = 420.0
 """A server that starts several times, with pauses between that double, before nobody expects it any more."""
 
@@ -93,6 +98,38 @@ def test_a_model_that_does_not_start_gets_no_traffic_and_is_rolled_back(hosting:
     assert status["revision"]["name"] == before
     assert status["endpointStatus"] == "InService"
     assert sum(loads.answers().values()) == by(loads, "moulted")
+
+
+def test_a_model_that_dies_while_it_is_asked_is_rolled_back_and_costs_no_more_than_its_share(hosting: Hosting) -> None:
+    """The only pod of the canary is killed in its bake, and takes long to come back."""
+    routing = POLICY["blueGreenUpdatePolicy"]["trafficRoutingConfiguration"] | {"waitIntervalInSeconds": LONG_SECONDS}
+    longer = {"blueGreenUpdatePolicy": POLICY["blueGreenUpdatePolicy"] | {"trafficRoutingConfiguration": routing}}
+    hosting.endpoint(ENDPOINT, [{"variantName": "ara"}], deploymentConfig=longer)
+    before = hosting.status(ENDPOINT)["revision"]["name"]
+
+    def is_asked() -> bool | None:
+        return (stage_of(hosting) == "Baking" and by(loads, "mayfly") > 0) or None
+
+    def has_ended() -> Object | None:
+        status = hosting.status(ENDPOINT)
+        return status if status.get("deployment") is None else None
+
+    with hosting.load(ENDPOINT, CALLERS) as loads:
+        hosting.model("ara", hosting.upload("mayfly", parrot("mayfly")))
+        hosting.until(ENDPOINT, is_asked)
+        [pod] = [one for one in hosting.fleet(ENDPOINT, "ara") if ask(one, BODY)["predictions"] == ["mayfly"]]
+        total = loads.total
+        hosting.sigkill(pod, server(pod))
+        status = hosting.until(ENDPOINT, has_ended)
+        lost, last, total = loads.lost(), by(loads, "mayfly"), loads.total - total
+        loads.more(200)
+
+    assert (loads.lost(), by(loads, "mayfly")) == (lost, last), loads.samples()
+    assert set(lost) <= {NO_POD, BROKEN_OFF}, loads.samples()
+    assert not is_too_much(sum(lost.values()), total, CANARY_PERCENT / 100, under_way=CALLERS), f"{lost} of {total}"
+    assert (status["lastDeployment"]["outcome"], status["lastDeployment"]["cause"]) == ("RolledBack", "Health")
+    assert "variant ara" in status["lastDeployment"]["message"]
+    assert (status["revision"]["name"], status["endpointStatus"]) == (before, "InService")
 
 
 def test_batches_take_the_place_of_batches_with_one_to_spare(hosting: Hosting) -> None:

@@ -238,6 +238,13 @@ TABLE = (
         seen=turned_back("Alarm", PROVISIONING, SHIFTING, baking(50)),
     ),
     Scenario(
+        "alarm-in-the-second-batch",  # what has moved goes back in batches of its own size
+        policy=rolling(25, CAUGHT, rollbackMaximumBatchSize={"type": "INSTANCE_COUNT", "value": 2}),
+        alarm="quiet",
+        events=(Event(baking(50), "alarm"),),
+        seen=turned_back("Alarm", *BATCHES[:2], baking(25), *BATCHES[:2], baking(50)),
+    ),
+    Scenario(
         "alarm-while-quiet",
         policy=canary(),
         alarm="quiet",

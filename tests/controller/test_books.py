@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 from tests.controller.objects import model
-from tests.controller.pass_world import World
+from tests.controller.pass_world import KEY, World
 from tests.controller.test_pass_without_effect import Cluster
 
+from sluice.api.reasons import Reason
 from sluice.controller.books import TELL_AGAIN_SECONDS
 from sluice.controller.cache import CONTROLLER_REVISION, Source
+from sluice.controller.reconcile_endpoint import _Memory
+from sluice.core.observation import CallProblem
 from sluice.core.revision import ANNOTATION_OUTCOME
 from sluice.ports.kube import Forbidden, KubeUnavailable, Rejected
 
@@ -64,6 +67,25 @@ async def test_a_revision_that_may_not_be_marked_is_told_and_stops_nothing(failu
     assert marks(cluster)[serving] == "Succeeded"
 
 
+@pytest.mark.parametrize(
+    ("operation", "reason"),
+    [("EvictRouter", Reason.ROUTER_NOT_CONVERGED), ("EnsureFleet", Reason.QUOTA_EXCEEDED)],
+)
+async def test_what_failed_and_is_not_needed_any_more_is_over_though_a_mark_is_refused(
+    operation: str, reason: Reason
+) -> None:
+    cluster = Cluster()
+    cluster.kube.refused = {("patch", CONTROLLER_REVISION): DENIED}
+    await cluster.in_service()
+    await cluster.passes_in(60)
+    cluster.reconciler._memories[KEY] = _Memory(CallProblem(operation, reason, "too much", retry_after_seconds=30.0))
+    for _ in range(5):
+        await cluster.a_pass()
+        assert cluster.condition("Ready") == ("True", "InService")
+        assert cluster.condition("Stalled")[0] == "False"
+        assert "problem" not in cluster.status
+
+
 async def test_an_api_server_that_is_away_once_is_not_told_and_it_is_marked_soon() -> None:
     cluster = Cluster()
     cluster.kube.refused = {("patch", CONTROLLER_REVISION): KubeUnavailable("away")}
@@ -90,6 +112,7 @@ async def test_what_stays_refused_is_tried_seldom_and_told_every_hour() -> None:
 async def test_a_revision_that_may_not_go_is_told_and_stops_nothing_on_sagemaker(world: World) -> None:
     await world.run_until_ready()
     world.kube.refused = {("delete", CONTROLLER_REVISION): DENIED}
+    began = world.clock.monotonic()
     for number in range(2, 6):
         deploy(world, number)
         for _ in range(40):
@@ -105,9 +128,16 @@ async def test_a_revision_that_may_not_go_is_told_and_stops_nothing_on_sagemaker
         for _ in range(40):
             await world.clock.step(await world.run() or 60)
     assert world.condition("Ready")[0] == "True"
-    [message] = await told(world, "RevisionNotDeleted")
-    assert "cannot be deleted" in message
-    assert "let the operator delete it" in message
+    messages = await told(world, "RevisionNotDeleted")
+    assert 1 <= len(messages) <= 1 + (world.clock.monotonic() - began) / TELL_AGAIN_SECONDS
+    for message in messages:
+        assert "cannot be deleted" in message
+        assert "let the operator delete it" in message
+    calls, writes, since = len(world.aws.calls), len(world.kube.calls), world.clock.monotonic()
+    while world.clock.monotonic() < since + 3600:
+        await world.clock.step(await world.run() or 60)
+    tries = [call for call in world.kube.calls[writes:] if call[:2] == ("delete", CONTROLLER_REVISION)]
+    assert 0 < world.aws.calls[calls:].count("DeleteEndpointConfig") <= len(tries), "AWS' quota is shared"
     kept = len(marks(world))
     world.kube.refused.clear()
     for _ in range(80):

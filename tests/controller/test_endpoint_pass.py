@@ -10,6 +10,7 @@ from tests.controller.pass_world import ALLOWED, KEY, World
 from sluice.api import names
 from sluice.api.reasons import Reason
 from sluice.controller.cache import Source
+from sluice.controller.queue import Unfinished
 from sluice.controller.reconcile_endpoint import ACT_WITHIN_SECONDS, AFTER_FAILURE_SECONDS
 from sluice.core.observation import CallProblem
 from sluice.core.permission import Policy
@@ -80,10 +81,33 @@ async def test_an_account_that_is_not_permitted_is_asked_for_its_number_only() -
     await world.run_until_ready()
 
 
+@pytest.mark.parametrize("deleted", [False, True], ids=["serves", "is-deleted"])
+async def test_credentials_that_were_another_accounts_for_a_while_are_noticed_when_they_are_back(deleted: bool) -> None:
+    world = World({"rules": [{"namespaces": ["team"], "accounts": ["111122223333"]}]})
+    await world.run_until_ready()
+    world.aws.account = "999999999999"
+    if deleted:
+        item = world.object
+        item["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
+        world.feed.seen(world.kube.put(item), Source.WATCH)
+    again = await world.run(2)
+    assert world.condition("Stalled") == ("True", "PlacementChanged")
+    assert KEY in world.aws.forgotten, "no watch wakes it"
+    assert again is not None
+    world.aws.account = "111122223333"
+    await world.clock.step(again)
+    if deleted:
+        await world.run(3)
+        assert "DeleteEndpoint" in world.aws.acts
+    else:
+        await world.run_until_ready()
+
+
 async def test_without_the_lease_nothing_is_done(world: World) -> None:
     world.lease.is_held = False
     again = await world.run(5)
     assert again
+    assert isinstance(again, Unfinished), "an alarm that has fired keeps its place"
     assert world.aws.acts == []
     assert names.FINALIZER not in world.object["metadata"].get("finalizers", [])
     world.lease.is_held = True
@@ -147,6 +171,8 @@ async def test_a_failed_action_stops_the_set_and_is_told_to_the_next_pass(world:
     world.aws.fail["CreateEndpoint"] = quota
     again = [await world.run() for _ in range(4)]
     assert AFTER_FAILURE_SECONDS in again, "nothing else would bring the next pass"
+    after = again[again.index(AFTER_FAILURE_SECONDS) :]
+    assert [type(one) for one in after] == [Unfinished] * len(after), "an alarm that has fired keeps its place"
     assert world.status["problem"]["reason"] == "QuotaExceeded"
     assert "CreateEndpoint" not in world.aws.acts
     world.aws.fail.clear()

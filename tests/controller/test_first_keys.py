@@ -5,7 +5,7 @@ import asyncio
 from tests.controller.clock import SteppedClock, settle
 from tests.controller.test_work_queue import make_queue
 
-from sluice.controller.queue import BACKOFF_LONGEST_SECONDS, FIRST_AGAIN_SECONDS, Schedule, WorkQueue
+from sluice.controller.queue import BACKOFF_LONGEST_SECONDS, FIRST_AGAIN_SECONDS, Schedule, Unfinished, WorkQueue
 
 
 async def test_whatever_the_other_passes_wait_for_a_first_key_gets_a_worker() -> None:
@@ -64,6 +64,38 @@ async def test_a_first_key_that_fails_is_tried_again_soon_and_first() -> None:
     queue.add("fired")
     await clock.step(20)
     assert [delay for key, delay in errors if key == "fired"][:4] == [0.5, 1, 2, 4], "it has had its turn"
+    assert await queue.stop(1)
+
+
+async def test_a_first_key_whose_pass_was_void_goes_first_again() -> None:
+    """The Lease was not held for a moment, or somebody else had written: the rollback must not queue behind all that
+    has come meanwhile."""
+    clock, passes, void = SteppedClock(), list[str](), True
+
+    async def handle(key: str) -> float | None:
+        passes.append(key)
+        return Unfinished(1.0) if key == "fired" and void else None
+
+    queue: WorkQueue[str] = WorkQueue(clock, handle, lambda *_: None, sleep=clock.sleep)
+    queue.start(1)
+    for turn in range(3):
+        passes.clear()
+        for number in range(100):
+            queue.add(f"{turn}-{number}")
+        if turn == 0:
+            queue.add_first("fired")
+        clock.skip(1.0)  # it is due when they wait
+        await settle()
+        assert "fired" in passes[:3], passes[:5]
+        await clock.step(0.1)
+    void = False
+    await clock.step(2.0)
+    passes.clear()
+    for number in range(100):
+        queue.add(f"at last {number}")
+    queue.add("fired")
+    await settle()
+    assert passes[-1] == "fired", "it has had its turn"
     assert await queue.stop(1)
 
 

@@ -6,6 +6,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from kubernetes.aio.client import Configuration
@@ -225,6 +226,39 @@ async def test_the_lease_is_asked_for_when_a_write_has_its_connection() -> None:
     held = True
     await client.delete("Deployment", "a", "x")
     assert asked[-1] == "DELETE x"
+    await client.close()
+    await runner.cleanup()
+
+
+async def test_a_lease_that_runs_out_while_a_write_connects_keeps_it_from_going_out() -> None:
+    """A node that was cut off: the connection comes to stand when another process has long gone on."""
+    held, asked = True, list[str]()
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.method)
+        return web.json_response({"kind": "Any", "metadata": {"name": "x"}})
+
+    async def run_out(*_: object) -> None:
+        nonlocal held
+        held = False
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    connecting = aiohttp.TraceConfig()
+    connecting.on_connection_create_start.append(run_out)
+    configuration = Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    configuration.trace_configs = [connecting]
+    client = KubeClient(configuration, identity="test")
+    client.write_only_while(lambda: held)
+    with pytest.raises(NotHeld, match=r"POST .*services was not sent"):
+        await client.create("Service", "a", {"metadata": {"name": "x"}})
+    assert asked == []
+    held = True
+    await client.create("Service", "a", {"metadata": {"name": "x"}})
+    assert (asked, held) == (["POST"], True), "over the connection that was made"
     await client.close()
     await runner.cleanup()
 

@@ -110,10 +110,35 @@ def test_of_the_admin_interface_only_metrics_and_readiness_are_open(envoy: Envoy
         assert answer.read() == b"LIVE\n"
 
 
+def scrapers(envoy: Envoy, count: int) -> list[socket.socket]:
+    """Connections to the port of the metrics."""
+    host, port = envoy.metrics.removeprefix("http://").split(":")
+    return [socket.create_connection((host, int(port)), timeout=30) for _ in range(count)]
+
+
+def scrape_at_once(connections: list[socket.socket]) -> list[bytes]:
+    """The statuses; the connections are used up."""
+    for connection in connections:
+        connection.sendall(b"GET /stats/prometheus HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    answers = [b"".join(iter(lambda one=connection: one.recv(65536), b"")) for connection in connections]  # type: ignore[misc]
+    for connection in connections:
+        connection.close()
+    return [answer[9:12] for answer in answers]
+
+
+def test_some_who_ask_for_metrics_at_the_same_time_are_all_answered(envoy: Envoy) -> None:
+    """Two Prometheus servers, each with two jobs that find the routers: none may see them as down."""
+    envoy.kill()
+    envoy.start(threads=2)  # as in its pod: limits are counted over both
+    for _ in range(200):
+        for connection in scrapers(envoy, 2):  # so that Envoy has its connections to itself
+            scrape_at_once([connection])
+        assert scrape_at_once(scrapers(envoy, 8)) == [b"200"] * 8
+
+
 def test_who_asks_for_metrics_again_and_again_gets_few_answers_and_holds_up_no_probe(envoy: Envoy) -> None:
     """Envoy's main thread writes them, and answers the liveness probe."""
-    host, port = envoy.metrics.removeprefix("http://").split(":")
-    asking = [socket.create_connection((host, int(port)), timeout=30) for _ in range(100)]
+    asking = scrapers(envoy, 100)
     try:
         for one_of_them in asking:
             one_of_them.sendall(b"GET /stats/prometheus HTTP/1.1\r\nhost: x\r\n\r\n")

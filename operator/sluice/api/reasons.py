@@ -124,6 +124,11 @@ class CommandResult(StrEnum):
     QUEUED = "Queued"
     REFUSED = "Refused"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "CommandResult | None":
+        """What only a newer operator knows was an answer all the same. A status that cannot be read counts as lost."""
+        return cls.REFUSED if isinstance(value, str) else None
+
 
 class Outcome(StrEnum):
     """How a deployment ended."""
@@ -133,6 +138,11 @@ class Outcome(StrEnum):
     UPDATE_ROLLBACK_FAILED = "UpdateRollbackFailed"
     FAILED = "Failed"
     SUPERSEDED = "Superseded"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Outcome | None":
+        """What only a newer operator knows is no success."""
+        return cls.FAILED if isinstance(value, str) else None
 
 
 class Cause(StrEnum):
@@ -148,3 +158,8 @@ class Cause(StrEnum):
     PERSON = "Person"
     SILENT = "Silent"
     UNKNOWN = "Unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Cause | None":
+        """What only a newer operator knows."""
+        return cls.UNKNOWN if isinstance(value, str) else None

@@ -42,6 +42,11 @@ FIRST_SHARE = 64
 done, and what follows them takes many times as long: a larger share of the passes would hold most of the workers."""
 
 
+class Unfinished(float):
+    """The seconds until the next pass, of a pass that could not do what it was for. A key that went first goes first
+    then, too: else what the API server refuses at one moment would wait for all that has come meanwhile."""
+
+
 class Schedule(Generic[K]):
     """The state of every key. All times are monotonic seconds, passed in.
 
@@ -429,14 +434,19 @@ class WorkQueue(Generic[K]):
             longest = FIRST_AGAIN_SECONDS if hasty else BACKOFF_LONGEST_SECONDS
             delay = min(longest, BACKOFF_FIRST_SECONDS * 2.0 ** min(failures - 1, 20))
             if hasty:
-                self._hasty.add(key)
-                self._schedule.first_again(key)
+                self._go_first_again(key)
             self._on_error(key, error, delay)
             again = delay
         else:
             self._failures.pop(key, None)
+            if hasty and isinstance(again, Unfinished):
+                self._go_first_again(key)
         finally:
             self._schedule.done(key, self._clock.monotonic())
             self._wake()
         if again is not None:
             self.add_after(key, again)
+
+    def _go_first_again(self, key: K) -> None:
+        self._hasty.add(key)
+        self._schedule.first_again(key)

@@ -22,9 +22,12 @@ from sluice.controller.context import about
 from sluice.controller.events import EventRecorder
 from sluice.controller.feed import Feed
 from sluice.controller.metrics import Metrics
+from sluice.controller.queue import Unfinished
 from sluice.controller.sites import Site
 from sluice.core.actions import (
     Action,
+    DeleteEndpointConfig,
+    DeleteModel,
     DropRevision,
     MarkRevision,
     PatchEndpoint,
@@ -52,6 +55,9 @@ AFTER_FAILURE_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 """Between passes whose actions succeed and change nothing that is seen, doubled from the first to the longest."""
+
+
+TIDYING = DeleteEndpointConfig | DeleteModel | DropRevision | MarkRevision
 
 
 class Fence(Protocol):
@@ -143,7 +149,7 @@ class EndpointReconciler:
                 outcome, again = await self._pass(key)
             except _DroppedError as dropped:
                 logger.info("pass dropped: %s", dropped)
-                outcome, again = "dropped", dropped.again_seconds
+                outcome, again = "dropped", Unfinished(dropped.again_seconds)
             finally:
                 self._metrics.pass_ended(key.kind, outcome, self._clock.monotonic() - started)
         if self._cache.get(key.kind, key.namespace, key.name) is None:
@@ -187,7 +193,10 @@ class EndpointReconciler:
             self._announce(key, given, decision, persisted)
             if not decision.actions:
                 changed = "persisted" if decision.status != status else "unchanged"
-                return changed, self._seconds_until(decision)
+                again = self._seconds_until(decision)
+                if again is not None and decision.status.problem is not None:
+                    again = Unfinished(again)
+                return changed, again
             if decision.status == status:
                 await self._still_the_same(key, persisted)
             return "acted", await self._act(key, given, decision, persisted, before)
@@ -345,7 +354,7 @@ class EndpointReconciler:
         except ActFailed as failure:
             logger.warning("failed: %s", failure)
             self._memories[key] = _Memory(failure.problem, tuple(acted))
-            return AFTER_FAILURE_SECONDS
+            return Unfinished(AFTER_FAILURE_SECONDS)
         except _NotAsObservedError as dropped:
             self._memories[key] = replace(memory, acted=tuple(acted))
             dropped.again_seconds = max(dropped.again_seconds, memory.pause_seconds)
@@ -359,15 +368,21 @@ class EndpointReconciler:
         memory = self._memories[key] = replace(memory, acted=tuple(acted))
         site = self._sites.get(endpoint["spec"]["backend"])
         told = site is not None and site.will_tell(decision.actions)
-        again = self._seconds_until(decision) if told else self._pause(memory, decision)
+        again = self._seconds_until(decision) if told else self._pause(memory, decision, min(waits, default=0.0))
         return min((again, *waits) if again is not None else waits, default=None)
 
-    def _pause(self, memory: _Memory, decision: Decision) -> float:
-        """Until the pass after actions of which nobody tells what became; a bake that ends meanwhile is not put off."""
+    def _pause(self, memory: _Memory, decision: Decision, refused_seconds: float) -> float:
+        """Until the pass after actions of which nobody tells what became; a bake that ends meanwhile is not put off.
+        refused_seconds: until an entry in the books that is refused is tried again. What is deleted before a revision
+        may be dropped need not be deleted once more until then."""
+        pause = memory.pause_seconds
+        if memory.repeated and all(isinstance(action, TIDYING) for action in decision.actions):
+            due = self._seconds_until(decision)
+            pause = max(pause, refused_seconds if due is None else min(refused_seconds, due))
         deployment = decision.status.deployment
         bakes_until = deployment.bake_until if deployment is not None else None
         left = (bakes_until - self._clock.now()).total_seconds() if bakes_until is not None else 0.0
-        return min(memory.pause_seconds, left) if left > 0 else memory.pause_seconds
+        return min(pause, left) if left > 0 else pause
 
     async def _do(self, given: Pass, action: Action, endpoint: Object) -> Object:
         """One action. Returns the Endpoint as it is after it."""

@@ -21,6 +21,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.rest import RESTResponse
 
 from sluice.kube.configuration import Login, login
+from sluice.kube.fenced import Rest, checked
 from sluice.kube.resources import RESOURCES, Resource
 from sluice.ports.kube import (
     Conflict,
@@ -78,6 +79,7 @@ class KubeClient:
         configuration.client_session_kwargs = {"trust_env": False}
         configuration.proxy = configuration.proxy or proxy_to(configuration.host)
         self._api = ApiClient(configuration)
+        self._api.rest_client = Rest(configuration)
         self._api.user_agent = "sluice-operator"
         self._identity = identity
         self._telemetry = telemetry or NoTelemetry()
@@ -86,8 +88,8 @@ class KubeClient:
         self._held: Callable[[], bool] = lambda: True
 
     def write_only_while(self, held: Callable[[], bool]) -> None:
-        """From now on writes raise NotHeld where this says no. It is asked last of all before a request goes out: what
-        a write had to wait for before may have been as long as another process needs to take over."""
+        """From now on writes raise NotHeld where this says no. It is asked last of all before a request goes out, when
+        that has its connection: what a write had to wait for may be as long as another process needs to take over."""
         self._held = held
 
     async def login(self) -> Login:
@@ -386,9 +388,13 @@ class KubeClient:
             auth_settings=["BearerToken"],
         )
         sent = json.dumps(body, ensure_ascii=False).encode() if content_type == YAML else body
-        if fenced and not self._held():
-            raise NotHeld(f"the lease is not held: {method} {url} was not sent")
-        return await self._api.call_api(method, address, headers, sent, _request_timeout=timeout)
+
+        def check() -> None:
+            if fenced and not self._held():
+                raise NotHeld(f"the lease is not held: {method} {url} was not sent")
+
+        with checked(check):
+            return await self._api.call_api(method, address, headers, sent, _request_timeout=timeout)
 
 
 def proxy_to(address: str) -> str | None:

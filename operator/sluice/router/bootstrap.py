@@ -282,7 +282,8 @@ _RELAY_ROUTE: Final = _get("/relay", "/relay", RELAY_CLUSTER)
 def _stats_cluster(settings: BootstrapSettings) -> Json:
     """Any pod may ask for metrics, and Envoy's main thread writes them. Apart from the liveness probe's cluster: that
     is not to be refused because many ask."""
-    limits = {"max_connections": 2, "max_requests": 2, "max_pending_requests": 8}
+    # Two at once are what the connections allow; a limit of requests would refuse those whose turn to wait it is.
+    limits = {"max_connections": 2, "max_pending_requests": 8}
     return {**_socket_cluster("stats", settings.admin), "circuit_breakers": {"thresholds": [limits]}}
 
 

@@ -61,11 +61,11 @@ class Envoy:
         """What Prometheus scrapes."""
         return f"http://{self.settings.address}:{self.settings.metrics_port}"
 
-    def start(self, *, wait: bool = True) -> None:
+    def start(self, *, wait: bool = True, threads: int = 1) -> None:
         """Run it; it dies with this process. It takes requests when it was told its clusters and scopes."""
         log = (self.directory / "envoy.log").open("ab")
         # A written line of the access log is there at once, not ten seconds later.
-        options = "--concurrency 1 --use-dynamic-base-id -l warn --file-flush-interval-msec 100"
+        options = f"--concurrency {threads} --use-dynamic-base-id -l warn --file-flush-interval-msec 100"
         self.process = subprocess.Popen(  # noqa: S603 - the program under test
             [*self._prefix, str(BINARY), "-c", str(self.bootstrap), *options.split()],
             stdout=log,

@@ -11,8 +11,9 @@ from typing import Any
 
 from sluice.api import names
 from sluice.api.reasons import Cause, CommandResult, Reason
+from sluice.api.status import Problem
 from sluice.core import capabilities, guardrails
-from sluice.core.actions import Action, DropRevision, PatchEndpoint
+from sluice.core.actions import Action, DropRevision, MarkRevision, PatchEndpoint
 from sluice.core.cluster import (
     deletion,
     deploy,
@@ -104,7 +105,7 @@ def _guarded(step: Any) -> Any:
         # update without which no router comes up nothing else need be done.
         place = 1 if d.given.cluster is None or routers.ready(d.given.cluster) else -1
         d.actions.sort(key=lambda action: place if isinstance(action, EnsureRouter) and action.update else 0)
-        if not d.actions:
+        if not any(_may_fail_as(d.status.problem, action) for action in d.actions):
             d.set(problem=None)
         elif facts.waiting(d):
             d.actions[:] = [action for action in d.actions if _cannot_wait(d, action)]
@@ -113,6 +114,13 @@ def _guarded(step: Any) -> Any:
             _not_ready_all_the_same(d, found)
 
     return run
+
+
+def _may_fail_as(problem: Problem | None, action: Action) -> bool:
+    """Whether a failure before may be this action's. Entries in the books on revisions hold nothing up, and may be
+    refused for ever: where nothing else is left to do, another action's problem is over."""
+    is_entry = isinstance(action, MarkRevision | DropRevision)
+    return not is_entry or (problem is not None and problem.operation == type(action).__name__)
 
 
 def _not_ready_all_the_same(d: Draft, found: Verdict | None) -> None:

@@ -130,7 +130,6 @@ def collect(d: Draft) -> bool:
         if stored.name not in kept:
             others = [s for s in d.given.stored if s.name in kept]
             d.act(*collection(d.given.resolution.owner, stored, others, d.status_config_names()))
-            d.again(1.0)
             return True
     return False
 

@@ -47,6 +47,7 @@ def decide(given: Pass) -> Decision:
     facts.take_alarms(d)
     facts.take_problem(d)
     ownership.doubt(d)
+    _look_out_for_credentials(d)
     frozen = freezing.frozen(d)
     if deletion_asked(given.endpoint):
         finding = placement.moved(d) or given.policy.judge(ask(given, account_id=given.observation.account_id))
@@ -74,6 +75,14 @@ def ask(given: Pass, *, account_id: str | None) -> Ask:
     return Draft(given).ask(account_id=account_id, execution_roles=given.resolution.execution_roles)
 
 
+def _look_out_for_credentials(d: Draft) -> None:
+    """Credentials may become another account's. Where the policy does not permit the one whose they are, nothing is
+    looked at there, so that nothing wakes the Endpoint."""
+    account_id = d.observation.account_id
+    if account_id is not None and d.given.policy.judge(ask(d.given, account_id=account_id)) is not None:
+        d.again(ACCOUNT_SECONDS)
+
+
 # Admission ------------------------------------------------------------------------------------------------------
 
 
@@ -88,8 +97,6 @@ def _not_admitted(d: Draft) -> bool:
     if finding is None:
         account_id = d.observation.account_id
         finding = d.given.policy.judge(ask(d.given, account_id=account_id))
-        if finding is not None and account_id is not None:  # it is that account's: credentials may become another's
-            d.again(ACCOUNT_SECONDS)
     if finding is not None:
         _facts_only(d)
         d.stalled(finding.reason, finding.text())
