@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.cluster_stage import ClusterStage, rolling
-from tests.core.watched import ended, reach
+from tests.core.watched import deployment, ended, reach
 
 from sluice.api.reasons import Cause, Outcome
 from sluice.core import guardrails
@@ -114,6 +114,33 @@ def test_a_revert_goes_back_in_batches_capacity_first(back: int | None, percents
     assert shares == percents
     [fleet] = stage.cluster.fleets.values()
     assert (fleet.image, fleet.replicas) == ("repo/churn:1", 4)
+
+
+@pytest.mark.parametrize("replace_first", [False, True])
+@pytest.mark.parametrize(("at", "step"), [("Baking", 1), ("Baking", 2), ("FinalBaking", 3)])
+def test_a_batch_back_of_one_instance_brings_one_after_another(at: str, step: int, replace_first: bool) -> None:
+    config = rolling(2, type="INSTANCE_COUNT")
+    config["rollingUpdatePolicy"]["rollbackMaximumBatchSize"] = {"type": "INSTANCE_COUNT", "value": 1}
+    kubernetes = {"replaceFirst": True} if replace_first else {}
+    stage = ClusterStage(
+        {"variantName": "a", "initialInstanceCount": 6}, deploymentConfig=config, kubernetes=kubernetes
+    )
+    stage.in_service()
+    [old] = stage.cluster.fleets.values()
+    stage.image("new:1")
+    reach(stage, at, step)
+    before, percent = old.replicas, deployment(stage).traffic_percent
+    confirmed = []
+    stage.image("repo/churn:1")
+    while stage.status.deployment is not None:
+        if deployment(stage).traffic_percent != percent:
+            confirmed.append(percent := deployment(stage).traffic_percent)
+            before = old.replicas
+        stage.step()
+        assert old.replicas <= before + 1, f"at {percent} % of the traffic"
+    assert confirmed == pytest.approx([100 * left / 6 for left in reversed(range(2 * step))], abs=0.01)
+    stage.run(15)  # the last one starts
+    assert [(fleet.image, fleet.ready) for fleet in stage.cluster.fleets.values()] == [("repo/churn:1", 6)]
 
 
 def test_a_rollback_without_room_is_said_and_goes_on_by_itself() -> None:

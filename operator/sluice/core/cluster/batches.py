@@ -95,11 +95,14 @@ def back_percent(
     the whole old fleet comes back at once or, with `replace_first`, as many as a batch forward had. A variant that
     somebody had scaled to nothing has no batches."""
     size = policy.get("rollbackMaximumBatchSize") or (policy.get("maximumBatchSize") if replace_first else None)
-    parted = [guardrails.instances(size, total) / total for total in old.values() if total > 0] if size else []
+    parted = [(guardrails.instances(size, total) / total, total) for total in old.values() if total > 0] if size else []
     if not parted:
         return 0.0
-    part = min(parted)
-    left = percent - 100.0 * part
+    part, total = min(parted)
+    there = total * percent / 100.0
+    if abs(there - round(there)) < 0.01:  # what was rounded in each batch before does not add up to an instance
+        there = round(there)
+    left = 100.0 * (there / total - part)
     return round(left, 4) if left > 0.01 else 0.0
 
 
