@@ -65,9 +65,10 @@ class Prometheus:
         rules: Sequence[Mapping[str, object]] = (),
         targets: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
+        metric_relabel_configs: Sequence[Mapping[str, object]] = (),
     ) -> None:
-        """What it does from now on: rules as in a group of a rule file, targets to scrape as `host:port`, and the
-        labels of all of them, `__metrics_path__` among them where it is another.
+        """What it does from now on: rules as in a group of a rule file, targets to scrape as `host:port`, the labels of
+        all of them, `__metrics_path__` among them where it is another, and what becomes of the series that they have.
 
         Raises LocalClusterError if it runs and refuses them.
         """
@@ -75,7 +76,11 @@ class Prometheus:
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(self.directory / "rules.yml")],
             "scrape_configs": [
-                {"job_name": "targets", "static_configs": [{"targets": list(targets), "labels": dict(labels or {})}]}
+                {
+                    "job_name": "targets",
+                    "static_configs": [{"targets": list(targets), "labels": dict(labels or {})}],
+                    "metric_relabel_configs": list(metric_relabel_configs),
+                }
             ],
         }
         groups = {"groups": [{"name": "rules", "rules": list(rules)}] if rules else []}

@@ -80,3 +80,20 @@ def serve(
         return made
 
     return make
+
+
+@pytest.fixture
+def churn(drive: Drive, container: Callable[..., Container]) -> dict[str, Container]:  # noqa: F811
+    """The Endpoint of churn.py, whose old revision answers, beside a new one that gets half of the requests."""
+    models = {"old": container("old", keep=False), "new": container("new", keep=False)}
+    drive.put(
+        route(
+            "Churn",
+            fleet("old", "a", 500_000, models["old"].port).model_copy(update={"revision": "churn-1"}),
+            fleet("new", "a", 500_000, models["new"].port).model_copy(update={"revision": "churn-2"}),
+        ),
+        ("old", "127.0.0.1"),
+        ("new", "127.0.0.1"),
+    )
+    drive.settle()
+    return models

@@ -116,7 +116,7 @@ async def sts(cloudwatch: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 class Account:
-    """An AWS with composite alarms, which moto has not: what DescribeAlarms answers is in `alarms`, by name."""
+    """An AWS with composite alarms, which moto makes none of: what DescribeAlarms answers is in `alarms`, by name."""
 
     def __init__(self, **alarms: dict[str, Any]) -> None:
         self.alarms = alarms

@@ -2,10 +2,17 @@
 
 from typing import Any
 
+from kubernetes.aio.client import Configuration
+from prometheus_client import CollectorRegistry
+
 from sluice.cluster import router
+from sluice.controller.metrics import Metrics
+from sluice.core.cluster.peers import Bounds
 from sluice.core.cluster.routing import Limits
-from sluice.main.cluster import installation, limits
+from sluice.kube.client import KubeClient
+from sluice.main.cluster import bounds, installation, limits
 from sluice.main.settings import Settings
+from sluice.main.wiring import Operator
 
 CONTAINERS = {
     "envoy": ("router_resources", "envoy_resources"),
@@ -45,3 +52,24 @@ def test_a_routers_time_to_go_covers_streams_and_is_the_administrators_to_shorte
 def test_what_holds_of_requests_is_sagemakers_unless_it_is_set() -> None:
     assert limits(Settings()) == Limits() == Limits(60, 6_291_456)
     assert limits(Settings(invocation_timeout_seconds=300, max_payload_bytes=25 << 20)) == Limits(300, 25 << 20)
+
+
+async def test_the_limits_on_deployments_are_those_that_are_set_for_who_starts_and_for_who_wakes_the_next() -> None:
+    settings = Settings(
+        max_concurrent_deployments=41,
+        max_concurrent_deployments_per_namespace=7,
+        max_rollbacks_of_one_image=5,
+        rollback_window_seconds=3601,
+    )
+    asked = Bounds(deployments=41, deployments_per_namespace=7, rollbacks_of_one_image=5, rollback_window_seconds=3601)
+    assert bounds(settings) == asked
+    assert bounds(Settings()) == Bounds(50, 10, 3, 86400)
+    kube = KubeClient(Configuration(), identity="test")
+    operator = Operator(settings, kube, Metrics(CollectorRegistry(), "test"), "prod", in_cluster=True)
+    try:
+        starts: Any = operator._reconcilers["Endpoint"]
+        assert starts.__self__._settings.decide.bounds == asked
+        assert operator._cluster is not None
+        assert operator._cluster.site._slots._bounds == asked
+    finally:
+        await kube.close()

@@ -166,7 +166,7 @@ def test_the_same_version_can_be_deployed_again_when_a_person_says_so() -> None:
 
 
 def test_an_outage_of_the_metrics_rolls_nothing_back() -> None:
-    """AR#2771, AR#2578, AR#1905, FL#1035: five failed queries, or none that answers, are a failed canary."""
+    """AR#2771, AR#1905, FL#1035: five failed queries, or none that answers, are a failed canary."""
     stage = watched()
     stage.image("new:1")
     reach(stage, "Baking", 1)

@@ -1,8 +1,8 @@
 """How other progressive-delivery controllers fail, as tests: one for each report that can happen here, named after
 what failed there. AR is argoproj/argo-rollouts, FL fluxcd/flagger, GW
 argoproj-labs/rollouts-plugin-trafficrouter-gatewayapi; the number is the issue's or pull request's. Rollbacks are in
-test_peer_rollbacks.py, what got stuck in test_peer_stuck.py, and what needs an API server in
-tests/cluster_backend/test_peer_defects.py.
+test_peer_rollbacks.py, what got stuck in test_peer_stuck.py, what needs an API server in
+tests/cluster_backend/test_peer_defects.py, and what is no decision is in the rooms that it belongs to: ELSEWHERE.
 
 Not applicable, and why:
 - AR 4834, AR 4297, AR 4433: a cloud load balancer's target groups, readiness gates and a Service whose selector moves.
@@ -13,14 +13,12 @@ Not applicable, and why:
 - AR 2857, AR 3849, AR 685, AR 4607: one HorizontalPodAutoscaler over both fleets, whose average hides one of them. Each
   fleet is a Deployment of its own; there is no scale subresource over both. Autoscaling itself is not built yet.
 - AR 4393, AR 3724: a verdict taken from a Job's end. There are no Jobs; verdicts are readings of alarms.
-- AR 2578: back-off against a metrics provider's quota: the poller's, in tests/alarms.
-- AR 2855, AR 3112, AR 3929, AR 1711, FL 638: memory, throttling and cardinality at thousands of objects: tests/bench
-  and tests/controller.
-- AR 2117, FL 1613: two controllers at once: tests/controller (Lease, fence) and the crash tests.
 - AR 4597 asks for a hook before scale-down, AR 574 and AR 2866 ask for what other tests here show (a short way back, a
   hold instead of an abort): wishes, not failures."""
 
+import ast
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +26,54 @@ from tests.core.cluster_stage import ClusterStage, blue_green, rolling
 from tests.core.peers import NEW, OLD, answered, at, edited, images, served, settled, until
 
 from sluice.core.cluster.observation import PodTrouble
+
+TESTS = Path(__file__).parents[1]
+ELSEWHERE = {
+    "AR 2578: a metrics provider's 429 needs a back-off": (
+        "alarms/test_peer_defects.py::"
+        "test_ar_2578_a_provider_that_said_429_was_asked_by_each_and_again_until_their_canaries_failed",
+        "alarms/test_cloudwatch_source.py::test_under_throttling_the_period_widens_states_stay_and_it_recovers",
+    ),
+    "AR 2855: 11 GB for 11,000 rollouts, slower each day, daily restarts": (
+        "controller/test_peer_defects.py::"
+        "test_ar_2855_memory_grew_with_what_had_changed_and_gone_until_the_daily_restart",
+        "controller/test_work_queue.py::test_many_moved_deadlines_do_not_grow_the_heap",
+    ),
+    "AR 3112: with 10,000 rollouts the controller was restarted again and again": (
+        "controller/test_work_queue.py::test_a_long_queue_does_not_stand_while_keys_are_taken_from_it",
+        "controller/test_kube_client.py::test_listings_are_chunked_and_complete",
+    ),
+    "AR 3929: a metric for each object that was asked for": (
+        "controller/test_peer_defects.py::test_ar_3929_each_object_that_was_asked_for_made_a_metric_of_its_own",
+    ),
+    "AR 1711: to show one rollout all are listed": (
+        "controller/test_peer_defects.py::test_ar_1711_to_tell_of_one_object_all_were_listed",
+    ),
+    "AR 2117: an old leader went on beside the new one": (
+        "controller/test_process.py::test_a_process_whose_lease_another_took_ends_at_once",
+        "controller/test_kube_client.py::test_the_lease_is_asked_for_when_a_write_has_its_connection",
+        "controller/test_endpoint_pass.py::test_the_lease_lost_in_the_middle_of_an_action_set_stops_it",
+    ),
+    "FL 638: the client's own throttle cost the lease": (
+        "controller/test_peer_defects.py::"
+        "test_fl_638_calls_waited_for_the_clients_own_throttle_until_the_lease_was_lost",
+    ),
+    "FL 1613: two replicas distort the steps' timing": (
+        "controller/test_process.py::test_a_second_process_stands_by_and_takes_over_when_the_first_stops",
+        "core/test_cluster_peer_defects.py::test_an_operator_that_was_away_neither_shortens_nor_lengthens_a_bake",
+    ),
+}
+"""Reports that apply and whose tests are in other places: file and name."""
+
+
+@pytest.mark.parametrize("report", ELSEWHERE)
+def test_what_is_tested_elsewhere_is(report: str) -> None:
+    for place in ELSEWHERE[report]:
+        file, _, name = place.partition("::")
+        defined = ast.parse((TESTS / file).read_text(encoding="utf-8")).body
+        functions = {one.name for one in defined if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+        assert name in functions, f"{place}, which is to show that {report} does not happen here, is not there"
+
 
 # Traffic lost at the switch -------------------------------------------------------------------------------------
 
