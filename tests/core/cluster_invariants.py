@@ -6,11 +6,15 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from tests.core.cluster_causes import may_begin, may_end, may_turn_back, said
+from tests.core.cluster_old_fleets import goes_on_without_old_pods, old_ones_stand
+
 from sluice.api.routes import EndpointRouteSpec
 from sluice.api.status import DeploymentStatus, EndpointStatus
 from sluice.core.cluster import alarms
 from sluice.core.cluster.actions import EvictRouter, ScaleFleet
 from sluice.core.cluster.routing import fleets_of
+from sluice.core.endpoint.draft import Pass
 
 if TYPE_CHECKING:
     from tests.core.cluster_stage import ClusterStage
@@ -52,16 +56,20 @@ class Watcher:
         elif running is not None and running.stage in BAKES and running.paused_since is None:
             self.baked_seconds += seconds
 
-    def after(self, stage: "ClusterStage", before: EndpointStatus) -> None:
-        """The pass has decided; its actions are yet to come."""
+    def after(self, stage: "ClusterStage", given: Pass) -> None:
+        """The pass has decided on what it was given; its actions are yet to come."""
+        before = given.status
         old, new = before.deployment, stage.status.deployment
         assert sum(isinstance(action, EvictRouter) for action in stage.actions) <= 1, "one router at a time, and once"
         if new is not None and new.stage in FORWARD:
             _looks_again(stage, new)
         if new is None or old is None or old.start_time != new.start_time:
             self.baked_seconds = 0.0
+            _follows(given, old, new, stage.status)
             return
-        retried = before.endpoint_status == FAILED and new.stage in FORWARD
+        # Told to go on after a rollback that failed, it has another deadline, also where it turns back at once.
+        retried = before.endpoint_status == FAILED and (new.stage in FORWARD or new.deadline != old.deadline)
+        assert not retried or said(given, "retry"), f"{new.stage} after a rollback that failed, and nobody said so"
         if not retried:
             _same(stage, old, new)
         if at(stage.status) != at(before):
@@ -73,6 +81,10 @@ class Watcher:
             _confirmed(stage)
         if not retried:
             _verdicts(stage, old, new)
+        if old.stage in FORWARD or retried:
+            _is_justified(given, new.model_copy(update={"stage": "Provisioning"}) if retried else old, new)
+        if new.stage != "CleaningUp" and stage.decision is not None:
+            old_ones_stand(given, stage.decision, new)
 
     def _has_baked(self, old: DeploymentStatus, new: DeploymentStatus) -> None:
         step = old.plan[(old.step or 1) - 1]
@@ -81,6 +93,22 @@ class Watcher:
         assert self.baked_seconds >= step.wait_seconds - 0.01, (
             f"step {old.step} baked {self.baked_seconds} s of {step.wait_seconds}"
         )
+
+
+def _follows(given: Pass, old: DeploymentStatus | None, new: DeploymentStatus | None, after: EndpointStatus) -> None:
+    """One deployment has ended, or another begun, or both."""
+    if old is not None:
+        may_end(given, old, after)
+    if new is not None:
+        may_begin(given, new)
+
+
+def _is_justified(given: Pass, old: DeploymentStatus, new: DeploymentStatus) -> None:
+    """A deployment that went forward turns back only for a cause, and goes on whatever the old fleets do."""
+    if new.stage == "RollingBack":
+        may_turn_back(given, old, new.cause, new.message)
+    elif (old.stage, old.step) != (new.stage, new.step):
+        goes_on_without_old_pods(given, new)
 
 
 def _looks_again(stage: "ClusterStage", new: DeploymentStatus) -> None:
@@ -157,6 +185,8 @@ def share_is_the_steps(stage: "ClusterStage", weights: dict[str, int]) -> None:
     if running.replace_first and running.stage in {"Provisioning", "RollingBack"}:
         step = min(step + 1, len(running.plan))
     most = running.plan[step - 1].traffic_percent if step else 0.0
+    if running.stage == "Provisioning":  # told to go on after a rollback that failed, it may be between two steps
+        most = max(most, running.traffic_percent or 0.0)
     others = sum(weight for name, weight in weights.items() if name not in new)
     assert share <= most + 0.01 or not others, f"{share} % in {running.stage}, step {step} has {most} %"
 

@@ -14,11 +14,12 @@ from tests.core.cluster_invariants import (
     must_stand,
     share_is_the_steps,
 )
+from tests.core.cluster_seen import fleet_seen, report_of, router_seen
 from tests.core.cluster_state import STOP_SECONDS, AlarmNow, Cluster, Fleet, Router
 from tests.core.stage import EPOCH, _object, model
 
 from sluice.api import names
-from sluice.api.routes import FleetReport, RejectedRoute, RouteReport, RouterReportSpec
+from sluice.api.routes import RouterReportSpec
 from sluice.api.status import EndpointStatus
 from sluice.core.actions import Action, DropRevision, MarkRevision, PatchEndpoint, StoreRevision
 from sluice.core.cluster import alarms
@@ -34,18 +35,8 @@ from sluice.core.cluster.actions import (
     ScaleFleet,
     WriteRoute,
 )
-from sluice.core.cluster.observation import (
-    ClusterObservation,
-    FleetRecord,
-    FleetSeen,
-    ImageSeen,
-    PodTrouble,
-    RouterDeployment,
-    RouterSeen,
-    RouteSeen,
-)
+from sluice.core.cluster.observation import ClusterObservation, RouterDeployment, RouteSeen
 from sluice.core.cluster.peers import Peer
-from sluice.core.cluster.routing import fleets_of
 from sluice.core.decision import Decision
 from sluice.core.endpoint.decide import decide
 from sluice.core.endpoint.draft import DecideSettings, Pass
@@ -180,11 +171,11 @@ class ClusterStage:
                 fleet.stopping, fleet.stopped_at = 0, None
             broken = fleet.image.startswith("bad") or fleet.image in self.cluster.troubles
             if not broken and self.now >= fleet.born + timedelta(seconds=self.cluster.start_seconds):
-                most = min(fleet.replicas, self.capped.get(name, fleet.replicas))
+                most = min(fleet.sound, self.capped.get(name, fleet.sound))
                 fleet.ready = min(most, fleet.ready + self.free()) if most > fleet.ready else most
             elif broken:
                 fleet.ready = 0
-            fleet.ready = min(fleet.ready, fleet.replicas)
+            fleet.ready = min(fleet.ready, fleet.sound)
         self.cluster.routers = [r for r in self.cluster.routers if not (r.terminating and not r.frozen)]
         for router in self.cluster.routers:
             if not router.frozen and not router.slow and self.cluster.route is not None:
@@ -206,47 +197,14 @@ class ClusterStage:
 
     def free(self) -> int:
         """So many pods more find room."""
-        taken = sum(fleet.ready + fleet.stopping for fleet in self.cluster.fleets.values())
+        taken = sum(fleet.ready + fleet.crashing + fleet.stopping for fleet in self.cluster.fleets.values())
         return 1000 if self.room is None else max(0, self.room - taken)
 
     def observe(self) -> ClusterObservation:
-        at = self.now
         return ClusterObservation(
-            fleets=tuple(
-                FleetSeen(
-                    name=f.name,
-                    variant=f.variant,
-                    fleet_hash=f.fleet_hash,
-                    uid=f.uid,
-                    replicas=f.replicas,
-                    ready=f.ready,
-                    existing=f.replicas + f.stopping,
-                    terminating=f.stopping,
-                    deleting=f.gone_at is not None,
-                    created=f.born,
-                    record=f.record,
-                    candidate=FleetRecord((ImageSeen(f.image, f"{f.image}@sha256:1"),), {}, at) if f.ready else None,
-                    strangers=f.strangers,
-                    troubles=self._troubles(f),
-                    reachable=f.reachable,
-                )
-                for f in self.cluster.fleets.values()
-            ),
+            fleets=tuple(fleet_seen(self.cluster, fleet, self.now) for fleet in self.cluster.fleets.values()),
             route=self.cluster.route,
-            routers=tuple(
-                RouterSeen(
-                    r.pod,
-                    r.uid,
-                    r.ready and not r.frozen and not r.starts,
-                    r.terminating,
-                    r.born,
-                    r.stops_by,
-                    self._report(r),
-                    r.readiness_since,
-                    r.never_ran,
-                )
-                for r in self.cluster.routers
-            ),
+            routers=tuple(router_seen(router, self._report(router)) for router in self.cluster.routers),
             router=RouterDeployment(
                 self.cluster.router_exists,
                 self.cluster.router_exists,
@@ -259,49 +217,8 @@ class ClusterStage:
             namespace_terminating=self.namespace_terminating,
         )
 
-    def _troubles(self, fleet: Fleet) -> tuple[PodTrouble, ...]:
-        if fleet.image in self.cluster.troubles:
-            return (self.cluster.troubles[fleet.image],)
-        if fleet.ready < fleet.replicas:
-            return (PodTrouble("Starting", "starting", fleet.replicas - fleet.ready),)
-        return ()
-
     def _report(self, router: Router) -> RouterReportSpec | None:
-        if router.starts:
-            return None
-        if router.applied is None:
-            return RouterReportSpec(pod_uid=router.uid)
-        uid, generation, spec = router.applied
-        ready = {name: 0 if fleet.unseen else fleet.ready for name, fleet in self.cluster.fleets.items()}
-        failing = {name: fleet.failing for name, fleet in self.cluster.fleets.items()}
-        known = fleets_of(spec)
-        return RouterReportSpec(
-            pod_uid=router.uid,
-            routes=(
-                RouteReport(
-                    name="churn",
-                    uid=uid,
-                    generation=generation,
-                    fleets=tuple(
-                        FleetReport(
-                            name=n,
-                            hosts=ready.get(n, 0),
-                            healthy=max(0, ready.get(n, 0) - failing.get(n, 0)),
-                            sample_answer=self.cluster.sample_answer if failing.get(n) else None,
-                        )
-                        for n in known
-                    ),
-                    draining=tuple(sorted(router.busy - known)),
-                ),
-            ),
-            rejected=self._rejected(),
-        )
-
-    def _rejected(self) -> tuple[RejectedRoute, ...]:
-        route, said = self.cluster.route, self.cluster.rejected
-        if route is None or not said:
-            return ()
-        return (RejectedRoute(name="churn", uid=route.uid, generation=route.generation, message=said),)
+        return report_of(self.cluster, router)
 
     # The pass --------------------------------------------------------------------------------------------------
 
@@ -318,27 +235,25 @@ class ClusterStage:
         `problem`: what an action of the last pass failed with."""
         self.tick(seconds)
         self.watcher.before(self, seconds)
-        before = self.status
-        decision = decide(
-            Pass(
-                endpoint=self.endpoint,
-                status=self.status,
-                resolution=self.resolution(),
-                observation=Observation(
-                    presence=Presence.DESCRIBED, at=self.now, act_problem=problem, alarms=self._read_alarms()
-                ),
-                now=self.now,
-                stored=self.stored(),
-                rivals=rivals,
-                settings=self.settings,
-                cluster=self.observe(),
-                peers=self.peers,
-            )
+        given = Pass(
+            endpoint=self.endpoint,
+            status=self.status,
+            resolution=self.resolution(),
+            observation=Observation(
+                presence=Presence.DESCRIBED, at=self.now, act_problem=problem, alarms=self._read_alarms()
+            ),
+            now=self.now,
+            stored=self.stored(),
+            rivals=rivals,
+            settings=self.settings,
+            cluster=self.observe(),
+            peers=self.peers,
         )
+        decision = decide(given)
         self.status = EndpointStatus.model_validate(decision.status.model_dump(mode="json", by_alias=True))
         assert self.status == decision.status
         self.actions, self.decision = list(decision.actions), decision
-        self.watcher.after(self, before)
+        self.watcher.after(self, given)
         self._note()
         for action in self.actions[:killed_after]:
             if isinstance(action, EnsureFleet) and action.name == refusing:
@@ -488,7 +403,8 @@ class ClusterStage:
                 raise AssertionError(f"no AWS call belongs here: {action}")
 
     def scale(self, fleet: Fleet, replicas: int) -> None:
-        """Whoever does it: new pods take their time to start, and those that go to stop."""
+        """Whoever does it: new pods take their time to start, and those that go to stop; those that crash go first."""
+        fleet.crashing = max(0, fleet.crashing - max(0, fleet.replicas - replicas))
         if replicas > fleet.replicas:
             fleet.born = self.now
         elif fleet.ready > replicas:

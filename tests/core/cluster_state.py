@@ -31,6 +31,13 @@ class Fleet:
     stopped_at: datetime | None = None
     failing: int = 0
     """Ready pods that fail the sample invocation."""
+    crashing: int = 0
+    """Pods that end again and again, whatever becomes of the others."""
+
+    @property
+    def sound(self) -> int:
+        """So many pods can get ready."""
+        return max(0, self.replicas - self.crashing)
 
 
 @dataclass

@@ -84,6 +84,10 @@ class Life(RuleBasedStateMachine):
             SEEN[f"stage {deployment.stage}"] += 1
             if deployment.replace_first:
                 SEEN[f"replaced first {deployment.stage}"] += 1
+            for fleet in self.stage.cluster.fleets.values():
+                if fleet.crashing and fleet.ready:
+                    age = "new" if fleet.fleet_hash == deployment.fleet_hash else "old"
+                    SEEN[f"{age} pod crashes {deployment.stage}"] += 1
         if self.stage.status.last_deployment is not None:
             SEEN[f"outcome {self.stage.status.last_deployment.outcome}"] += 1
         self._shadows_answer_nobody()
@@ -232,6 +236,14 @@ class Life(RuleBasedStateMachine):
             self.stage.cluster.fleets[fleet].born = self.stage.now
             SEEN["pods died"] += 1
 
+    @rule(data=st.data(), pods=st.integers(0, 2), passes=st.integers(0, 3))
+    def pods_crash(self, data: st.DataObject, pods: int, passes: int) -> None:
+        """Again and again, beside others that are ready; none: they do no more."""
+        if self.stage.cluster.fleets:
+            fleet = self.stage.cluster.fleets[data.draw(st.sampled_from(sorted(self.stage.cluster.fleets)))]
+            fleet.crashing = min(pods, fleet.replicas - 1)
+            self.time_passes(passes, 1.0)
+
     @rule(data=st.data())
     def a_fleet_is_deleted_by_hand(self, data: st.DataObject) -> None:
         if self.stage.cluster.fleets:
@@ -303,12 +315,17 @@ class Life(RuleBasedStateMachine):
         if route is not None:
             assert len({fleet.revision for fleet in route.spec.fleets if fleet.weight}) <= 2
 
+    def _let_pods_be(self) -> None:
+        for fleet in self.stage.cluster.fleets.values():
+            fleet.crashing = 0
+
     def _let_routers_be(self) -> None:
         for router in self.stage.cluster.routers:
             router.frozen, router.slow, router.busy = False, False, frozenset()
 
     def teardown(self) -> None:
         stage = self.stage
+        self._let_pods_be()
         self._let_routers_be()
         self.time_passes(5, 1.0)
         self._let_routers_be()
@@ -391,6 +408,24 @@ def _requests_run(life: Life) -> None:
     life.stage.cluster.routers[-1].busy = frozenset([*life.stage.cluster.fleets][-1:])
 
 
+def _one_crashes(new: bool) -> Callable[[Life], None]:
+    """One pod of the fleet that was made last, or first, for some time; then all is well for some time."""
+
+    def happens(life: Life) -> None:
+        [*life.stage.cluster.fleets.values()][-1 if new else 0].crashing = 1
+        life.time_passes(9, 1.0)
+        life._let_pods_be()
+        life.time_passes(4, 1.0)
+
+    return happens
+
+
+PODS_CRASH: tuple[Callable[[Life], None], ...] = (
+    lambda life: life.image_is_edited(IMAGES[1], 12),
+    *(_one_crashes(new=True),) * 3,
+    lambda life: life.image_is_edited(IMAGES[2], 2),
+    *(_one_crashes(new=False),) * 3,
+)
 REQUESTS_RUN: tuple[Callable[[Life], None], ...] = (
     lambda life: life.image_is_edited(IMAGES[1], 15),
     _requests_run,
@@ -403,7 +438,7 @@ def test_random_lives_keep_the_invariants_and_come_to_rest() -> None:
     for policy in POLICIES:
         for image, first in ((IMAGES[1], False), (IMAGES[1], True), (IMAGES[-1], True)):
             tell(policy, lambda life, image=image: life.image_is_edited(image, 40), first=first)
-    for happens in (OTHER_VARIANTS, SHADOWS, REQUESTS_RUN):
+    for happens in (OTHER_VARIANTS, SHADOWS, REQUESTS_RUN, PODS_CRASH):
         tell(blue_green("CANARY", wait=10, final=10), *happens)
         for first in (False, True):
             tell(rolling(50, wait=5, back=50), *happens, first=first)
@@ -422,7 +457,8 @@ def test_random_lives_keep_the_invariants_and_come_to_rest() -> None:
     words = {"Creating", "InService", "Updating", "OutOfService", "Failed"}
     happened = {"pods died", "fleet deleted", "router froze", "router killed", "status lost", "rollback said"}
     happened |= {"killed between actions", "writing off", "route deleted", "revision lost", "router replaced"}
-    happened |= {"deleted"}
+    happened |= {"deleted", *(f"new pod crashes {stage}" for stage in ("Baking", "FinalBaking"))}
+    happened |= {f"old pod crashes {stage}" for stage in ("Provisioning", "Baking", "FinalBaking")}
     happened |= {f"variants {word}{when}" for word in ("added", "removed", "renamed") for when in ("", " midway")}
     happened |= {f"shadow {stage}" for stage in (*stages, "InService")}
     happened |= {f"replaced first {stage}" for stage in ("Provisioning", "Baking")}

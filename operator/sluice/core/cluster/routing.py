@@ -116,10 +116,13 @@ def compile_route(
     if before is not None and same_routes(before, made):
         return before
     had = {fleet.name: fleet.weight for fleet in before.fleets} if before is not None else {}
+    # Where somebody deleted the routes in mid-deployment, old fleets get no more than they had.
+    spared = split.serving if before is None and split.deployed is not None else None
     return made.model_copy(
         update={
             "fleets": tuple(
-                fleet.model_copy(update={"require_ready": fleet.weight > had.get(fleet.name, 0)}) for fleet in fleets
+                fleet.model_copy(update={"require_ready": side is not spared and fleet.weight > had.get(fleet.name, 0)})
+                for fleet, (side, _, _) in zip(fleets, entries, strict=True)
             )
         }
     )
