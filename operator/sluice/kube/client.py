@@ -393,6 +393,7 @@ class KubeClient:
             if fenced and not self._held():
                 raise NotHeld(f"the lease is not held: {method} {url} was not sent")
 
+        check()  # before a connection is made for it in vain
         with checked(check):
             return await self._api.call_api(method, address, headers, sent, _request_timeout=timeout)
 
