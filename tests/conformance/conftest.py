@@ -4,16 +4,17 @@ import asyncio
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.conformance.drive import Images, Site, run
+from tests.conformance.drive import SECONDS, Images, Site, run
 from tests.conformance.hands import ConformanceHands
 from tests.conformance.recorder import Recorder
-from tests.conformance.table import BACKENDS, Backend, Scenario, Seen
+from tests.conformance.scenario import BACKENDS, Backend, Scenario, Seen
 from tests.controller.conftest import Telemetry
 from tests.operator.conftest import cloudwatch_url, nursery, surroundings
+from tests.operator.harness.kube import Object
 from tests.operator.harness.world import Surroundings, World
 
 from localcluster.controlplane import ControlPlane
@@ -62,7 +63,7 @@ def results(
     found: Results = {}
     try:
         world.operator.start()
-        sites = {backend: _site(backend, world, recorder) for backend in BACKENDS}
+        sites = {backend: _site(backend, world, recorder, hands) for backend in BACKENDS}
         with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
             for scenario, backend in selected:
                 found[(scenario.name, backend)] = pool.submit(run, scenario, sites[backend])
@@ -79,7 +80,7 @@ def _selected(items: list[pytest.Item]) -> list[tuple[Scenario, Backend]]:
     return sorted(found, key=lambda one: one[1], reverse=True)  # what takes longer, on SageMaker, begins first
 
 
-def _site(backend: Backend, world: World, recorder: Recorder) -> Site:
+def _site(backend: Backend, world: World, recorder: Recorder, hands: "_Handyman") -> Site:
     def make_alarm(name: str, state: str) -> None:
         world.cloudwatch.put_metric_alarm(
             AlarmName=name,
@@ -104,6 +105,16 @@ def _site(backend: Backend, world: World, recorder: Recorder) -> Site:
         over = {"status": {"deployment": {"deadline": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}}}
         world.kube.patch("Endpoint", NAMESPACE, name, over, subresource="status")
 
+    def start_nothing(name: str) -> None:
+        if backend == "SageMaker":
+            world.simulator.fault("update_rollback_failed", target=name, count=1)
+            return
+        hands.start_nothing(name)
+        recorder.until(name, _is_going_back, "the way back", SECONDS)
+        ago = datetime.now(UTC) - timedelta(hours=1)  # more than a way back may take without getting on
+        began = {"status": {"deployment": {"stageSince": f"{ago:%Y-%m-%dT%H:%M:%S.000Z}"}}}
+        world.kube.patch("Endpoint", NAMESPACE, name, began, subresource="status")
+
     return Site(
         backend=backend,
         kube=world.kube,
@@ -114,7 +125,12 @@ def _site(backend: Backend, world: World, recorder: Recorder) -> Site:
         set_alarm=world.set_alarm,
         prepare=prepare,
         overtake=overtake,
+        start_nothing=start_nothing,
     )
+
+
+def _is_going_back(seen: list[Object]) -> bool:
+    return ((seen[-1].get("status") or {}).get("deployment") or {}).get("stage") == "RollingBack"
 
 
 class _Handyman:
@@ -124,8 +140,13 @@ class _Handyman:
         self._loop = asyncio.new_event_loop()
         self._done = asyncio.Event()
         self._failure: BaseException | None = None
+        self._starting_nothing: set[str] = set()
         self._thread = threading.Thread(target=self._run, args=(control_plane.kubeconfig,), daemon=True)
         self._thread.start()
+
+    def start_nothing(self, endpoint: str) -> None:
+        """Pods of this Endpoint crash from now on, but those that are there."""
+        self._starting_nothing.add(endpoint)
 
     def rest(self) -> None:
         """End; a failure of theirs is the run's."""
@@ -148,6 +169,7 @@ class _Handyman:
         )
         try:
             hands = ConformanceHands(kube, NAMESPACE, IMAGES.unhealthy)
+            hands.starting_nothing = self._starting_nothing
             hands.work()
             await self._done.wait()
             await hands.rest()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.conformance.recorder import Recorder
-from tests.conformance.table import EDITED, Backend, Event, Scenario, Seen
+from tests.conformance.scenario import EDITED, Backend, Event, Scenario, Seen
 from tests.operator.harness.kube import Kube, Object
 from tests.operator.harness.manifests import Manifest, config, manifest, variant
 
@@ -45,6 +45,8 @@ class Site:
     """Called before the change with the Endpoint's name: makes the new fleet unhealthy, where images do not."""
     overtake: Callable[[str], None] = lambda _name: None
     """The Endpoint's name -> the deadline of its deployment is reached, where that is not to be waited for."""
+    start_nothing: Callable[[str], None] = lambda _name: None
+    """The Endpoint's name -> no instance of it starts any more, and a way back that waits for one is given up."""
     instance_type: str = "ml.m5.large"
     role: str = "arn:aws:iam::111122223333:role/churn"
     model: Manifest = field(default_factory=dict)
@@ -146,6 +148,8 @@ class _Run:
 
     def _endpoint(self, *, deploying: bool = False) -> Manifest:
         spec: Manifest = {"backend": self._site.backend, "endpointConfigName": self._name}
+        if deploying:
+            spec.update(self._scenario.options)
         policy = self._scenario.policy
         if policy is not None and deploying:
             spec["deploymentConfig"] = _waits(policy, self._site.waits)
@@ -162,6 +166,10 @@ class _Run:
                 self._site.set_alarm(self._alarm, "OK")
             case "third revision":
                 self._apply(self._model(self._site.images.third))
+            case "third revision by the policy retained":
+                silent = self._endpoint()
+                silent["spec"]["retainDeploymentConfig"] = True
+                self._apply(silent, self._model(self._site.images.third))
             case "revert":
                 self._apply(self._model(self._site.images.old))
             case "weights":
@@ -187,6 +195,8 @@ class _Run:
                 self._annotate("rollback", self._served)
             case "deadline":
                 self._site.overtake(self._name)
+            case "nothing starts":
+                self._site.start_nothing(self._name)
 
     def _now(self) -> Object:
         status: Object = self._site.recorder.seen(self._name)[-1]["status"]

@@ -6,6 +6,7 @@ import itertools
 from tests.cluster_backend.hands import Hands
 from tests.cluster_backend.objects import make_ready, pod_manifest, replica_set_of, set_status
 
+from sluice.core.cluster.names import LABEL_FLEET
 from sluice.kube.client import KubeClient
 from sluice.ports.kube import Object
 
@@ -18,6 +19,8 @@ class ConformanceHands(Hands):
     def __init__(self, kube: KubeClient, namespace: str, unhealthy: str) -> None:
         super().__init__(kube, namespace)
         self._unhealthy = unhealthy
+        self.starting_nothing: set[str] = set()
+        """The Endpoints whose pods crash from now on, whatever they run, but those that are there."""
 
     async def _pod(self, deployment: Object) -> None:
         template = deployment["spec"]["template"]
@@ -33,7 +36,7 @@ class ConformanceHands(Hands):
             "image": image,
             "imageID": f"{image.rpartition(':')[0]}@sha256:{hashlib.sha256(image.encode()).hexdigest()}",
         }
-        if image == self._unhealthy:
+        if image == self._unhealthy or labels[LABEL_FLEET].startswith(tuple(self.starting_nothing)):
             ended = {"exitCode": 1, "reason": "Error", "startedAt": _BEGAN, "finishedAt": _ENDED}
             crashed = {
                 "ready": False,

@@ -3,14 +3,11 @@
 A scenario is declared in the words of the API alone, so that the same manifests (`backend` apart) make it on SageMaker,
 on its simulator and in the cluster. What is seen is what a person sees in the Endpoint's status."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
+from tests.conformance.scenario import EDITED, Event, Scenario, Seen
 from tests.operator.harness.manifests import Manifest
-
-Backend = Literal["SageMaker", "Cluster"]
-BACKENDS: tuple[Backend, ...] = ("SageMaker", "Cluster")
 
 PROVISIONING, SHIFTING, BACK, CLEANING = "Provisioning", "Shifting", "RollingBack", "CleaningUp"
 
@@ -23,83 +20,6 @@ def baking(share: float) -> str:
 def final(share: float = 100) -> str:
     """The final bake."""
     return f"FinalBaking {share:g}%"
-
-
-Sizes = Mapping[str, tuple[int, float]]
-"""Variant -> instances and weight."""
-EDITED = 3.0
-"""The weight that an edit gives the variant a."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What somebody does once the endpoint is seen, since the event before, in a stage (see Seen.stages), with a new
-    outcome (see Seen.outcomes) or under a condition's reason."""
-
-    at: str
-    do: Literal[
-        "alarm",
-        "alarm is quiet",
-        "third revision",
-        "revert",
-        "weights",  # of the variant a, until they are in force
-        "counts",  # the same
-        "same again",  # what is declared is applied once more, as by a Git sync
-        "pause",
-        "resume",
-        "promote",
-        "retry",
-        "rollback",
-        "deadline",  # the time that the deployment may take is over
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What was seen. stages: of the deployments, in order, without repetitions; bakes carry the share."""
-
-    stages: tuple[str, ...]
-    outcomes: tuple[str, ...]
-    """Of the deployments, in order: outcome and cause."""
-    serves: str
-    """The image that serves at the end: old, new or third."""
-    end: str
-    """endpointStatus, and the reason of the condition that says why it is not Ready."""
-    words: tuple[str, ...] = ()
-    """endpointStatus, without repetitions, from the moment of the change on."""
-    acknowledged: str = ""
-    """What became of commands."""
-    sizes: Sizes = field(default_factory=dict)
-    """What is in force of each variant at the end. Absent: what the revision that serves was declared with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """One line of the table."""
-
-    name: str
-    change: Literal["image", "config", "weights", "counts"] = "image"
-    """config: one edit of the EndpointConfig brings the new image and what `becomes` says."""
-    policy: Manifest | None = None
-    counts: Mapping[str, int] = field(default_factory=lambda: {"a": 4})
-    becomes: Sizes = field(default_factory=dict)
-    """The variants that come with the new image."""
-    alarm: Literal["none", "quiet", "firing", "absent"] = "none"
-    unhealthy: bool = False
-    """The new image's containers never answer."""
-    events: tuple[Event, ...] = ()
-    seen: Seen = field(kw_only=True)
-    differs: Mapping[Backend, Seen] = field(default_factory=dict)
-    """What this backend shows instead, where it must."""
-    source: str = ""
-    """Why it must, and where that is written."""
-
-    def wanted(self, backend: Backend) -> Seen:
-        """What this backend is to show, with the sizes."""
-        seen = self.differs.get(backend, self.seen)
-        first: Sizes = {name: (count, 1.0) for name, count in self.counts.items()}
-        declared = self.becomes if self.becomes and seen.serves == "new" else first
-        return replace(seen, sizes=seen.sizes or declared)
 
 
 def blue_green(routing: Manifest, final_wait: int = 2) -> Manifest:
@@ -171,6 +91,8 @@ DEADLINE = {
     }
 }
 """On AWS, where waits are 30 times as long, the canary's bake does not end by then."""
+
+RETAINED = {"retainAllVariantProperties": True}
 
 TABLE = (
     Scenario("all-at-once", policy=ALL_AT_ONCE, seen=succeeded(*AT_ONCE)),
@@ -453,6 +375,76 @@ TABLE = (
         seen=replace(
             turned_back("Health", PROVISIONING), words=(*UPDATED, *AGAIN), sizes={"a": (2, EDITED), "b": (2, 1)}
         ),
+    ),
+    Scenario(
+        "third-revision-after-a-rollback",
+        policy=canary(),
+        unhealthy=True,
+        events=(Event("RolledBack", "third revision"),),
+        seen=Seen(
+            (PROVISIONING, BACK, *CANARY_STAGES),
+            ("RolledBack Health", DONE),
+            "third",
+            "InService InService",
+            (*UPDATED, *AGAIN),
+        ),
+    ),
+    Scenario(
+        "policy-retained",
+        policy=canary(),
+        events=(Event(DONE, "third revision by the policy retained"),),
+        seen=Seen((*CANARY_STAGES, *CANARY_STAGES), (DONE, DONE), "third", "InService InService", (*UPDATED, *AGAIN)),
+    ),
+    Scenario(
+        "properties-retained",
+        change="config",
+        policy=canary(50),
+        counts={"a": 2, "b": 2},
+        becomes={"a": (4, 5), "b": (2, 1)},
+        options=RETAINED,
+        seen=replace(succeeded(*HALVES), sizes={"a": (2, 1), "b": (2, 1)}),
+    ),
+    Scenario(
+        "properties-retained-but-weights",
+        change="config",
+        policy=canary(50),
+        counts={"a": 2, "b": 2},
+        becomes={"a": (4, 5), "b": (2, 1)},
+        options=RETAINED | {"excludeRetainedVariantProperties": [{"variantPropertyType": "DesiredWeight"}]},
+        seen=replace(succeeded(*HALVES), sizes={"a": (2, 5), "b": (2, 1)}),
+    ),
+    Scenario(
+        "properties-retained-but-counts",
+        change="config",
+        policy=canary(50),
+        counts={"a": 2, "b": 2},
+        becomes={"a": (4, 5), "b": (2, 1)},
+        options=RETAINED | {"excludeRetainedVariantProperties": [{"variantPropertyType": "DesiredInstanceCount"}]},
+        seen=replace(succeeded(*HALVES), sizes={"a": (4, 1), "b": (2, 1)}),
+    ),
+    Scenario(
+        "rollback-fails",
+        policy=rolling(25, CAUGHT),
+        events=(Event(baking(25), "nothing starts"),),
+        seen=Seen(
+            (PROVISIONING, SHIFTING, baking(25), PROVISIONING),
+            ("UpdateRollbackFailed Unknown",),
+            "old",
+            "UpdateRollbackFailed UpdateRollbackFailed",
+            ("InService", "Updating", "UpdateRollbackFailed"),
+            sizes={"a": (3, 1)},
+        ),
+        differs={
+            "Cluster": Seen(
+                (PROVISIONING, SHIFTING, baking(25), PROVISIONING, BACK),
+                (),
+                "old",
+                "UpdateRollbackFailed UpdateRollbackFailed",
+                ("InService", "Updating", "UpdateRollbackFailed"),
+                sizes={"a": (3, 1)},
+            )
+        },
+        source="SageMaker ends it there, without a word of why; in the cluster the way back goes on by itself",
     ),
     Scenario(
         "deadline",

@@ -4,7 +4,8 @@ from dataclasses import fields
 
 import pytest
 from tests.conformance.conftest import Results
-from tests.conformance.table import BACKENDS, TABLE, Backend, Scenario
+from tests.conformance.scenario import BACKENDS, Backend, Scenario
+from tests.conformance.table import TABLE
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(1800)]
 
