@@ -1,12 +1,15 @@
 """New revisions under load: a canary takes its share, a model that does not start takes none."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 from tests.cluster.chance import is_too_little, is_too_much
 from tests.cluster.conftest import ModelServer
-from tests.cluster.hosting import BODY, Hosting, Loads, ask, parrot, server
+from tests.cluster.hosting import BODY, Hosting, Loads, ask, named, parrot, server
 from tests.operator.harness.kube import Object
+
+from localcluster import Cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -26,6 +29,11 @@ CALLERS = 6
 """Of a load."""
 LONG_SECONDS = 120
 """A bake that ends before its time."""
+HALF_PERCENT = 50
+WEIGHTS = {"tern": 3, "skua": 1}
+"""Of the variants of one Endpoint."""
+SICK = json.dumps({"ping": 500, "inputs": [["word"]]}).encode()
+"""It answers on, but its /ping fails from now on."""
 NO_POD, BROKEN_OFF = "503", "424"
 """What a caller gets where no pod of a variant is left, and where one dies with its request."""
 CRASHES_SECONDS = 420.0
@@ -166,3 +174,70 @@ def test_batches_take_the_place_of_batches_with_one_to_spare(hosting: Hosting) -
     assert {0.0, 50.0, 100.0} <= shares
     hosting.delete("flock")
     hosting.gone("flock")
+
+
+def test_variants_move_in_lock_step_and_one_that_is_not_well_takes_all_back(
+    hosting: Hosting, cluster: Cluster, contrary_image: str
+) -> None:
+    """Weights hold within each share; once no new pod of one variant is ready any more the other's go, too."""
+    quick = Hosting(hosting.stage, cluster, hosting.kube, contrary_image, hosting.namespace)
+    routing = POLICY["blueGreenUpdatePolicy"]["trafficRoutingConfiguration"]
+    half = {"type": "CAPACITY_PERCENT", "value": HALF_PERCENT}
+    canary = {"canarySize": half, "waitIntervalInSeconds": LONG_SECONDS}
+    blue_green = POLICY["blueGreenUpdatePolicy"] | {"trafficRoutingConfiguration": routing | canary}
+
+    def declare(prefix: str) -> None:
+        """Both Models first: one edit of the EndpointConfig takes both variants along."""
+        for name in WEIGHTS:
+            data = quick.upload(f"{prefix}{name}", named(f"{prefix}{name}"))
+            quick.model(f"{prefix}{name}", data)
+        variants = [
+            {"variantName": name, "modelName": prefix + name, "initialInstanceCount": 2, "initialVariantWeight": weight}
+            for name, weight in WEIGHTS.items()
+        ]
+        quick.endpoint("colony", variants, deploymentConfig={"blueGreenUpdatePolicy": blue_green})
+
+    def deployment() -> Object:
+        return dict(quick.status("colony").get("deployment") or {})
+
+    def answers(loads: Loads) -> dict[str, int]:
+        return {name: by(loads, name) for one in WEIGHTS for name in (one, f"new-{one}")}
+
+    def has_ended() -> Object | None:
+        status = quick.status("colony")
+        return None if status.get("deployment") else status
+
+    declare("")
+    before = quick.ready("colony")["revision"]["name"]
+    with quick.load("colony", CALLERS) as loads:
+        declare("new-")
+        quick.until("colony", lambda: deployment().get("stage") == "Baking" or None)
+        began = answers(loads)
+        loads.more(600)
+        baked = {name: count - began[name] for name, count in answers(loads).items()}
+        assert deployment()["stage"] == "Baking"
+        for pod in [one for one in quick.fleet("colony", "skua") if ask(one, BODY)["predictions"] == ["new-skua"]]:
+            ask(pod, SICK)
+        assert not loads.lost(), loads.samples()
+        asked = loads.total
+        status = quick.until("colony", has_ended)
+        last, lost, asked = answers(loads), loads.lost(), loads.total - asked
+        loads.more(200)
+        after = answers(loads)
+
+    # Between the moment when nobody of that variant is ready and the routes that take its share away.
+    assert loads.lost() == lost, loads.samples()
+    assert set(lost) <= {NO_POD}, loads.samples()
+    lone = WEIGHTS["skua"] / sum(WEIGHTS.values()) * HALF_PERCENT / 100
+    assert not is_too_much(sum(lost.values()), asked, lone, under_way=CALLERS), f"{lost} of {asked}"
+    total = sum(baked.values())
+    for name, weight in WEIGHTS.items():
+        share = weight / sum(WEIGHTS.values()) * HALF_PERCENT / 100
+        assert not is_too_much(baked[f"new-{name}"], total, share, under_way=CALLERS), baked
+        assert not is_too_little(baked[f"new-{name}"], total, share, under_way=CALLERS), baked
+        assert after[f"new-{name}"] == last[f"new-{name}"]
+    assert (status["lastDeployment"]["outcome"], status["lastDeployment"]["cause"]) == ("RolledBack", "Health")
+    assert "variant skua" in status["lastDeployment"]["message"]
+    assert (status["revision"]["name"], status["endpointStatus"]) == (before, "InService")
+    quick.delete("colony")
+    quick.gone("colony")
