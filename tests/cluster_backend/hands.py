@@ -95,18 +95,20 @@ class Hands:
 
     async def _fleets(self, namespace: str, sight: _Sight) -> None:
         deployments = {name: item for (space, name), item in sight.deployments.items() if space == namespace}
+        uids = {item["metadata"]["uid"] for item in deployments.values()}
+        standing = {item["metadata"]["uid"] for item in sight.replica_sets if _owner(item) in uids}
         pods = [pod for pod in _of(namespace, sight.pods) if LABEL_FLEET in pod["metadata"]["labels"]]
         for pod in pods:
-            if pod["metadata"]["labels"][LABEL_FLEET] not in deployments:
+            # Also where its Deployment has gone and come back since the last round, as the garbage collector does.
+            if _owner(pod) not in standing:
                 await self._kube.delete("Pod", namespace, pod["metadata"]["name"])
-        uids = {item["metadata"]["uid"] for item in deployments.values()}
         for replicas in _of(namespace, sight.replica_sets):
-            if replicas["metadata"]["ownerReferences"][0]["uid"] not in uids:
+            if _owner(replicas) not in uids:
                 await self._kube.delete("ReplicaSet", namespace, replicas["metadata"]["name"])
         for name, deployment in deployments.items():
             if name == ROUTER:
                 continue
-            mine = sight.of_fleet.get((namespace, name), [])
+            mine = [pod for pod in sight.of_fleet.get((namespace, name), []) if _owner(pod) in standing]
             wanted = deployment["spec"]["replicas"]
             for pod in mine[wanted:]:
                 await self._kube.delete("Pod", namespace, pod["metadata"]["name"])
@@ -199,6 +201,12 @@ def _routed(namespace: str, sight: _Sight) -> set[str]:
 
 def _of(namespace: str, items: Iterable[Object]) -> list[Object]:
     return [item for item in items if item["metadata"]["namespace"] == namespace]
+
+
+def _owner(item: Object) -> str | None:
+    """The uid of its first owner."""
+    owners = item["metadata"].get("ownerReferences") or ()
+    return str(owners[0]["uid"]) if owners else None
 
 
 def _place(item: Object) -> Place:
