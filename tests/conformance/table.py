@@ -6,7 +6,7 @@ on its simulator and in the cluster. What is seen is what a person sees in the E
 from dataclasses import replace
 from typing import Any
 
-from tests.conformance.scenario import EDITED, Event, Scenario, Seen
+from tests.conformance.scenario import EDITED, Event, Scenario, Seen, Sizes
 from tests.operator.harness.manifests import Manifest
 
 PROVISIONING, SHIFTING, BACK, CLEANING = "Provisioning", "Shifting", "RollingBack", "CleaningUp"
@@ -92,7 +92,22 @@ DEADLINE = {
 }
 """On AWS, where waits are 30 times as long, the canary's bake does not end by then."""
 
-RETAINED = {"retainAllVariantProperties": True}
+
+def retaining(name: str, sizes: Sizes, *excluded: str) -> Scenario:
+    """Live sizes of before, but for what is excluded, come with a config that says others."""
+    options: Manifest = {"retainAllVariantProperties": True}
+    if excluded:
+        options["excludeRetainedVariantProperties"] = [{"variantPropertyType": one} for one in excluded]
+    return Scenario(
+        name,
+        change="config",
+        policy=canary(50),
+        counts={"a": 2, "b": 2},
+        becomes={"a": (4, 5), "b": (2, 1)},
+        options=options,
+        seen=replace(succeeded(*HALVES), sizes=sizes),
+    )
+
 
 TABLE = (
     Scenario("all-at-once", policy=ALL_AT_ONCE, seen=succeeded(*AT_ONCE)),
@@ -395,33 +410,9 @@ TABLE = (
         events=(Event(DONE, "third revision by the policy retained"),),
         seen=Seen((*CANARY_STAGES, *CANARY_STAGES), (DONE, DONE), "third", "InService InService", (*UPDATED, *AGAIN)),
     ),
-    Scenario(
-        "properties-retained",
-        change="config",
-        policy=canary(50),
-        counts={"a": 2, "b": 2},
-        becomes={"a": (4, 5), "b": (2, 1)},
-        options=RETAINED,
-        seen=replace(succeeded(*HALVES), sizes={"a": (2, 1), "b": (2, 1)}),
-    ),
-    Scenario(
-        "properties-retained-but-weights",
-        change="config",
-        policy=canary(50),
-        counts={"a": 2, "b": 2},
-        becomes={"a": (4, 5), "b": (2, 1)},
-        options=RETAINED | {"excludeRetainedVariantProperties": [{"variantPropertyType": "DesiredWeight"}]},
-        seen=replace(succeeded(*HALVES), sizes={"a": (2, 5), "b": (2, 1)}),
-    ),
-    Scenario(
-        "properties-retained-but-counts",
-        change="config",
-        policy=canary(50),
-        counts={"a": 2, "b": 2},
-        becomes={"a": (4, 5), "b": (2, 1)},
-        options=RETAINED | {"excludeRetainedVariantProperties": [{"variantPropertyType": "DesiredInstanceCount"}]},
-        seen=replace(succeeded(*HALVES), sizes={"a": (4, 1), "b": (2, 1)}),
-    ),
+    retaining("properties-retained", {"a": (2, 1), "b": (2, 1)}),
+    retaining("properties-retained-but-weights", {"a": (2, 5), "b": (2, 1)}, "DesiredWeight"),
+    retaining("properties-retained-but-counts", {"a": (4, 1), "b": (2, 1)}, "DesiredInstanceCount"),
     Scenario(
         "rollback-fails",
         policy=rolling(25, CAUGHT),
